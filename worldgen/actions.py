@@ -1,0 +1,170 @@
+"""Actions: what a world accepts, what each one is called, and which keys press it.
+
+An `ActionMap` describes one of Gymnasium's four kinds of action and translates between them, key presses and the
+array a network reads. Networks see one row per frame:
+
+    discrete, multi_discrete, multi_binary   int64 (m,): one choice per component, `sizes[i]` means NULL
+    box                                      float32 (m + 1,): the values, then 1.0 where the action is NULL
+
+NULL is the action of frame 0 and of unlabelled prompts; training shows it to the network by action dropout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from worldgen.errors import InputError
+
+KINDS = ("discrete", "multi_discrete", "multi_binary", "box")
+
+
+@dataclass(frozen=True)
+class ActionMap:
+    """The actions of a world.
+
+    kind: one of KINDS.
+    sizes: number of choices per component. discrete (n,); multi_discrete (n1, n2, ...); multi_binary (2, 2, ...);
+        box: one 0 per value.
+    names: one per action (discrete) or per component (the other kinds).
+    keys: aligned with names. discrete: the keys that are held together for that action ((),) is idle;
+        multi_binary: the keys of that button; empty for kinds that no keyboard can press.
+        Key names are those of pygame.key.name: "left", "space", "a".
+    low, high: bounds per value, box only.
+    """
+
+    kind: str
+    sizes: tuple[int, ...]
+    names: tuple[str, ...] = ()
+    keys: tuple[tuple[str, ...], ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"unknown action kind {self.kind!r}; choose {', '.join(KINDS)}")
+        if not self.sizes:
+            raise InputError("an action needs at least one component")
+        if self.kind == "discrete" and (len(self.sizes) != 1 or self.sizes[0] < 1):
+            raise InputError(f"a discrete action has one size >= 1, got {self.sizes}")
+        if self.kind == "multi_binary" and set(self.sizes) != {2}:
+            raise InputError(f"multi_binary components have size 2, got {self.sizes}")
+        if self.kind == "box" and not len(self.low) == len(self.high) == len(self.sizes):
+            raise InputError(f"box actions need low and high for each of {len(self.sizes)} values")
+        count = self.sizes[0] if self.kind == "discrete" else len(self.sizes)
+        if not self.names:
+            object.__setattr__(self, "names", tuple(f"action {i}" for i in range(count)))
+        if len(self.names) != count:
+            raise InputError(f"{len(self.names)} action names for {count} actions")
+        if self.keys and len(self.keys) != count:
+            raise InputError(f"{len(self.keys)} key bindings for {count} actions")
+
+    @classmethod
+    def discrete(cls, names: Sequence[str], keys: Sequence[Sequence[str]] = ()) -> ActionMap:
+        return cls("discrete", (len(names),), tuple(names), tuple(tuple(k) for k in keys))
+
+    @property
+    def is_discrete(self) -> bool:
+        return self.kind == "discrete"
+
+    @property
+    def width(self) -> int:
+        """Columns of the array that networks read."""
+        return len(self.sizes) + (self.kind == "box")
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.float32 if self.kind == "box" else np.int64)
+
+    def null(self, *shape: int) -> np.ndarray:
+        """The NULL action: (*shape, width)."""
+        row = [0.0] * len(self.sizes) + [1.0] if self.kind == "box" else list(self.sizes)
+        return np.broadcast_to(np.array(row, self.dtype), (*shape, self.width)).copy()
+
+    def encode(self, action: Any, *shape: int) -> np.ndarray:
+        """Actions as a user gives them (int, list or array with leading axes `shape`) -> (*shape, width)."""
+        raw = np.asarray(action)
+        wanted = (*shape,) if self.is_discrete else (*shape, len(self.sizes))
+        if raw.shape != wanted:
+            raise InputError(f"action {action!r} has shape {raw.shape}, expected {wanted} for {self.describe()}")
+        if self.kind == "box":
+            values = raw.astype(np.float32)
+            if not np.isfinite(values).all():
+                raise InputError(f"action {action!r} is not finite")
+            values = np.clip(values, np.float32(self.low), np.float32(self.high))
+            return np.concatenate([values, np.zeros((*shape, 1), np.float32)], axis=-1)
+        if raw.dtype.kind not in "iub" and not np.array_equal(raw, np.round(raw)):
+            raise InputError(f"action {action!r} is not an integer; expected {self.describe()}")
+        rows = raw.astype(np.int64).reshape(*shape, len(self.sizes))
+        if (rows < 0).any() or (rows >= np.array(self.sizes)).any():
+            raise InputError(f"action {action!r} is outside {self.describe()}")
+        return rows
+
+    def decode(self, row: np.ndarray) -> Any:
+        """One network row (width,) -> the action as a user gives it."""
+        if self.is_discrete:
+            return int(row[0])
+        if self.kind == "box":
+            return [float(x) for x in row[:-1]]
+        return [int(x) for x in row]
+
+    def from_keys(self, held: Collection[str]) -> Any:
+        """The action that the held keys press. Discrete: the action with the most of its keys held, all of them;
+        none held is idle (an action without keys) or action 0."""
+        held = set(held)
+        if self.is_discrete:
+            best, best_count = 0, -1
+            for i, keys in enumerate(self.keys):
+                if set(keys) <= held and len(keys) > best_count:
+                    best, best_count = i, len(keys)
+            return best
+        if self.kind == "multi_binary":
+            return [int(bool(set(keys) & held)) for keys in self.keys] or [0] * len(self.sizes)
+        if self.kind == "multi_discrete":
+            return [0] * len(self.sizes)
+        return [min(max(0.0, lo), hi) for lo, hi in zip(self.low, self.high, strict=True)]
+
+    def sample(self, rng: np.random.Generator) -> Any:
+        """A uniformly random action."""
+        if self.kind == "box":
+            return [float(x) for x in rng.uniform(self.low, self.high)]
+        picks = [int(x) for x in rng.integers(self.sizes)]
+        return picks[0] if self.is_discrete else picks
+
+    def name(self, action: Any) -> str:
+        """What an action is called: "turn left", "left+fire", "[0.10, -0.30]"."""
+        if self.is_discrete:
+            return self.names[int(action)]
+        if self.kind == "multi_binary":
+            return "+".join(n for n, x in zip(self.names, action, strict=True) if x) or "idle"
+        return " ".join(f"{n}={x:.2g}" for n, x in zip(self.names, action, strict=True))
+
+    def describe(self) -> str:
+        if self.is_discrete:
+            return f"discrete 0..{self.sizes[0] - 1}"
+        return f"{self.kind} {list(self.sizes) if self.kind != 'box' else f'{len(self.sizes)} values'}"
+
+    def to_json(self) -> dict[str, Any]:
+        out: dict[str, Any] = {"kind": self.kind, "sizes": list(self.sizes), "names": list(self.names)}
+        if self.keys:
+            out["keys"] = [list(k) for k in self.keys]
+        if self.kind == "box":
+            out |= {"low": list(self.low), "high": list(self.high)}
+        return out
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> ActionMap:
+        try:
+            return cls(
+                kind=raw["kind"],
+                sizes=tuple(int(n) for n in raw["sizes"]),
+                names=tuple(raw.get("names", ())),
+                keys=tuple(tuple(k) for k in raw.get("keys", ())),
+                low=tuple(float(x) for x in raw.get("low", ())),
+                high=tuple(float(x) for x in raw.get("high", ())),
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"not an action space: {raw!r} ({error})") from None

@@ -1,0 +1,79 @@
+"""WorldConfig: the facts of a world, saved as world.json. Everything a runtime needs besides the graphs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from worldgen.actions import ActionMap
+from worldgen.errors import InputError
+
+FORMAT_VERSION = 1
+NFE_CHOICES = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """The facts of a world.
+
+    name: what it is called.
+    height, width: of a frame that the world generates, in pixels.
+    fps: frames a second; one action a frame.
+    actions: what it accepts, with names and keys.
+    context: frames that the dynamics can look back on.
+    nfe: default number of function evaluations (denoising steps) a frame: 1, 2 or 4.
+    context_sigma: noise level at which finished frames are shown to the dynamics (1 noise .. 0 clean).
+    has_reward, has_terminated: whether trained heads give them; without one the value is 0.0 or False.
+    action_source: "recorded" or "latent".
+    """
+
+    name: str
+    height: int
+    width: int
+    fps: float
+    actions: ActionMap
+    context: int
+    nfe: int = 2
+    context_sigma: float = 0.1
+    has_reward: bool = False
+    has_terminated: bool = False
+    action_source: str = "recorded"
+
+    def __post_init__(self) -> None:
+        if self.height < 8 or self.width < 8:
+            raise InputError(f"a frame is at least 8x8, got {self.width}x{self.height}")
+        if not 0 < self.fps <= 240:
+            raise InputError(f"fps is between 0 and 240, got {self.fps}")
+        if self.context < 1:
+            raise InputError(f"context is at least 1 frame, got {self.context}")
+        if self.nfe not in NFE_CHOICES:
+            raise InputError(f"nfe is one of {NFE_CHOICES}, got {self.nfe}")
+        if not 0 <= self.context_sigma < 1:
+            raise InputError(f"context_sigma is in [0, 1), got {self.context_sigma}")
+        if self.action_source not in ("recorded", "latent"):
+            raise InputError(f"action_source is 'recorded' or 'latent', got {self.action_source!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format_version": FORMAT_VERSION, **asdict(self), "actions": self.actions.to_json()}
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> WorldConfig:
+        version = raw.get("format_version")
+        if version != FORMAT_VERSION:
+            raise InputError(f"world format {version!r}; this worldgen reads {FORMAT_VERSION}: update worldgen or retrain")
+        facts = {k: v for k, v in raw.items() if k != "format_version"}
+        try:
+            return cls(**{**facts, "actions": ActionMap.from_json(facts["actions"])})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"world.json: {error}") from None
+
+    @classmethod
+    def load(cls, path: Path) -> WorldConfig:
+        try:
+            return cls.from_json(json.loads(path.read_text()))
+        except FileNotFoundError:
+            raise InputError(f"{path.parent} is not a world: no {path.name} in it") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not JSON ({error})") from None

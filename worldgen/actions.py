@@ -103,6 +103,12 @@ class ActionMap:
             raise InputError(f"action {action!r} is outside {self.describe()}")
         return rows
 
+    def values(self, rows: np.ndarray) -> np.ndarray:
+        """Network rows (..., width) -> actions as a user gives them, with the same leading axes. The inverse of encode()."""
+        if self.is_discrete:
+            return rows[..., 0]
+        return rows[..., :-1] if self.kind == "box" else rows
+
     def decode(self, row: np.ndarray) -> Any:
         """One network row (width,) -> the action as a user gives it."""
         if self.is_discrete:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from worldgen import sampler
+from worldgen.backends import Array, Backend, open_backend
+from worldgen.bundle import Starts, find_world
+from worldgen.config import NFE_CHOICES, WorldConfig
+from worldgen.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -21,7 +30,299 @@ class Frame:
     terminated: np.ndarray | bool
 
 
-class State: ...
+@dataclass(frozen=True)
+class State:
+    """Where b games are, as values: what snapshot() gives and restore() takes.
+
+    seed (b,) uint64; step (b,) int64 frames since the start; cache (b, l, 2, m, k, s, e); previous (b, n, d), the last
+    frame's tokens as the dynamics saw them; decoder (b, r, n, c); image (b, h, w, 3) uint8, the frame on screen;
+    world: hash of the weights it belongs to.
+    """
+
+    seed: np.ndarray
+    step: np.ndarray
+    cache: Array
+    previous: Array
+    decoder: Array
+    image: np.ndarray
+    world: str
+
+    def __len__(self) -> int:
+        return len(self.seed)
 
 
-class World: ...
+class World:
+    """A trained world, running. Not thread-safe: one thread steps it."""
+
+    def __init__(self, config: WorldConfig, backend: Backend, starts: Starts | None = None, batch: int | None = None):
+        """batch: number of games side by side, giving every frame a leading axis; None for one game without it."""
+        if batch is not None and batch < 1:
+            raise InputError(f"batch is at least 1, got {batch}")
+        self.config = config
+        self.batch = batch
+        self._backend = backend
+        self._starts = starts
+        self._num_slots = batch or 1
+        self._state: State | None = None
+        self._nfe = config.nfe
+        self._tokens = backend.specs["denoise"].outputs[0]
+        self._num_context = backend.specs["commit"].input("cache").shape[-2]
+
+    @classmethod
+    def load(
+        cls, name: str | Path = "doom", *, backend: str = "auto", batch: int | None = None, nfe: int | None = None
+    ) -> World:
+        """name: a bundled world or a folder. backend: auto, onnxruntime or torch. nfe: overrides the world's default."""
+        folder = find_world(name)
+        world = cls(WorldConfig.load(folder / "world.json"), open_backend(folder, backend), Starts.load(folder), batch)
+        if nfe is not None:
+            world.nfe = nfe
+        return world
+
+    @property
+    def nfe(self) -> int:
+        """Function evaluations a frame: 1, 2 or 4. May be changed while playing."""
+        return self._nfe
+
+    @nfe.setter
+    def nfe(self, value: int) -> None:
+        if value not in NFE_CHOICES:
+            raise InputError(f"nfe is one of {NFE_CHOICES}, got {value}")
+        self._nfe = value
+
+    @property
+    def backend_name(self) -> str:
+        return self._backend.name
+
+    @property
+    def hash(self) -> str:
+        """Of the weights: snapshots and replays belong to one hash."""
+        return self._backend.weights_hash
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of Frame.image."""
+        return (self.config.height, self.config.width)
+
+    @property
+    def sample_rate(self) -> int | None:
+        return None
+
+    @property
+    def channels(self) -> int:
+        return 1
+
+    @property
+    def num_starts(self) -> int:
+        return 0 if self._starts is None else len(self._starts.frames)
+
+    def reset(
+        self,
+        seed: int | Sequence[int] = 0,
+        *,
+        start: int | np.ndarray | None = None,
+        start_actions: Any = None,
+        mask: np.ndarray | None = None,
+    ) -> Frame:
+        """Begins new games and shows their first frame.
+
+        seed: slot i gets seed + i, or a seed per slot.
+        start: None draws one of the world's starts by each slot's seed; an index picks one; frames (h, w, 3),
+            (t, h, w, 3) or (batch, t, h, w, 3) uint8 are a prompt. The last frame of it is shown.
+        start_actions: for a prompt of frames, the actions between them, (t - 1 of them, batch first); unknown if None.
+        mask: (batch,) bool, which slots begin anew; the others stay as they are.
+        """
+        seeds = self._seeds(seed)
+        if start is None or isinstance(start, int | np.integer):
+            frames, actions = self._pick_starts(seeds, start)
+        else:
+            frames, actions = self._prompt(np.asarray(start), start_actions)
+        state, frame = self._run_prompt(seeds, frames, actions)
+        if mask is not None:
+            mask = np.asarray(mask, bool)
+            if mask.shape != (self._num_slots,):
+                raise InputError(f"mask has shape {mask.shape}, expected ({self._num_slots},)")
+            state = self._merge(mask, state)
+            frame = replace(frame, image=state.image)
+        self._state = state
+        return self._unbatch(frame)
+
+    def step(self, action: Any) -> Frame:
+        """Plays one action (an action per slot with batch=n) and shows the frame it leads to."""
+        state = self._current()
+        rows = self.config.actions.encode(action, *(() if self.batch is None else (self.batch,)))
+        rows = self._backend.asarray(rows.reshape(self._num_slots, -1))
+        tokens = self._denoise(state, rows)
+        state, frame = self._finish(state, tokens, rows)
+        self._state = state
+        return self._unbatch(frame)
+
+    def snapshot(self) -> State:
+        """A copy of where every game is. restore() continues from it, bit for bit."""
+        state = self._current()
+        arrays = {name: self._backend.numpy(getattr(state, name)) for name in ("cache", "previous", "decoder")}
+        return replace(state, seed=state.seed.copy(), step=state.step.copy(), image=state.image.copy(), **arrays)
+
+    def restore(self, state: State) -> None:
+        """Puts every game back to a snapshot; a snapshot of one game fills all slots. Refuses another world's."""
+        if state.world != self.hash:
+            raise InputError(f"the snapshot belongs to world {state.world}, this is {self.hash}")
+        if len(state) not in (1, self._num_slots):
+            raise InputError(f"the snapshot holds {len(state)} games, this world runs {self._num_slots}")
+        rows = np.zeros(self._num_slots, np.int64) if len(state) == 1 else np.arange(self._num_slots)
+        self._state = State(
+            seed=state.seed[rows],
+            step=state.step[rows],
+            cache=self._backend.asarray(state.cache[rows]),
+            previous=self._backend.asarray(state.previous[rows]),
+            decoder=self._backend.asarray(state.decoder[rows]),
+            image=state.image[rows],
+            world=state.world,
+        )
+
+    # One frame
+
+    def _denoise(self, state: State, action: Array) -> Array:
+        """nfe Euler steps from pure noise -> the frame's clean tokens"""
+        x = self._noise(state, sampler.DENOISE)
+        step_size = 1 / self._nfe
+        shared = {
+            "step_size": self._level(step_size),
+            "previous": state.previous,
+            "context_sigma": self._level(self.config.context_sigma),
+            "action": action,
+            "cache": state.cache,
+            **self._ring(state),
+        }
+        for sigma in sampler.sigmas(self._nfe):
+            clean = self._backend.run("denoise", {"noisy": x, "sigma": self._level(sigma), **shared})["tokens"]
+            x = sampler.euler_step(x, clean, sigma, step_size)
+        return x
+
+    def _finish(self, state: State, tokens: Array, action: Array) -> tuple[State, Frame]:
+        """Writes a frame's clean tokens into the state and shows it."""
+        inputs = {
+            "tokens": tokens,
+            "noise": self._noise(state, sampler.COMMIT),
+            "previous": state.previous,
+            "context_sigma": self._level(self.config.context_sigma),
+            "action": action,
+            "cache": state.cache,
+            **self._ring(state),
+        }
+        done = self._backend.run("commit", inputs)
+        shown = self._backend.run("decode", {"tokens": tokens, "state": state.decoder})
+        zeros = np.zeros(self._num_slots, np.float32)
+        reward = self._backend.numpy(done["reward"]) if "reward" in done else zeros
+        terminated = self._backend.numpy(done["terminated"]) > 0.5 if "terminated" in done else zeros > 0.5
+        frame = Frame(self._backend.numpy(shown["frame"]), None, reward, terminated)
+        state = replace(
+            state,
+            step=state.step + 1,
+            cache=done["next_cache"],
+            previous=done["next_previous"],
+            decoder=shown["next_state"],
+            image=frame.image,
+        )
+        return state, frame
+
+    def _noise(self, state: State, draw: int) -> Array:
+        return self._backend.asarray(sampler.noise(state.seed, state.step, draw, self._tokens.shape))
+
+    def _level(self, value: float) -> Array:
+        return self._backend.asarray(np.full(self._num_slots, value, np.float32))
+
+    def _ring(self, state: State) -> dict[str, Array]:
+        return {
+            "position": self._backend.asarray(state.step % self._backend.position_period),
+            "filled": self._backend.asarray(np.minimum(state.step, self._num_context)),
+        }
+
+    # Beginnings
+
+    def _seeds(self, seed: int | Sequence[int]) -> np.ndarray:
+        if isinstance(seed, int | np.integer):
+            seeds = [int(seed) + i for i in range(self._num_slots)]
+        else:
+            seeds = [int(s) for s in seed]
+        if len(seeds) != self._num_slots:
+            raise InputError(f"{len(seeds)} seeds for {self._num_slots} slots")
+        if bad := [s for s in seeds if not 0 <= s < 2**63]:
+            raise InputError(f"a seed is between 0 and 2**63, got {bad[0]}")
+        return np.array(seeds, np.uint64)
+
+    def _pick_starts(self, seeds: np.ndarray, index: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """(b, t, h, w, 3) uint8 and (b, t, width)"""
+        if self._starts is None or self.num_starts == 0:
+            raise InputError("this world has no starts: reset(start=FRAMES)")
+        if index is not None and not 0 <= index < self.num_starts:
+            raise InputError(f"start {index} does not exist: this world has 0..{self.num_starts - 1}")
+        if index is not None:
+            picks = [int(index)] * len(seeds)
+        else:
+            picks = [int(sampler.generator(s, 0, sampler.START).integers(self.num_starts)) for s in seeds]
+        return self._starts.frames[picks], self._starts.actions[picks]
+
+    def _prompt(self, frames: np.ndarray, actions: Any) -> tuple[np.ndarray, np.ndarray]:
+        """A user's frames and the actions between them -> (b, t, h, w, 3) uint8 and (b, t, width), NULL first"""
+        height, width = self.image_size
+        if frames.dtype != np.uint8 or frames.ndim not in (3, 4, 5) or frames.shape[-3:] != (height, width, 3):
+            raise InputError(
+                f"a start is uint8 ({height}, {width}, 3), or such frames in a row, got {frames.dtype} {frames.shape}"
+            )
+        frames = frames[None] if frames.ndim == 3 else frames
+        if frames.shape[-4] == 0:
+            raise InputError("a start needs at least one frame")
+        if frames.ndim == 5 and len(frames) != self._num_slots:
+            raise InputError(f"{len(frames)} starts for {self._num_slots} slots")
+        frames = np.broadcast_to(frames, (self._num_slots, *frames.shape[-4:]))
+        t = frames.shape[1]
+        rows = self.config.actions.null(self._num_slots, t)
+        if actions is not None:
+            lead = (t - 1,) if self.batch is None else (self.batch, t - 1)
+            rows[:, 1:] = self.config.actions.encode(actions, *lead).reshape(self._num_slots, t - 1, -1)
+        return frames, rows
+
+    def _run_prompt(self, seeds: np.ndarray, frames: np.ndarray, actions: np.ndarray) -> tuple[State, Frame]:
+        """Encodes and commits frames (b, t, h, w, 3); row i of actions (b, t, width) led to frame i."""
+        specs, asarray = self._backend.specs, self._backend.asarray
+        state = State(
+            seed=seeds,
+            step=np.zeros(self._num_slots, np.int64),
+            cache=asarray(specs["commit"].input("cache").zeros(self._num_slots)),
+            previous=asarray(specs["commit"].input("previous").zeros(self._num_slots)),
+            decoder=asarray(specs["decode"].input("state").zeros(self._num_slots)),
+            image=frames[:, 0],
+            world=self.hash,
+        )
+        encoder = asarray(specs["encode"].input("state").zeros(self._num_slots))
+        for i in range(frames.shape[1]):
+            encoded = self._backend.run("encode", {"frame": asarray(frames[:, i].copy()), "state": encoder})
+            encoder = encoded["next_state"]
+            state, frame = self._finish(state, encoded["tokens"], asarray(actions[:, i].copy()))
+        zeros = np.zeros(self._num_slots, np.float32)
+        return state, Frame(frame.image, frame.sound, zeros, zeros > 0)
+
+    def _merge(self, mask: np.ndarray, new: State) -> State:
+        """New games where the mask is set; the others keep their state."""
+        old = self._current()
+        where = self._backend.where
+        return State(
+            seed=np.where(mask, new.seed, old.seed),
+            step=np.where(mask, new.step, old.step),
+            cache=where(mask, new.cache, old.cache),
+            previous=where(mask, new.previous, old.previous),
+            decoder=where(mask, new.decoder, old.decoder),
+            image=np.where(mask[:, None, None, None], new.image, old.image),
+            world=new.world,
+        )
+
+    def _current(self) -> State:
+        if self._state is None:
+            raise InputError("the world has not begun: call reset() first")
+        return self._state
+
+    def _unbatch(self, frame: Frame) -> Frame:
+        if self.batch is not None:
+            return replace(frame, image=frame.image.copy())
+        return Frame(frame.image[0].copy(), None, float(frame.reward[0]), bool(frame.terminated[0]))

@@ -8,7 +8,6 @@ The sound of frame t is what the game made on the way to frame t; it is heard wh
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from worldgen.actions import ActionMap
 from worldgen.data.video import VideoWriter
 from worldgen.errors import InputError
+from worldgen.files import write_json
 
 VIDEO_SUFFIXES = (".mkv", ".mp4", ".webm", ".mov")
 SIDECAR_SUFFIXES = (".jsonl", ".parquet", ".csv")
@@ -112,17 +112,6 @@ class RecordingWriter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Atomic: temporary file, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as file:
-        json.dump(value, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 @dataclass(frozen=True)

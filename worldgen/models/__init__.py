@@ -1,0 +1,19 @@
+"""The networks, as diffusers models. Each is imported when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_CLASSES = {
+    "tokenizer": ("worldgen.models.tokenizer", "Tokenizer"),
+    "latent_action": ("worldgen.models.latent_action", "LatentActionModel"),
+    "dynamics": ("worldgen.models.dynamics", "Dynamics"),
+    "heads": ("worldgen.models.heads", "Heads"),
+}
+
+
+def network_class(name: str) -> Any:
+    """The class of one of a world's networks, by its folder's name."""
+    module, cls = _CLASSES[name]
+    return getattr(import_module(module), cls)

@@ -1,0 +1,66 @@
+"""The clip of a play that people watch: mp4, enlarged, with sound and the pressed keys under the picture."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from worldgen.data.video import VideoWriter
+from worldgen.errors import InputError
+from worldgen.play.legend import draw_legend
+
+if TYPE_CHECKING:
+    from worldgen.world import Frame, World
+
+
+class ClipWriter:
+    """write(frame, action) shows a frame and what was pressed for it. The file has its name only once it is whole:
+    it grows under a temporary name beside it, close() renames it and discard() removes it.
+
+    scale: picture pixels per world pixel, nearest. legend: draw the strip of keys.
+    """
+
+    def __init__(self, path: Path, world: World, *, scale: int = 4, legend: bool = True):
+        self.path = Path(path)
+        if self.path.suffix != ".mp4":
+            raise InputError(f"--out {self.path}: a clip is an .mp4 file")
+        if scale < 1:
+            raise InputError(f"the scale of a clip is at least 1, got {scale}")
+        self._temporary = temporary_clip(self.path)
+        self._actions, self._scale, self._legend = world.config.actions, scale, legend
+        height, width = (scale * n for n in world.image_size)
+        strip = draw_legend(width, self._actions, None).shape[0] if legend else 0
+        self._picture = np.zeros((height + strip, width, 3), np.uint8)
+        self._height = height
+        self._video = VideoWriter(
+            self._temporary,
+            width,
+            height + strip,
+            world.config.fps,
+            sample_rate=world.sample_rate,
+            channels=world.channels,
+        )
+
+    def write(self, frame: Frame, action: Any = None) -> None:
+        large = frame.image.repeat(self._scale, axis=0).repeat(self._scale, axis=1)
+        self._picture[: self._height] = large
+        if self._legend:
+            self._picture[self._height :] = draw_legend(large.shape[1], self._actions, action)
+        self._video.write(self._picture, frame.sound)
+
+    def close(self) -> None:
+        self._video.close()
+        with self._temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        self._temporary.replace(self.path)
+
+    def discard(self) -> None:
+        self._video.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+def temporary_clip(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")

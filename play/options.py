@@ -1,0 +1,84 @@
+"""What `worldgen play` can be told, and what of it can be known to be wrong before a world is loaded."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from worldgen.config import NFE_CHOICES
+from worldgen.errors import InputError
+
+DEFAULT_WORLD = "doom"
+
+
+@dataclass(frozen=True)
+class PlayOptions:
+    """What `worldgen play` can be told."""
+
+    world: str | None = None
+    """A bundled world or a world's folder; by default that of the session to replay, else doom."""
+    seed: int = 0
+    """Decides the start, the noise and random actions."""
+    backend: str = "auto"
+    """auto, onnxruntime, torch or tensorrt."""
+    nfe: int | None = None
+    """Denoising steps a frame: 1, 2 or 4; by default the world's."""
+    start: str | None = None
+    """A picture or clip to start from, or the number of one of the world's own starts."""
+    replay: Path | None = None
+    """A session file to play again."""
+    headless: bool = False
+    """No window, no pacing."""
+    frames: int | None = None
+    """Stop after so many frames; headless: by default as many as the actions, else 300."""
+    actions: str | None = None
+    """"random" or a file with one action per frame (.jsonl, .json, .csv, .parquet, a session); repeated when short."""
+    out: Path | None = None
+    """Headless: the clip to write (.mp4)."""
+    json: str | None = None
+    """A file for the figures of the play, - for standard output."""
+    record: Path | None = None
+    """A session file (.json) to write, which --replay plays again."""
+    recordings: Path | None = None
+    """A folder to write the play to as recordings, to train on or look at."""
+    scale: int = 4
+    """Clip pixels per world pixel."""
+    legend: bool = True
+    """Show the pressed keys under the picture of a clip."""
+    fullscreen: bool = False
+    """Open the window over the whole screen."""
+
+
+def check_options(options: PlayOptions, has_window: bool) -> None:
+    """Raises InputError for all that can be known to be wrong before a world is loaded and played."""
+    if options.frames is not None and options.frames < 1:
+        raise InputError(f"--frames is at least 1, got {options.frames}")
+    if options.nfe is not None and options.nfe not in NFE_CHOICES:
+        raise InputError(f"--nfe is one of {NFE_CHOICES}, got {options.nfe}")
+    if options.replay is not None and (options.actions is not None or options.start is not None):
+        raise InputError("--replay brings its own actions and start: leave out --actions and --start")
+    if options.out is not None and has_window:
+        raise InputError("--out is the clip of a play without a window: add --headless")
+    if options.out is not None and options.out.suffix != ".mp4":
+        raise InputError(f"--out {options.out}: a clip is an .mp4 file")
+    if options.actions not in (None, "random") and not Path(options.actions).is_file():
+        raise InputError(f"--actions {options.actions}: no such file (or say random)")
+    for flag, path in (("out", options.out), ("record", options.record), ("json", options.json)):
+        if path is not None and str(path) != "-":
+            check_writable(Path(path), f"--{flag}")
+    if options.recordings is not None:
+        check_writable(options.recordings / "play.mkv", "--recordings")
+
+
+def check_writable(path: Path, flag: str) -> None:
+    """Raises InputError unless a file can be written there; makes its folder."""
+    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError("it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{flag} {path} cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,322 @@
+"""The player without window or files: stepping, counting, pacing, going back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_world import FakeWorld
+
+from worldgen.actions import ActionMap
+from worldgen.play.live import LivePlayer
+from worldgen.play.loop import Player
+from worldgen.play.pacing import Pacer
+from worldgen.play.rewind import Rewind
+from worldgen.play.session import SessionLog
+from worldgen.play.ui_keys import COMMANDS, HeldKeys, bind_commands, help_lines
+
+IDLE, LEFT, RIGHT = 0, 1, 2
+STATS = {
+    "frames", "seconds", "fps", "frame_ms_p50", "frame_ms_p95", "frame_ms_p99", "dropped", "sound_seconds", "width",
+    "height", "backend", "nfe",
+}  # fmt: skip
+
+
+class Clock:
+    """Time that passes only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class TimedWorld(FakeWorld):
+    """Its steps take the given seconds of a clock."""
+
+    def __init__(self, clock: Clock, seconds: list[float], **facts):
+        super().__init__(**facts)
+        self._clock, self._seconds = clock, seconds
+
+    def step(self, action):
+        self._clock.pass_(self._seconds[min(len(self.calls) - 1, len(self._seconds) - 1)])
+        return super().step(action)
+
+
+def live_player(clock: Clock, world: FakeWorld, choose=lambda player: LEFT, **how) -> LivePlayer:
+    return LivePlayer(Player(world, clock=clock), choose, clock=clock, sleep=clock.pass_, **how)
+
+
+def play_for(live: LivePlayer, clock: Clock, seconds: float) -> None:
+    """What the game's thread does, in this one."""
+    until = clock.now + seconds
+    while clock.now < until and not live.is_over:
+        clock.pass_(live.tick())
+        live.take_view()
+
+
+def test_the_figures_have_exactly_the_promised_keys_before_and_after_playing():
+    player = Player(FakeWorld())
+    assert set(player.summary()) == STATS
+    player.step(LEFT)
+    assert set(player.summary()) == STATS
+
+
+def test_frame_ms_is_the_time_of_the_steps_and_nothing_else():
+    clock = Clock()
+    world = TimedWorld(clock, [0.010] * 98 + [0.050, 0.090])
+    player = Player(world, clock=clock)
+    for _ in range(100):
+        player.step(LEFT)
+        clock.pass_(1.0)  # drawing, encoding, waiting
+    stats = player.summary()
+    assert stats["frames"] == 100
+    assert stats["frame_ms_p50"] == pytest.approx(10)
+    assert 10 < stats["frame_ms_p99"] < 90
+    assert stats["seconds"] == pytest.approx(98 * 0.010 + 0.14)
+    assert stats["fps"] == pytest.approx(100 / stats["seconds"], rel=1e-3)
+
+
+def test_an_ended_episode_goes_on_with_the_next_seed_and_the_same_start():
+    world = FakeWorld(ends_after=3)
+    player = Player(world, seed=7, start=2)
+    frames = [player.step(LEFT) for _ in range(5)]
+    assert [bool(f.terminated) for f in frames] == [False, False, True, False, False]
+    assert world.calls == [("reset", 7), LEFT, LEFT, LEFT, ("reset", 8), LEFT]
+    assert frames[3].image.min() >= 20 and frames[3].image.shape == frames[2].image.shape  # start 2 is brightness 30
+
+
+def test_every_frame_of_a_world_with_sound_has_its_share_of_it():
+    player = Player(FakeWorld(sample_rate=24000, fps=30, ends_after=10))
+    assert player.frame.sound.shape == (800, 1)
+    for _ in range(60):
+        assert player.step(LEFT).sound.shape == (800, 1)
+    assert player.summary()["sound_seconds"] == pytest.approx(2.0)
+
+
+def test_a_world_without_sound_has_none():
+    player = Player(FakeWorld())
+    assert player.step(LEFT).sound is None
+    assert player.summary()["sound_seconds"] == 0
+
+
+def test_going_back_to_a_moment_plays_the_same_future():
+    player = Player(FakeWorld(), seed=3)
+    player.step(LEFT)
+    point = player.save()
+    first = [player.step(a).image for a in (RIGHT, LEFT, RIGHT)]
+    assert player.load(point) is point.frame is player.frame
+    again = [player.step(a).image for a in (RIGHT, LEFT, RIGHT)]
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_a_slightly_late_frame_keeps_the_rate():
+    pacer = Pacer(fps=10)
+    assert pacer.tick(0.0) == 0
+    assert pacer.wait(0.04) == pytest.approx(0.06)
+    assert pacer.tick(0.15) == 0  # 50 ms late
+    assert pacer.wait(0.15) == pytest.approx(0.05)  # the next is due at 0.2, not 0.25
+
+
+def test_ticks_that_passed_without_a_frame_are_missed_and_not_caught_up():
+    pacer = Pacer(fps=10)
+    pacer.tick(0.0)
+    assert pacer.tick(0.45) == 3  # those of 0.1, 0.2 and 0.3: the one of 0.4 is this one
+    assert pacer.wait(0.45) == pytest.approx(0.05)
+
+
+def test_a_live_game_runs_at_the_rate_of_its_world():
+    clock = Clock()
+    live = live_player(clock, TimedWorld(clock, [0.01], fps=20))
+    play_for(live, clock, 5.0)
+    stats = live.player.summary(live.seconds)
+    assert stats["frames"] == 100
+    assert stats["dropped"] == 0
+    assert stats["fps"] == pytest.approx(20, rel=0.02)
+
+
+def test_a_world_slower_than_its_rate_drops_frames():
+    clock = Clock()
+    live = live_player(clock, TimedWorld(clock, [0.1], fps=20))
+    play_for(live, clock, 5.0)
+    stats = live.player.summary(live.seconds)
+    assert stats["frames"] == 50
+    assert stats["dropped"] == pytest.approx(50, abs=1)
+
+
+def test_a_frame_that_was_replaced_before_it_was_taken_counts_as_dropped():
+    clock = Clock()
+    live = live_player(clock, FakeWorld(fps=10))
+    for _ in range(5):
+        live.tick()
+        clock.pass_(0.1)
+    assert live.player.stats.frames == 5
+    assert live.player.stats.dropped == 4
+    assert live.take_view().frame is live.player.frame
+    assert live.take_view() is None
+
+
+def test_a_pause_stops_the_world_and_is_neither_time_played_nor_frames_dropped():
+    clock = Clock()
+    live = live_player(clock, FakeWorld(fps=10))
+    play_for(live, clock, 1.0)
+    live.post(live.toggle_pause)
+    play_for(live, clock, 60.0)
+    frames = live.player.stats.frames
+    assert frames in (10, 11)
+    live.post(live.single_step)
+    play_for(live, clock, 1.0)
+    assert live.player.stats.frames == frames + 1
+    live.post(live.toggle_pause)
+    play_for(live, clock, 1.0)
+    assert live.player.stats.frames == pytest.approx(frames + 11, abs=1)
+    assert live.seconds == pytest.approx(2.0, abs=0.2)
+    assert live.player.stats.dropped == 0
+
+
+def test_a_game_ends_after_the_frames_it_was_given():
+    clock = Clock()
+    live = live_player(clock, FakeWorld(), max_frames=7)
+    play_for(live, clock, 60.0)
+    assert live.is_over
+    assert live.player.stats.frames == 7
+
+
+def test_a_choice_of_none_pauses_the_game():
+    clock = Clock()
+    actions = iter([LEFT, RIGHT])
+    live = live_player(clock, FakeWorld(), choose=lambda player: next(actions, None))
+    play_for(live, clock, 2.0)
+    assert live.paused
+    assert live.player.stats.frames == 2
+
+
+def test_quick_load_returns_to_the_quick_save_and_needs_one():
+    clock = Clock()
+    live = live_player(clock, FakeWorld(fps=10))
+    play_for(live, clock, 0.5)
+    assert not live.quick_load()
+    saved = live.player.frame
+    live.quick_save()
+    play_for(live, clock, 0.5)
+    assert live.player.frame is not saved
+    assert live.quick_load()
+    view = live.take_view()
+    assert view.frame is saved and not view.is_step
+
+
+@pytest.mark.parametrize("max_bytes", [64 << 20, 100_000])
+def test_rewinding_goes_back_in_time_and_play_goes_on_from_there(max_bytes):
+    clock = Clock()
+    live = live_player(clock, FakeWorld(fps=10), rewind=Rewind(10, max_bytes))
+    play_for(live, clock, 5.0)
+    step = live.player.save().state.step
+    live.rewinding = True
+    play_for(live, clock, 1.0)
+    live.rewinding = False
+    back = live.player.save().state.step
+    assert step - 25 <= back <= step - 15  # twice the speed of play
+    play_for(live, clock, 1.0)
+    assert live.player.save().state.step == pytest.approx(back + 10, abs=1)
+    assert live.player.stats.dropped == 0
+
+
+def test_rewinding_past_what_is_remembered_stays_at_the_oldest_moment():
+    clock = Clock()
+    live = live_player(clock, FakeWorld(fps=10))
+    play_for(live, clock, 1.0)
+    live.rewinding = True
+    play_for(live, clock, 10.0)
+    assert live.player.save().state.step == 1
+
+
+def test_the_memory_of_rewinding_is_bounded():
+    world = FakeWorld()
+    player = Player(world)
+    rewind = Rewind(world.config.fps, max_bytes=100_000)
+    most = 0
+    for _ in range(500):
+        player.step(LEFT)
+        rewind.note(player)
+        most = max(most, rewind.num_bytes)
+    one = player.frame.image.nbytes
+    assert 100_000 - 4 * one < most <= 100_000
+    assert rewind.stride > 1
+
+
+def test_the_world_is_stepped_by_one_thread_only_and_its_error_reaches_the_window():
+    threads = set()
+
+    class Broken(FakeWorld):
+        def step(self, action):
+            threads.add(threading.get_ident())
+            if len(self.calls) == 4:
+                raise RuntimeError("the engine died")
+            return super().step(action)
+
+    live = LivePlayer(Player(Broken(fps=200)), lambda player: LEFT)
+    live.start()
+    live._thread.join(timeout=5)
+    assert live.is_over
+    assert len(threads) == 1 and threading.get_ident() not in threads
+    with pytest.raises(RuntimeError, match="the engine died"):
+        live.stop()
+
+
+def test_a_key_tapped_between_two_frames_counts_for_one_frame():
+    keys = HeldKeys()
+    keys.press("left")
+    keys.press("space")
+    keys.release("space")
+    assert set(keys.take()) == {"left", "space"}
+    assert set(keys.take()) == {"left"}
+    keys.release_all()
+    assert not keys.take()
+
+
+def test_the_keys_of_the_world_are_never_taken_by_the_window():
+    doom = ActionMap.discrete(["idle", "pause the game", "hop"], [(), ("p",), ("escape", "1")])
+    bound = bind_commands(doom)
+    assert not {"p", "escape", "1"} & set(bound)
+    assert set(bound.values()) >= {"pause", "quit", "next nfe"}  # by their other keys
+    help_text = "\n".join(help_lines(doom))
+    assert "hop" in help_text and "f10 " in help_text and "escape f10" not in help_text
+
+
+def test_every_command_has_a_key_that_letters_and_digits_do_not_block():
+    letters = ActionMap.discrete(
+        list("abcdefghijklmnopqrstuvwxyz0123456789"), [(c,) for c in "abcdefghijklmnopqrstuvwxyz0123456789"]
+    )
+    commands = {command for command, _, _ in COMMANDS} - {"nfe 1", "nfe 2", "nfe 4"}
+    assert set(bind_commands(letters).values()) == commands
+
+
+def test_a_log_costs_nothing_when_going_back_and_forgets_what_was_undone():
+    world = FakeWorld()
+    player = Player(world, log=SessionLog(world, name="fake"))
+    player.step(LEFT)
+    point = player.save()
+    player.set_nfe(4)
+    player.step(RIGHT)
+    player.load(point)  # nfe is a setting, not part of the moment: it stays 4
+    player.step(IDLE)
+    session = player.log.session()
+    assert session.actions == [LEFT, IDLE]
+    assert session.changes == [{"frame": 1, "nfe": 4}]
+
+
+def test_only_the_window_imports_pygame():
+    play = Path(__file__).parent.parent / "play"
+    importers = {path.name for path in play.glob("*.py") if "import pygame" in path.read_text()}
+    assert importers == {"window.py"}
+    modules = [f"worldgen.play.{path.stem}" for path in play.glob("*.py") if path.stem not in ("window", "__init__")]
+    code = f"import sys, {', '.join(modules)}; sys.exit('pygame' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

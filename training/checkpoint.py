@@ -1,0 +1,98 @@
+"""Checkpoints of a training stage: atomic, checksummed, safetensors and JSON only.
+
+    WORLD/training/<stage>/checkpoint-00001200/state.safetensors + state.json
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from worldgen.errors import InputError
+from worldgen.files import file_hash, replace_folder, write_json
+
+KEEP = 2
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage has come. seconds: of training, over all its runs."""
+
+    step: int = 0
+    seconds: float = 0.0
+    is_finished: bool = False
+
+
+def save_checkpoint(
+    folder: Path, progress: Progress, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
+    name = f"checkpoint-{progress.step:08d}"
+    temporary = folder / f".{name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary / "state.safetensors")
+    digest = file_hash(temporary / "state.safetensors")
+    write_json(temporary / "state.json", {**vars(progress), "sha256": digest})
+    replace_folder(temporary, folder / name)
+    for old in sorted(folder.glob("checkpoint-*"))[:-KEEP]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load_checkpoint(
+    folder: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+) -> Progress | None:
+    """Restores the newest intact checkpoint; None where there is none."""
+    for path, facts in _intact(folder):
+        tensors = load_file(path / "state.safetensors")
+        try:
+            network.load_state_dict(_part(tensors, "network."))
+            average.load_state_dict(_part(tensors, "average."))
+        except RuntimeError as error:
+            raise InputError(
+                f"{path} holds another network ({str(error).splitlines()[0]}): use the same preset, or another --out"
+            ) from None
+        _load_optimizer(optimizer, _part(tensors, "optimizer."))
+        return Progress(facts["step"], facts["seconds"], facts["is_finished"])
+    return None
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """Of the newest intact checkpoint."""
+    for _, facts in _intact(folder):
+        return Progress(facts["step"], facts["seconds"], facts["is_finished"])
+    return None
+
+
+def _intact(folder: Path) -> Iterator[tuple[Path, dict]]:
+    for path in sorted(folder.glob("checkpoint-*"), reverse=True):
+        try:
+            facts = json.loads((path / "state.json").read_text())
+            if file_hash(path / "state.safetensors") == facts["sha256"]:
+                yield path, facts
+                continue
+        except (OSError, ValueError, KeyError):
+            pass
+        print(f"{path} is damaged: trying the one before it")
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        i, name = key.split(".", 1)
+        state.setdefault(int(i), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

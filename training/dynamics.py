@@ -1,0 +1,179 @@
+"""Trains the dynamics: the tokens of frames so far, and the action -> the tokens of the next frame.
+
+    worldgen train recordings/ --out worlds/mine --stages dynamics --steps 200
+
+Diffusion forcing (every frame its own noise level), x-prediction with the ramp weight, motion weight, and shortcut
+steps (Dreamer 4, Hafner et al. 2025; shortcut models, Frans et al. 2024) so that 1, 2 or 4 evaluations suffice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from worldgen.actions import ActionMap
+from worldgen.backends.torch_backend import TorchBackend
+from worldgen.config import WorldConfig
+from worldgen.data.cache import Cache
+from worldgen.data.dataset import ClipSampler
+from worldgen.models.dynamics import FINEST_STEP, Dynamics
+from worldgen.models.tokenizer import Tokenizer
+from worldgen.training.rollout import control_and_horizon
+from worldgen.world import World
+
+
+@dataclass(frozen=True)
+class DynamicsLoss:
+    """context_sigma: largest noise on finished frames. motion: extra weight of tokens that change. ramp_floor: weight
+    at pure noise, 1 at clean. action_dropout: share of clips with all actions NULL. shortcut: share of clips that
+    teach long steps, from shortcut_from of the schedule on."""
+
+    context_sigma: float = 0.2
+    motion: float = 4.0
+    ramp_floor: float = 0.3
+    action_dropout: float = 0.05
+    shortcut: float = 0.25
+    shortcut_from: float = 0.4
+
+
+def dynamics_loss(
+    network: nn.Module,
+    tokens: Tensor,
+    actions: Tensor,
+    null: Tensor,
+    generator: torch.Generator,
+    progress: float,
+    recipe: DynamicsLoss,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """tokens (b, t, n, d); actions (b, t, width), row i led to frame i; null (width,)"""
+    b, t, n, d = tokens.shape
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator, device=tokens.device)
+
+    def normal() -> Tensor:
+        return torch.randn(tokens.shape, generator=generator, device=tokens.device)
+
+    context_sigma = (recipe.context_sigma * uniform(b, 1)).expand(b, t)
+    is_context = uniform(b, t) < (uniform(b, 1) < 0.5) * 0.5  # in half of the clips, half of the frames are finished
+    is_pure = uniform(b, t) < 0.3
+    sigma = torch.where(is_pure, 1.0, uniform(b, t))
+    sigma = torch.where(is_context, context_sigma, sigma)
+    sigma[:, 0] = context_sigma[:, 0]  # a game begins from a finished frame
+    step_size = torch.full_like(sigma, FINEST_STEP)
+
+    is_dropped = uniform(b, 1) < recipe.action_dropout
+    is_dropped = is_dropped | (torch.arange(t, device=tokens.device) == 0)
+    actions = torch.where(is_dropped[..., None], null, actions)
+
+    previous = torch.zeros_like(tokens)
+    level = context_sigma[:, 1:, None, None]
+    previous[:, 1:] = (1 - level) * tokens[:, :-1] + level * normal()[:, 1:]
+
+    target = tokens
+    noise = normal()
+    num_shortcut = int(recipe.shortcut * b) if progress >= recipe.shortcut_from else 0
+    if num_shortcut:
+        rows = slice(0, num_shortcut)
+        choice = torch.randint(0, 3, (num_shortcut, t - 1), generator=generator, device=tokens.device)
+        sigma[rows, 1:] = sigma.new_tensor([1.0, 1.0, 0.5])[choice]
+        step_size[rows, 1:] = sigma.new_tensor([1.0, 0.5, 0.5])[choice]
+    noisy = _mix(tokens, noise, sigma)
+    if num_shortcut:
+        given = (previous[rows], context_sigma[rows], actions[rows])
+        taught = two_half_steps(network, noisy[rows], sigma[rows], step_size[rows], *given)
+        target = torch.cat([taught, tokens[num_shortcut:]])
+        target[:, 0] = tokens[:, 0]
+
+    clean, _ = network(noisy, sigma, step_size, previous, context_sigma, actions)
+    error = (clean.float() - target).square().mean(-1)  # (b, t, n)
+    change = torch.zeros(b, t, n, device=tokens.device)
+    change[:, 1:] = (tokens[:, 1:] - tokens[:, :-1]).square().mean(-1)
+    motion = 1 + recipe.motion * change.clamp(max=1)
+    ramp = recipe.ramp_floor + (1 - recipe.ramp_floor) * (1 - sigma)
+    weight = (motion / motion.mean()) * ramp[..., None] * ~is_context[..., None]
+    weight[:, 0] = 0
+    loss = (weight * error).sum() / weight.sum()
+    pure = (sigma == 1) & (step_size == FINEST_STEP)
+    pure[:, 0] = False
+    return loss, {"error_at_pure_noise": error[pure].mean().detach()}
+
+
+@torch.no_grad()
+def two_half_steps(
+    network: nn.Module,
+    noisy: Tensor,
+    sigma: Tensor,
+    step_size: Tensor,
+    previous: Tensor,
+    context_sigma: Tensor,
+    actions: Tensor,
+) -> Tensor:
+    """The clean tokens that one step of step_size must predict to land where two of half the size do. (b, t, n, d)"""
+    half = step_size / 2
+    level, share = sigma[..., None, None], (half / sigma)[..., None, None]
+    first, _ = network(noisy, sigma, half, previous, context_sigma, actions)
+    middle = noisy + share * (first.float() - noisy)
+    later = (sigma - half).clamp_min(1e-3)
+    second, _ = network(middle, later, half, previous, context_sigma, actions)
+    flow = ((first.float() - noisy) / level + (second.float() - middle) / later[..., None, None]) / 2
+    return noisy + level * flow
+
+
+def _mix(tokens: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    level = sigma[..., None, None]
+    return (1 - level) * tokens + level * noise
+
+
+class DynamicsStage:
+    name = "dynamics"
+
+    def __init__(
+        self,
+        network: Dynamics,
+        tokenizer: Tokenizer,
+        config: WorldConfig,
+        cache: Cache,
+        tokens: np.ndarray,
+        actions: np.ndarray,
+        train: ClipSampler,
+        validation: ClipSampler,
+        batch: int,
+        recipe: DynamicsLoss | None = None,
+    ):
+        """tokens (N, n, d) of the cache's frames; actions (N, width), row i chosen on frame i; validation: clips of
+        the prompt and the horizon"""
+        self.network = network
+        self._tokenizer, self._config, self._recipe = tokenizer, config, recipe or DynamicsLoss()
+        self._tokens, self._actions, self._train, self._batch = tokens, actions, train, batch
+        starts = validation.even_starts(16)
+        rows = starts[:, None] + np.arange(validation.length)
+        self._held_out = np.asarray(cache.frames[rows.ravel()]).reshape(*rows.shape, *cache.frames.shape[1:])
+        self._held_out_actions = actions[rows]
+        self._null = torch.from_numpy(config.actions.null())
+
+    def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        rows = self._train.draw(rng, self._batch)[:, None] + np.arange(self._train.length)
+        tokens = torch.from_numpy(np.asarray(self._tokens[rows.ravel()])).float().unflatten(0, rows.shape)
+        return {"tokens": tokens, "actions": torch.from_numpy(led_to(self._config.actions, self._actions[rows]))}
+
+    def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
+        null = self._null.to(batch["tokens"].device)
+        return dynamics_loss(network, batch["tokens"], batch["actions"], null, generator, progress, self._recipe)
+
+    def validate(self, network) -> tuple[dict[str, float], np.ndarray]:
+        backend = TorchBackend(self._tokenizer, network, device=str(network.device))
+        world = World(self._config, backend, batch=len(self._held_out))
+        return control_and_horizon(world, self._held_out, self._held_out_actions, horizons=(1, 4, 16))
+
+    def finish(self, network) -> None:
+        pass
+
+
+def led_to(actions: ActionMap, chosen: np.ndarray) -> np.ndarray:
+    """Rows chosen on each frame of a clip (b, t, width) -> rows that led to each frame, NULL for the first."""
+    b, t, _ = chosen.shape
+    return np.concatenate([actions.null(b, 1), chosen[:, :-1]], axis=1)

@@ -1,0 +1,94 @@
+"""Presets: sizes and schedules of all stages, as functions that return one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from worldgen.errors import InputError
+from worldgen.training.fit import Fit
+
+
+@dataclass(frozen=True)
+class Preset:
+    """side: the longer side of a frame, in pixels. context: frames of look-back. The dicts are keyword arguments of the
+    networks."""
+
+    side: int
+    context: int
+    tokenizer: dict[str, Any]
+    latent_action: dict[str, Any]
+    dynamics: dict[str, Any]
+    heads: dict[str, Any]
+    fits: dict[str, Fit]
+
+
+def tiny() -> Preset:
+    """Two CPU cores, an hour or two: about 64x48 pixels, 12 tokens a frame, 6 M parameters."""
+    return Preset(
+        side=64,
+        context=16,
+        tokenizer={"token_dim": 96, "channels": [64, 96, 192]},
+        latent_action={"dim": 128, "num_layers": 3, "num_heads": 4},
+        dynamics={"dim": 192, "num_layers": 6, "num_heads": 6},
+        heads={"dim": 128},
+        fits={
+            "tokenizer": Fit(steps=4000, batch=8, length=8, learning_rate=1e-3),
+            "latent_action": Fit(steps=3000, batch=8, length=8, learning_rate=5e-4),
+            "dynamics": Fit(steps=4000, batch=16, length=17, learning_rate=1e-3),
+            "heads": Fit(steps=600, batch=16, length=17, learning_rate=1e-3, ema=0.99),
+        },
+    )
+
+
+def small() -> Preset:
+    """One GPU, half an hour: 128x96 pixels, 48 tokens a frame, 30 M parameters."""
+    return Preset(
+        side=128,
+        context=32,
+        tokenizer={"token_dim": 96, "channels": [96, 192, 384], "num_convs": 3},
+        latent_action={"dim": 256, "num_layers": 6, "num_heads": 8, "patch": 16},
+        dynamics={"dim": 512, "num_layers": 10, "num_heads": 8},
+        heads={"dim": 256},
+        fits={
+            "tokenizer": Fit(steps=20_000, batch=32, length=8, learning_rate=5e-4, warmup=500),
+            "latent_action": Fit(steps=15_000, batch=32, length=8, learning_rate=3e-4, warmup=500),
+            "dynamics": Fit(steps=30_000, batch=64, length=33, learning_rate=5e-4, warmup=1000, ema=0.9995),
+            "heads": Fit(steps=3000, batch=64, length=33, learning_rate=5e-4, ema=0.99),
+        },
+    )
+
+
+def base() -> Preset:
+    """A day of one data-centre GPU: 256x192 pixels, 192 tokens a frame, 150 M parameters."""
+    return Preset(
+        side=256,
+        context=64,
+        tokenizer={"token_dim": 96, "channels": [128, 256, 512], "num_convs": 4},
+        latent_action={"dim": 512, "num_layers": 8, "num_heads": 8, "patch": 16},
+        dynamics={"dim": 896, "num_layers": 16, "num_heads": 14},
+        heads={"dim": 256},
+        fits={
+            "tokenizer": Fit(steps=100_000, batch=32, length=8, learning_rate=3e-4, warmup=1000, ema=0.9995),
+            "latent_action": Fit(steps=60_000, batch=32, length=8, learning_rate=2e-4, warmup=1000, ema=0.9995),
+            "dynamics": Fit(steps=200_000, batch=32, length=65, learning_rate=3e-4, warmup=2000, ema=0.9998),
+            "heads": Fit(steps=5000, batch=32, length=65, learning_rate=5e-4, ema=0.99),
+        },
+    )
+
+
+PRESETS: dict[str, Callable[[], Preset]] = {"tiny": tiny, "small": small, "base": base}
+
+
+def get_preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise InputError(f"unknown preset {name!r}; choose {', '.join(PRESETS)}")
+    return PRESETS[name]()
+
+
+def frame_size(side: int, width: int, height: int, multiple: int = 16) -> tuple[int, int]:
+    """The (width, height) nearest to a video's shape with the longer one `side`, both multiples of a token's side."""
+    scale = side / max(width, height)
+    sizes = [max(multiple, round(length * scale / multiple) * multiple) for length in (width, height)]
+    return sizes[0], sizes[1]

@@ -1,0 +1,166 @@
+"""A world's folder (contract C2): where things are, how they are written, and that they belong together.
+
+    WORLD/world.json                               WorldConfig
+    WORLD/card.md                                  what it was trained on, measured figures
+    WORLD/<network>/config.json + *.safetensors    tokenizer, latent_action, dynamics, heads
+    WORLD/starts/starts.npz                        the frames games begin from
+    WORLD/onnx/*.onnx + weights.bin + manifest.json
+    WORLD/training/<stage>/                        to resume, not to play
+
+Nothing here is ever executed: JSON, safetensors, ONNX and plain arrays only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldgen.errors import InputError
+from worldgen.files import file_hash, replace_folder, write_bytes
+from worldgen.graphs import REQUIRED, GraphSpec
+
+NETWORKS = ("tokenizer", "latent_action", "dynamics", "heads")
+PLAYED_NETWORKS = ("tokenizer", "dynamics", "heads")
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+BUNDLED = Path(__file__).parent / "worlds"
+
+
+def bundled_worlds() -> list[str]:
+    return sorted(p.parent.name for p in BUNDLED.glob("*/world.json"))
+
+
+def find_world(name: str | Path) -> Path:
+    """A bundled name or a folder -> the folder. Raises InputError naming both ways out."""
+    folder = Path(name)
+    if (folder / "world.json").is_file():
+        return folder
+    if str(name) in bundled_worlds():
+        return BUNDLED / str(name)
+    bundled = ", ".join(bundled_worlds()) or "none"
+    if folder.is_dir():
+        raise InputError(f"{folder} is not a world: no world.json in it; train one with `worldgen train DIR --out {name}`")
+    raise InputError(f"no world {str(name)!r}: give a folder with a world.json, or a bundled world ({bundled})")
+
+
+def network_hashes(folder: Path) -> dict[str, str]:
+    """sha256 of the weights of each network that the graphs are made of."""
+    paths = {name: folder / name / WEIGHTS for name in PLAYED_NETWORKS}
+    return {name: file_hash(path) for name, path in paths.items() if path.is_file()}
+
+
+def combined_hash(hashes: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(dict(sorted(hashes.items()))).encode()).hexdigest()[:16]
+
+
+def weights_hash(folder: Path) -> str:
+    """The world's hash: of the weights it was exported from, or of those in the folder."""
+    return combined_hash(network_hashes(folder))
+
+
+def save_network(network: Any, folder: Path, name: str) -> None:
+    """Writes a diffusers network to folder/name, whole or not at all."""
+    temporary = folder / f".{name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    network.save_pretrained(temporary, safe_serialization=True)
+    replace_folder(temporary, folder / name)
+
+
+def load_network(folder: Path, name: str) -> Any:
+    """One network of a world, in evaluation mode, float32, strictly. Needs torch."""
+    from worldgen.models import network_class
+
+    path = folder / name
+    if not (path / "config.json").is_file() or not (path / WEIGHTS).is_file():
+        raise InputError(f"{folder} has no {name}: train it with `worldgen train DIR --out {folder} --stages {name}`")
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    cls = network_class(name)
+    try:
+        network = cls.from_config(cls.load_config(path))
+        weights = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path / WEIGHTS).items()}
+        network.load_state_dict(weights, strict=True)
+    except (SafetensorError, RuntimeError, OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: damaged or foreign weights ({str(error).splitlines()[0]})") from None
+    return network.eval()
+
+
+def load_networks(folder: Path) -> dict[str, Any]:
+    """The networks that make a frame; heads only if the world has them."""
+    names = ["tokenizer", "dynamics"] + (["heads"] if (folder / "heads").is_dir() else [])
+    return {name: load_network(folder, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """onnx/manifest.json, checked against the files it names."""
+
+    specs: dict[str, GraphSpec]
+    paths: dict[str, Path]
+    position_period: int
+    weights_hash: str
+    raw: dict[str, Any]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises InputError when graphs are missing, damaged, or older than the weights beside them."""
+    onnx = folder / "onnx"
+    path = onnx / "manifest.json"
+    export = f"run `worldgen export {folder} --to onnx`"
+    if not path.is_file():
+        raise InputError(f"no ONNX graphs in {onnx}: {export}")
+    try:
+        raw = json.loads(path.read_text())
+        specs = {name: GraphSpec.from_json(name, graph) for name, graph in raw["graphs"].items()}
+        files = {**{n: g["file"] for n, g in raw["graphs"].items()}, "": raw["weights_file"]["file"]}
+        sums = {**{n: g["sha256"] for n, g in raw["graphs"].items()}, "": raw["weights_file"]["sha256"]}
+        period, sources = int(raw["position_period"]), dict(raw["weights"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a manifest ({error!r}): {export}") from None
+    if missing := [name for name in REQUIRED if name not in specs]:
+        raise InputError(f"{path} lists no graph {missing[0]!r}: {export}")
+    for name, file in files.items():
+        if Path(file).name != file:
+            raise InputError(f"{path}: graph file {file!r} lies outside {onnx}")
+        if not (onnx / file).is_file():
+            raise InputError(f"{onnx / file} is missing: {export}")
+        if file_hash(onnx / file) != sums[name]:
+            raise InputError(f"{onnx / file} is damaged (its hash is not the manifest's): {export}, or reinstall worldgen")
+    present = network_hashes(folder)
+    if stale := [n for n, digest in present.items() if sources.get(n) != digest]:
+        raise InputError(f"the ONNX graphs in {onnx} are older than {folder / stale[0]}: {export}")
+    paths = {name: onnx / file for name, file in files.items() if name}
+    return Manifest(specs, paths, period, combined_hash(sources), raw)
+
+
+@dataclass(frozen=True)
+class Starts:
+    """What games begin from: frames (s, t, h, w, 3) uint8, actions (s, t, width), row i led to frame i."""
+
+    frames: np.ndarray
+    actions: np.ndarray
+
+    def save(self, folder: Path) -> None:
+        (folder / "starts").mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, frames=self.frames, actions=self.actions)
+        write_bytes(folder / "starts" / "starts.npz", buffer.getvalue())
+
+    @classmethod
+    def load(cls, folder: Path) -> Starts:
+        path = folder / "starts" / "starts.npz"
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(arrays["frames"], arrays["actions"])
+        except FileNotFoundError:
+            raise InputError(f"{folder} has no starts ({path.name} is missing): train it, or reset(start=FRAMES)") from None
+        except Exception as error:  # zipfile, zlib and numpy each raise their own
+            raise InputError(f"{path} is damaged: {error}") from None

@@ -1,0 +1,59 @@
+"""The graphs a world runs on: names, inputs, outputs, dtypes and shapes (contract C3). Torch-free.
+
+encode   frame, state -> tokens, next_state                      one frame of a prompt
+denoise  noisy, sigma, step_size, previous, context_sigma, action, cache, position, filled -> tokens
+commit   tokens, noise, previous, context_sigma, action, cache, position, filled
+         -> next_cache, next_previous, hidden [, reward, terminated]
+decode   tokens, state -> frame, next_state
+
+The first axis of every tensor is the batch. `cache` is a ring of the last `context` frames; `position` counts frames
+modulo `position_period` and `filled` counts the slots that hold one, so a game may last for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+REQUIRED = ("encode", "denoise", "commit", "decode")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """shape: without the batch axis. dtype: numpy's name."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def zeros(self, batch: int) -> np.ndarray:
+        return np.zeros((batch, *self.shape), self.dtype)
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def input(self, name: str) -> TensorSpec:
+        return next(spec for spec in self.inputs if spec.name == name)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return tuple(spec.name for spec in self.outputs)
+
+    def to_json(self) -> dict[str, Any]:
+        def rows(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
+            return [{"name": s.name, "dtype": s.dtype, "shape": ["batch", *s.shape]} for s in specs]
+
+        return {"inputs": rows(self.inputs), "outputs": rows(self.outputs)}
+
+    @classmethod
+    def from_json(cls, name: str, raw: dict[str, Any]) -> GraphSpec:
+        def specs(rows: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+            return tuple(TensorSpec(r["name"], r["dtype"], tuple(r["shape"][1:])) for r in rows)
+
+        return cls(name, specs(raw["inputs"]), specs(raw["outputs"]))

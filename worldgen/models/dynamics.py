@@ -1,0 +1,197 @@
+"""The dynamics: a space-time block-causal diffusion transformer that predicts the next frame's tokens.
+
+DiT blocks (Peebles & Xie 2023) with attention factorised over space and time (Genie, Bruce et al. 2024), trained by
+diffusion forcing (Chen et al. 2024) with x-prediction and shortcut steps (Dreamer 4, Hafner et al. 2025).
+
+Noisy tokens are (1 - sigma) * tokens + sigma * noise. Each frame also reads the previous frame's tokens at its own
+positions, slightly noised (`context_sigma`, GameNGen), so that copying is free and capacity goes into what changes.
+
+Letters: b batch, t frames, n tokens a frame, d token width, m = n + 1 with the action token, c width, l time layers,
+k heads, s cache slots, e head width.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from einops import rearrange
+from torch import Tensor, nn
+
+from worldgen.models.attention import FeedForward, SpaceAttention, TimeAttention, time_rope_period
+from worldgen.models.conditioning import ActionEmbedding, LevelEmbedding
+
+
+FINEST_STEP = 0.25  # of the noise level: the step that is trained on data, and that commit() is told
+
+
+class Block(nn.Module):
+    """Space attention, in some blocks time attention, and a feed-forward, each gated by the frame's condition."""
+
+    def __init__(self, dim: int, num_heads: int, context: int | None):
+        super().__init__()
+        self.space_norm = nn.RMSNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.space = SpaceAttention(dim, num_heads)
+        self.time_norm = nn.RMSNorm(dim, eps=1e-6) if context is not None else None
+        self.time = TimeAttention(dim, num_heads, context) if context is not None else None
+        self.feed_norm = nn.RMSNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.feed = FeedForward(dim)
+        self.modulation = nn.Parameter(torch.zeros(6, dim))  # this block's own share of adaLN-single (PixArt-alpha)
+
+    def forward(self, x: Tensor, modulation: Tensor, attend_time) -> Tensor:
+        """x (f, m, c), f frames; modulation (f, 6, c); attend_time maps (block, x) -> x's time attention"""
+        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.modulation).unsqueeze(-2).unbind(1)
+        x = x + gate1 * self.space(self.space_norm(x) * (1 + scale1) + shift1)
+        if self.time is not None:
+            x = x + attend_time(self, self.time_norm(x))
+        return x + gate2 * self.feed(self.feed_norm(x) * (1 + scale2) + shift2)
+
+
+class Dynamics(ModelMixin, ConfigMixin):
+    """forward() runs whole clips in training; denoise() and commit() run one frame against a ring cache. All three are
+    the same function: commit() over a clip equals forward() with the same noise."""
+
+    @register_to_config
+    def __init__(
+        self,
+        *,
+        num_tokens: int,
+        token_dim: int,
+        action_kind: str,
+        action_sizes: list[int],
+        dim: int = 192,
+        num_layers: int = 6,
+        num_heads: int = 6,
+        time_every: int = 2,
+        context: int = 16,
+    ):
+        super().__init__()
+        self.tokens_in = nn.Linear(2 * token_dim, dim)
+        self.position = nn.Parameter(0.02 * torch.randn(num_tokens + 1, dim))
+        self.action = ActionEmbedding(action_kind, action_sizes, dim)
+        self.sigma = LevelEmbedding(dim)
+        self.step_size = LevelEmbedding(dim)
+        self.context_sigma = LevelEmbedding(dim)
+        self.condition = nn.Sequential(nn.SiLU(), nn.Linear(dim, dim), nn.SiLU())
+        self.modulation = nn.Linear(dim, 6 * dim)
+        self.blocks = nn.ModuleList(
+            Block(dim, num_heads, context if i % time_every == time_every - 1 else None) for i in range(num_layers)
+        )
+        self.norm = nn.RMSNorm(dim, eps=1e-6)
+        self.tokens_out = nn.Linear(dim, token_dim)
+        self.skip = nn.Linear(dim, 2 * token_dim)
+        self._init_weights(token_dim)
+
+    def _init_weights(self, token_dim: int) -> None:
+        """Blocks begin as the identity and the output as a copy of the previous frame."""
+        nn.init.zeros_(self.modulation.weight)
+        with torch.no_grad():
+            self.modulation.bias.copy_(torch.tensor([0.0, 0, 0.1, 0, 0, 0.1]).repeat_interleave(len(self.modulation.bias) // 6))
+        nn.init.zeros_(self.tokens_out.weight)
+        nn.init.zeros_(self.tokens_out.bias)
+        nn.init.zeros_(self.skip.weight)
+        nn.init.constant_(self.skip.bias[:token_dim], 1.0)
+        nn.init.zeros_(self.skip.bias[token_dim:])
+
+    @property
+    def time_blocks(self) -> list[Block]:
+        return [block for block in self.blocks if block.time is not None]
+
+    @property
+    def cache_shape(self) -> tuple[int, ...]:
+        """Of one slot: (l, 2, m, k, s, e)."""
+        c = self.config
+        return (len(self.time_blocks), 2, c.num_tokens + 1, c.num_heads, c.context, c.dim // c.num_heads)
+
+    @property
+    def position_period(self) -> int:
+        return time_rope_period(self.config.context)
+
+    def forward(
+        self, noisy: Tensor, sigma: Tensor, step_size: Tensor, previous: Tensor, context_sigma: Tensor, action: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """A clip at once, under a banded causal mask.
+
+        noisy, previous (b, t, n, d): previous[:, i] is frame i - 1, noised by context_sigma, zeros before frame 0;
+        sigma, step_size, context_sigma (b, t) in [0, 1]; action (b, t, width), the one that led to the frame
+        -> clean tokens (b, t, n, d), hidden (b, t, m, c)
+        """
+        b, t, _, _ = noisy.shape
+        flat = [rearrange(x, "b t ... -> (b t) ...") for x in (noisy, sigma, step_size, previous, context_sigma, action)]
+
+        def attend_time(block: Block, x: Tensor) -> Tensor:
+            out = block.time(rearrange(x, "(b t) m c -> b t m c", b=b))
+            return rearrange(out, "b t m c -> (b t) m c")
+
+        clean, hidden = self._run(*flat, attend_time)
+        return rearrange(clean, "(b t) n d -> b t n d", b=b), rearrange(hidden, "(b t) m c -> b t m c", b=b)
+
+    def denoise(
+        self,
+        noisy: Tensor,
+        sigma: Tensor,
+        step_size: Tensor,
+        previous: Tensor,
+        context_sigma: Tensor,
+        action: Tensor,
+        cache: Tensor,
+        position: Tensor,
+        filled: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One evaluation of one frame; reads the cache, writes nothing.
+
+        noisy, previous (b, n, d); sigma, step_size, context_sigma (b,); action (b, width);
+        cache (b, l, 2, m, k, s, e); position (b,) int64 modulo position_period; filled (b,) int64, frames in the ring
+        -> clean tokens (b, n, d), hidden (b, m, c), keys and values of this frame (b, l, 2, m, k, e)
+        """
+        written: list[Tensor] = []
+
+        def attend_time(block: Block, x: Tensor) -> Tensor:
+            out, keys_values = block.time.step(x, cache[:, len(written)], position, filled)
+            written.append(keys_values)
+            return out
+
+        clean, hidden = self._run(noisy, sigma, step_size, previous, context_sigma, action, attend_time)
+        return clean, hidden, torch.stack(written, dim=1)
+
+    def commit(
+        self,
+        tokens: Tensor,
+        noise: Tensor,
+        previous: Tensor,
+        context_sigma: Tensor,
+        action: Tensor,
+        cache: Tensor,
+        position: Tensor,
+        filled: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Writes a finished frame into the ring, noised by context_sigma.
+
+        tokens, noise, previous (b, n, d); the rest as in denoise()
+        -> cache (b, l, 2, m, k, s, e), previous of the next frame (b, n, d), hidden (b, m, c)
+        """
+        level = context_sigma[:, None, None]
+        noisy = (1 - level) * tokens + level * noise
+        step_size = torch.full_like(context_sigma, FINEST_STEP)
+        _, hidden, keys_values = self.denoise(
+            noisy, context_sigma, step_size, previous, context_sigma, action, cache, position, filled
+        )
+        slots = torch.arange(self.config.context, device=tokens.device)
+        here = (slots == (position % self.config.context)[:, None])[:, None, None, None, None, :, None]
+        return torch.where(here, keys_values.unsqueeze(-2), cache), noisy, hidden
+
+    def _run(self, noisy, sigma, step_size, previous, context_sigma, action, attend_time) -> tuple[Tensor, Tensor]:
+        """Over f frames: noisy, previous (f, n, d); levels (f,); action (f, width) -> clean (f, n, d), hidden (f, m, c)"""
+        act = self.action(action)
+        condition = self.condition(
+            self.sigma(sigma) + self.step_size(step_size) + self.context_sigma(context_sigma) + act
+        )
+        modulation = self.modulation(condition).unflatten(-1, (6, -1))
+        x = self.tokens_in(torch.cat([noisy, previous], dim=-1))
+        x = torch.cat([x, act[:, None]], dim=1) + self.position
+        for block in self.blocks:
+            x = block(x, modulation, attend_time)
+        hidden = self.norm(x)
+        keep_previous, keep_noisy = self.skip(condition)[:, None].chunk(2, dim=-1)
+        clean = self.tokens_out(hidden[:, :-1]) + keep_previous * previous + keep_noisy * noisy
+        return clean, hidden

@@ -1,0 +1,54 @@
+"""Reward and termination, read from the hidden state of a finished frame.
+
+Reward is a distribution over symlog bins with a two-hot target (Dreamer 3, Hafner et al. 2023); its mean is given back.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def symlog(x: Tensor) -> Tensor:
+    return x.sign() * x.abs().log1p()
+
+
+def symexp(x: Tensor) -> Tensor:
+    return x.sign() * x.abs().expm1()
+
+
+class Heads(ModelMixin, ConfigMixin):
+    @register_to_config
+    def __init__(self, *, hidden_dim: int, dim: int = 128, num_bins: int = 41, limit: float = 5.0):
+        """limit: largest symlog reward; 5 covers rewards up to 147."""
+        super().__init__()
+        self.score = nn.Linear(hidden_dim, 4)  # four learned poolings over the frame's tokens
+        self.trunk = nn.Sequential(nn.Linear(5 * hidden_dim, dim), nn.SiLU(), nn.Linear(dim, dim), nn.SiLU())
+        self.reward = nn.Linear(dim, num_bins)
+        self.terminated = nn.Linear(dim, 1)
+        for layer in (self.reward, self.terminated):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.register_buffer("bins", torch.linspace(-limit, limit, num_bins), persistent=False)
+
+    def logits(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """hidden (..., m, c) of a committed frame, the action token last -> reward (..., bins), terminated (...)"""
+        pooled = self.score(hidden).softmax(-2).transpose(-1, -2) @ hidden  # (..., 4, c)
+        x = self.trunk(torch.cat([pooled.flatten(-2), hidden[..., -1, :]], dim=-1))
+        return self.reward(x), self.terminated(x)[..., 0]
+
+    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """hidden (..., m, c) -> reward (...), probability of termination (...)"""
+        reward, terminated = self.logits(hidden)
+        return symexp((reward.softmax(-1) * self.bins).sum(-1)), terminated.sigmoid()
+
+    def two_hot(self, reward: Tensor) -> Tensor:
+        """reward (...) -> (..., bins): the two bins around it, weighted so that their mean is symlog(reward)"""
+        value = symlog(reward).clamp(self.bins[0], self.bins[-1])
+        right = torch.searchsorted(self.bins, value.contiguous()).clamp(1, len(self.bins) - 1)
+        left = right - 1
+        share = (value - self.bins[left]) / (self.bins[right] - self.bins[left])
+        return F.one_hot(left, len(self.bins)) * (1 - share)[..., None] + F.one_hot(right, len(self.bins)) * share[..., None]

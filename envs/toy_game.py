@@ -21,18 +21,7 @@ import numpy as np
 from worldgen.actions import ActionMap
 from worldgen.envs.game import GameFrame
 from worldgen.envs.toy_level import SUB, Level, generate_level
-from worldgen.envs.toy_physics import (
-    DEAD,
-    HEIGHT,
-    PLAYING,
-    REWARDS,
-    TICK_RATE,
-    TIME_LIMIT,
-    WIDTH,
-    WON,
-    PlayState,
-    advance,
-)
+from worldgen.envs.toy_physics import DEAD, PLAYING, REWARDS, TICK_RATE, TIME_LIMIT, WON, PlayState, advance
 from worldgen.envs.toy_scenery import Scenery
 from worldgen.envs.toy_sound import SAMPLE_RATE, effects, mix
 from worldgen.envs.toy_view import draw_labels, draw_picture, find_camera

@@ -133,14 +133,15 @@ def _paint_blocks(theme: Theme, level: Level, pixels: np.ndarray) -> None:
 
 def _plant(theme: Theme, rng: np.random.Generator, level: Level, pixels: np.ndarray, mask: np.ndarray) -> None:
     """Grass, flowers and bushes on the surface of the earth, where there is room."""
-    surface = (level.tiles == GROUND) & (np.vstack([np.zeros((1, level.tiles.shape[1]), np.uint8), level.tiles[:-1]]) == AIR)
+    surface = (level.tiles == GROUND) & (np.roll(level.tiles, 1, 0) == AIR)
     for r, c in np.argwhere(surface).tolist():
         luck = rng.random()
         shape = int(rng.integers(2))
         if luck < 0.3:
-            plant = _picture(GRASS[shape], (theme.turf[0], theme.turf[1], theme.turf[2], theme.earth[3]))
+            plant = _picture(GRASS[shape], (*theme.turf, theme.earth[3]))
         elif luck < 0.42:
-            plant = _picture(FLOWER[shape], (theme.flowers[shape], theme.turf[2], theme.turf[2], theme.flowers[1 - shape]))
+            petal, heart = theme.flowers[shape], theme.flowers[1 - shape]
+            plant = _picture(FLOWER[shape], (petal, theme.turf[2], theme.turf[2], heart))
         elif luck < 0.5 and c + 2 < level.tiles.shape[1] and surface[r, c : c + 2].all():
             plant = _picture(BUSH, (*theme.turf, theme.earth[3]))
         else:

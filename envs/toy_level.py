@@ -137,9 +137,9 @@ class _Builder:
 
     def stairs(self) -> None:
         height = self.between(2, 3)
-        heights = [*range(1, height + 1), height, *range(height - 1, 0, -1)] if self.rng.random() < 0.6 else (
-            [*range(1, height + 1), height]
-        )
+        heights = [*range(1, height + 1), height]
+        if self.rng.random() < 0.6:
+            heights += range(height - 1, 0, -1)
         self.ground(2)
         first = self.ground(len(heights) * 2)
         for i, h in enumerate(heights):

@@ -102,9 +102,11 @@ def _run(level: Level, s: PlayState, turn: int) -> None:
     s.x = min(max(s.x + s.vx, 0), level.width * SUB - WIDTH)
     column = (s.x + WIDTH - 1 if s.vx > 0 else s.x) // (TILE * SUB)
     top, bottom = s.y // (TILE * SUB), (s.y + HEIGHT - 1) // (TILE * SUB)
-    if any(level.solid[row][column] for row in range(max(top, 0), min(bottom, ROWS - 1) + 1)):
-        s.x = column * TILE * SUB - WIDTH if s.vx > 0 else (column + 1) * TILE * SUB
-        s.vx = 0
+    for row in range(max(top, 0), min(bottom, ROWS - 1) + 1):
+        if level.solid[row][column]:
+            s.x = column * TILE * SUB - WIDTH if s.vx > 0 else (column + 1) * TILE * SUB
+            s.vx = 0
+            return
 
 
 def _jump(s: PlayState, is_held: bool, events: list[str]) -> None:
@@ -158,7 +160,8 @@ def _collect(level: Level, s: PlayState, events: list[str]) -> None:
 
 def _meet_walkers(level: Level, s: PlayState, events: list[str]) -> None:
     first, last = s.x // (TILE * SUB), (s.x + WIDTH - 1) // (TILE * SUB)
-    for i in {*level.walkers_in_column[first], *level.walkers_in_column[last]}:
+    near = level.walkers_in_column[first]
+    for i in near if first == last else {*near, *level.walkers_in_column[last]}:
         if i in s.stomped:
             continue
         walker = level.walkers[i]

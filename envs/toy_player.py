@@ -15,9 +15,10 @@ LOOK_AHEAD = 84  # ticks that a move is imagined for, and as many again, idle, u
 SOON = 24  # what a move has gained by then counts extra, so that good moves are not put off
 COMMITMENT = 50  # a move under way is only dropped for one that is better by so much
 MOVES: tuple[Move, ...] = (
-    *(((RIGHT, run), (IDLE, 40)) for run in (84, 56, 36, 20, 8)),
-    *(((RIGHT, wait), (RIGHT_JUMP, hold), (RIGHT, 84)) for wait in (2, 10, 18, 28) for hold in (5, 12, 26)),
-    *(((RIGHT, wait), (RIGHT_JUMP, hold), (RIGHT, on), (IDLE, 40)) for wait in (2, 12) for hold in (12, 26) for on in (2, 14)),
+    *(((RIGHT, run), (IDLE, 40)) for run in (84, 48, 24, 8)),
+    *(((RIGHT, wait), (RIGHT_JUMP, hold), (RIGHT, 84)) for wait in (2, 12, 24) for hold in (6, 26)),
+    *(((RIGHT, wait), (RIGHT_JUMP, hold), (RIGHT, 2), (IDLE, 40)) for wait in (2, 12) for hold in (12, 26)),
+    *(((RIGHT, wait), (RIGHT_JUMP, hold), (RIGHT, 14), (IDLE, 40)) for wait in (2, 12) for hold in (12, 26)),
     ((IDLE, 14), (RIGHT, 30), (IDLE, 40)),
     ((IDLE, 24), (RIGHT_JUMP, 26), (RIGHT, 16), (IDLE, 40)),
     ((JUMP, 26), (RIGHT, 20), (IDLE, 40)),
@@ -61,7 +62,7 @@ class ScriptedToyPlayer:
             moves.append(self._actions)
             values.append(imagine(game, self._actions) + COMMITMENT)
         best = int(np.argmax(values))
-        frames = int(rng.integers(8, 20))
+        frames = int(rng.integers(10, 24))
         if rng.random() < self.exploration:
             safe = [i for i, value in enumerate(values) if value > -500]
             best, frames = (int(rng.choice(safe)) if safe else best), frames * 2

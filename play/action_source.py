@@ -82,7 +82,9 @@ def check_actions(rows: Sequence[Any], actions: ActionMap, where: str = "actions
         raise InputError(f"{where}: no actions in it")
     checked = []
     for i, row in enumerate(rows):
-        if isinstance(row, str) and row in actions.names and actions.is_discrete:
+        if isinstance(row, str):
+            if not actions.is_discrete or row not in actions.names:
+                raise InputError(f"{where}, row {i}: no action is called {row!r}; there are {', '.join(actions.names)}")
             row = actions.names.index(row)
         try:
             actions.encode(row)

@@ -73,6 +73,7 @@ class Window:
                 if self.sound is not None:
                     self.sound.pump()
                 self._draw_if_new()
+            self._draw_if_new()  # the last frame of a game that is over
         finally:
             try:
                 self.live.stop()
@@ -255,7 +256,7 @@ class Window:
         elif self._message:
             self._blit_centred([self._message], (rect.centerx, rect.bottom - 16 * scale), scale)
         elif self.live.paused:
-            self._blit_centred(["paused"], (rect.centerx, rect.y + 16 * scale), scale)
+            self._blit_centred(["paused"], (rect.centerx, rect.bottom - 16 * scale), scale)
         pygame.display.flip()
 
     def _picture_rect(self) -> pygame.Rect:

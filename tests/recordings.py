@@ -35,7 +35,7 @@ def number_of(frame: np.ndarray) -> int:
 def game_frames(n: int, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> np.ndarray:
     """(n, h, w, 3) uint8: tiles that scroll behind a moving square."""
     rng = np.random.default_rng(seed)
-    tiles = rng.integers(0, 256, (height // 8 + 1, width // 8 + n // 8 + 2, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    tiles = rng.integers(0, 256, (height // 8 + 1, (width + n) // 8 + 2, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
     frames = np.stack([tiles[:height, t : t + width] for t in range(n)])
     for t in range(n):
         y, x = (2 * t) % (height - 8), (3 * t) % (width - 8)
@@ -68,7 +68,7 @@ def write_video(
     sound_at_ms: int = 0,
     sample_rate: int = 48000,
 ) -> None:
-    """A video that worldgen did not write: any timestamps, muxer options, and sound (samples,) int16 that starts late."""
+    """A video that worldgen did not write: any timestamps, muxer options, sound (samples,) int16 that starts late."""
     with av.open(str(path), "w", container_options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=fps)
         stream.height, stream.width = frames[0].shape[:2]

@@ -141,7 +141,7 @@ def train_stage(stage: Stage, fit: Fit, world: Path, *, resume: bool, say=print)
         frames_since += fit.batch * fit.length * accelerator.num_processes
         progress = Progress(step + 1, trained_before + time.monotonic() - started)
         if log is not None and (due("log", fit.log_seconds) or progress.step in (1, fit.steps)):
-            log.train(progress, fit, {"loss": loss, "grad_norm": norm, **figures}, frames_since)
+            log.train(progress, fit, {"loss": loss.detach(), "grad_norm": norm, **figures}, frames_since)
             frames_since = 0
         if log is not None and due("validate", fit.validate_seconds):
             log.validation(progress, *stage.validate(_finished(stage, average)))

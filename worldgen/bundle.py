@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from worldgen.config import WorldConfig
 from worldgen.errors import InputError
 from worldgen.files import file_hash, replace_folder, write_bytes
 from worldgen.graphs import REQUIRED, GraphSpec
@@ -164,3 +165,27 @@ class Starts:
             raise InputError(f"{folder} has no starts ({path.name} is missing): train it, or reset(start=FRAMES)") from None
         except Exception as error:  # zipfile, zlib and numpy each raise their own
             raise InputError(f"{path} is damaged: {error}") from None
+
+
+def describe(name: str | Path) -> dict[str, Any]:
+    """The facts of a world as a person would ask for them."""
+    folder = find_world(name)
+    config = WorldConfig.load(folder / "world.json")
+    keys = {n: " + ".join(k) or "nothing" for n, k in zip(config.actions.names, config.actions.keys, strict=False)}
+    manifest = folder / "onnx" / "manifest.json"
+    return {
+        "name": config.name,
+        "folder": str(folder),
+        "width": config.width,
+        "height": config.height,
+        "fps": config.fps,
+        "nfe": config.nfe,
+        "context": config.context,
+        "action_source": config.action_source,
+        "actions": list(config.actions.names),
+        "keys": ", ".join(f"{k} = {n}" for n, k in keys.items()),
+        "heads": "yes" if config.has_reward or config.has_terminated else "no",
+        "networks": [n for n in NETWORKS if (folder / n / WEIGHTS).is_file()],
+        "graphs": sorted(read_manifest(folder).specs) if manifest.is_file() else [],
+        "megabytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and "training" not in p.parts) / 1e6,
+    }

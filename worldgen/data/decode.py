@@ -30,6 +30,8 @@ STANDARD_RATES = tuple(
 HDR_CURVES = {16: "HDR10 (PQ)", 18: "HLG"}
 ASPECT_TOLERANCE = 0.02
 MAX_HOLES = 0.02
+# a picture that stands for longer is a damaged timestamp, which could ask for millions of held frames
+MAX_STILL_SECONDS = 60
 
 
 @dataclass
@@ -55,6 +57,7 @@ class VideoFacts:
     width, height, aspect: as displayed, after rotation and with the pixel's shape.
     origin: the instant of the first frame on the file's own clock, seconds. pts, time_base: that clock.
     is_cut_off: the file ends before it says it does. is_unfinished: it does not say, as it was never closed.
+    is_start_lost: the first frame here is not the file's first.
     """
 
     fps: float
@@ -66,6 +69,7 @@ class VideoFacts:
     is_constant_rate: bool
     is_cut_off: bool
     is_unfinished: bool
+    is_start_lost: bool
     has_sound: bool
     sample_rate: int | None
     num_audio_tracks: int
@@ -117,6 +121,9 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
     if not pts:
         raise InputError(f"{path}: the video track holds no frames")
     stamps = np.unique(np.array(pts, np.int64))
+    first_kept, last_kept = _longest_run(stamps, MAX_STILL_SECONDS / float(time_base))
+    num_kept, num_stamps = last_kept - first_kept, len(stamps)
+    stamps = stamps[first_kept:last_kept]
     seconds = (stamps - stamps[0]) * float(time_base)
     fps, offset, times = _fit_rate(seconds, [fps_hint, *rates], float(time_base))
     first = _first_frame(path)
@@ -141,6 +148,11 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
         notes.append(f"{num_audio_tracks} audio tracks: the first is used")
     end = seconds[-1] + 1 / fps
     is_cut_off = is_broken or (claimed is not None and claimed > end + max(2 / fps, 0.1))
+    if num_kept < num_stamps:
+        notes.append(
+            f"timestamps jump by over {MAX_STILL_SECONDS} s: only the longest stretch is used, {num_kept} of "
+            f"{num_stamps} frames"
+        )
     if claimed is None:
         notes.append("no length in its header: never closed, or written live")
     return VideoFacts(
@@ -153,6 +165,7 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
         is_constant_rate=times is not None,
         is_cut_off=is_cut_off,
         is_unfinished=claimed is None,
+        is_start_lost=first_kept > 0,
         has_sound=bool(num_audio_tracks),
         sample_rate=sample_rate,
         num_audio_tracks=num_audio_tracks,
@@ -254,7 +267,8 @@ def read_sound(
     path: Path, sample_rate: int | None = None, channels: int | None = None, facts: VideoFacts | None = None
 ) -> np.ndarray | None:
     """The first audio track -> (samples, channels) int16, sample 0 at the instant of the first frame; silence where it
-    starts later or packets are lost. sample_rate, channels (1 or 2): None keeps the track's. None without a track."""
+    starts later or packets are lost; little of what follows the last frame. sample_rate, channels (1 or 2): None keeps
+    the track's. None without a track."""
     facts = facts if facts is not None else probe(path)
     with _open(path) as container:
         if not container.streams.audio:
@@ -262,7 +276,9 @@ def read_sound(
         stream = container.streams.audio[0]
         rate = stream.rate
         channels = channels or min(2, stream.channels)
-        to_int16 = av.AudioResampler(format="s16", layout="stereo" if channels == 2 else "mono", rate=rate)
+        # one or two channels are taken as they are, more are mixed to stereo
+        num_decoded = min(2, stream.channels)
+        to_int16 = av.AudioResampler(format="s16", layout="stereo" if num_decoded == 2 else "mono", rate=rate)
         pieces: list[np.ndarray] = []
         length, is_placed = 0, False
         for packet in _packets(container, stream):
@@ -271,19 +287,25 @@ def read_sound(
             except (av.FFmpegError, ValueError):
                 continue
             for block, converted in blocks:
-                sound = _samples(converted, channels)
+                sound = _samples(converted, num_decoded)
                 start = length
                 if block.pts is not None:
                     start = round((float(block.pts * block.time_base) - facts.origin) * rate)
+                if start > (facts.seconds + 1) * rate:  # after the last frame, or a damaged timestamp
+                    continue
                 # mkv counts milliseconds, so only a real hole moves a later block
                 if not is_placed or abs(start - length) > 0.04 * rate:
                     sound = sound[max(0, length - start) :]
-                    pieces.append(np.zeros((max(0, start - length) if len(sound) else 0, channels), np.int16))
+                    pieces.append(np.zeros((max(0, start - length) if len(sound) else 0, num_decoded), np.int16))
                     length += len(pieces[-1])
                 pieces.append(sound)
                 length += len(sound)
                 is_placed = is_placed or len(sound) > 0
-    sound = np.concatenate(pieces) if pieces else np.zeros((0, channels), np.int16)
+    sound = np.concatenate(pieces) if pieces else np.zeros((0, num_decoded), np.int16)
+    if channels < num_decoded:
+        sound = sound.mean(axis=1, keepdims=True).astype(np.int16)
+    elif channels > num_decoded:
+        sound = sound.repeat(2, axis=1)
     return sound if sample_rate in (None, rate) else _change_rate(sound, rate, sample_rate)
 
 
@@ -453,6 +475,13 @@ def _fit_rate(seconds: np.ndarray, rates: list[Any], tick: float) -> tuple[float
         return float(nearest) if abs(float(nearest) / rate - 1) < 0.02 else rate, 0.0, None
     _, rate, offset, grid = best
     return rate, offset, grid / rate
+
+
+def _longest_run(stamps: np.ndarray, max_step: float) -> tuple[int, int]:
+    """The slice of sorted stamps with the most of them and no step above max_step."""
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(stamps) > max_step) + 1, [len(stamps)]])
+    longest = int(np.argmax(np.diff(edges)))
+    return int(edges[longest]), int(edges[longest + 1])
 
 
 def _rows_by_time(times: np.ndarray, fps: float) -> np.ndarray:

@@ -134,6 +134,8 @@ def open_recording(path: Path) -> Recording:
     beside = find_sidecar(path)
     sidecar = read_sidecar(beside) if beside else None
     if sidecar is not None:
+        if facts.is_start_lost:
+            raise InputError(f"{path}: its first timestamps are damaged, so the rows of {beside.name} have no place")
         sidecar, facts, repair = match_rows(sidecar, facts, path, beside)
         repairs += [repair] if repair else []
     if facts.is_cut_off:

@@ -18,8 +18,8 @@ def as_rate(fps: float) -> Fraction:
 class VideoWriter:
     """Writes frames and their sound.
 
-    A .mkv is a recording: H.264 4:4:4, crf 8 (qmax 12), GOP 20, no B-frames, FLAC. A .mp4 is a clip for people: 4:2:0, AAC, and
-    `scale` enlarges each pixel (nearest).
+    A .mkv is a recording: H.264 4:4:4, crf 8 (qmax 12), GOP 20, no B-frames, FLAC. A .mp4 is a clip for people: 4:2:0,
+    AAC, and `scale` enlarges each pixel (nearest).
     """
 
     def __init__(

@@ -1,0 +1,417 @@
+"""The window, under SDL's dummy drivers: keys in, frames and sound out."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from fake_world import ACTIONS, FakeWorld
+
+from worldgen.errors import InputError
+from worldgen.play.loop import Player
+from worldgen.play.main import play
+from worldgen.play.options import PlayOptions
+from worldgen.play.session import Session, SessionLog
+from worldgen.play.sound_out import MAX_WAITING, SoundOut
+
+pygame = pytest.importorskip("pygame")
+
+IDLE, LEFT, RIGHT, UP, DOWN, JUMP = range(6)
+
+
+@pytest.fixture(autouse=True)
+def dummy_drivers(monkeypatch, tmp_path):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setenv("SDL_AUDIODRIVER", "dummy")
+    monkeypatch.chdir(tmp_path)
+    yield
+    pygame.quit()
+
+
+def key(name: str, is_down: bool = True) -> None:
+    code = pygame.key.key_code(name)
+    pygame.event.post(pygame.event.Event(pygame.KEYDOWN if is_down else pygame.KEYUP, key=code))
+
+
+def open_window(world: FakeWorld, **how):
+    from worldgen.play.window import Window
+
+    return Window(Player(world, log=SessionLog(world, name="fake")), **how)
+
+
+def run_with(window, script, seconds: float = 5.0) -> None:
+    """Runs the window while `script(window)` presses keys from another thread; its end quits the window."""
+    failures = []
+
+    def press() -> None:
+        try:
+            script(window)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            window._quit = True
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    window.run()
+    thread.join(seconds)
+    if failures:
+        raise failures[0]
+
+
+def until(condition, seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)
+
+
+def test_sixty_frames_are_played_with_the_keys_that_are_held():
+    world = FakeWorld(fps=100)
+    window = open_window(world, max_frames=60)
+
+    def script(window):
+        stats = window.live.player.stats
+        until(lambda: stats.frames >= 15)
+        key("left")
+        until(lambda: stats.frames >= 30)
+        key("left", False)
+        key("space")
+        until(lambda: stats.frames >= 45)
+        key("space", False)
+        until(lambda: window.live.is_over)
+
+    run_with(window, script)
+    actions = [call for call in world.calls if not isinstance(call, tuple)]
+    assert len(actions) == 60
+    runs = [a for i, a in enumerate(actions) if i == 0 or actions[i - 1] != a]
+    assert runs == [IDLE, LEFT, JUMP, IDLE]
+    assert all(actions.count(a) > 5 for a in (LEFT, JUMP))
+
+
+def test_the_window_shows_the_newest_frame_enlarged_by_a_whole_number():
+    window = open_window(FakeWorld(fps=50), max_frames=20)
+    shots = []
+
+    def script(window):
+        until(lambda: window.live.is_over)
+
+    draw = window.draw
+
+    def draw_and_look(now):
+        draw(now)
+        rect = window._picture_rect()
+        picture = pygame.surfarray.array3d(window._screen.subsurface(rect)).swapaxes(0, 1)
+        shots.append((picture, window._view.frame.image))
+
+    window.draw = draw_and_look
+    run_with(window, script)
+    assert len(shots) >= 10
+    for picture, image in shots[1:]:
+        factor = picture.shape[0] // image.shape[0]
+        large = image.repeat(factor, axis=0).repeat(factor, axis=1)
+        outside_messages = slice(None, large.shape[0] * 3 // 4)
+        assert factor >= 4 and np.array_equal(picture[outside_messages], large[outside_messages])
+    assert np.array_equal(shots[-1][1], window.live.player.frame.image)
+
+
+def test_the_rate_of_the_world_is_kept():
+    started = time.perf_counter()
+    stats = play(PlayOptions(frames=50), load_world=lambda *_, **__: FakeWorld(fps=50))
+    assert time.perf_counter() - started > 0.95
+    assert stats["frames"] == 50
+    assert stats["fps"] == pytest.approx(50, rel=0.15)
+
+
+def test_a_slow_world_does_not_slow_the_window_down():
+    window = open_window(FakeWorld(fps=30, frame_seconds=0.3))
+    toggled = []
+
+    def script(window):
+        until(lambda: window.live.player.stats.frames >= 1)
+        for _ in range(5):
+            before, wanted = time.perf_counter(), not window._show_hud
+            key("f1")
+            until(lambda wanted=wanted: window._show_hud is wanted)
+            toggled.append(time.perf_counter() - before)
+
+    run_with(window, script)
+    assert np.median(toggled) < 0.1
+    assert window.live.player.stats.dropped >= 5
+
+
+def test_pause_step_save_load_restart_and_nfe_work_from_the_keyboard():
+    world = FakeWorld(fps=100)
+    window = open_window(world)
+    player, stats, live = window.live.player, window.live.player.stats, window.live
+
+    def script(window):
+        until(lambda: stats.frames >= 5)
+        key("p")
+        until(lambda: live.paused)
+        time.sleep(0.05)
+        frames = stats.frames
+        key("n")
+        until(lambda: stats.frames == frames + 1)
+        key("f5")
+        until(lambda: live._saved is not None)
+        saved = player.frame
+        key("n")
+        until(lambda: stats.frames == frames + 2)
+        assert player.frame is not saved
+        key("f9")
+        until(lambda: player.frame is saved)
+        for n in (4, 1):
+            key(str(n))
+            until(lambda n=n: world.nfe == n)
+        key("f8")
+        until(lambda: world.nfe == 2)
+        seed = player.seed
+        key("r")
+        until(lambda: player.seed == seed + 1)
+        assert stats.frames == frames + 2
+        key("escape")
+        until(lambda: live.is_over)
+
+    run_with(window, script)
+
+
+def test_holding_backspace_rewinds_until_it_is_let_go():
+    window = open_window(FakeWorld(fps=100))
+    player = window.live.player
+
+    def script(window):
+        until(lambda: player.stats.frames >= 60)
+        key("backspace")
+        until(lambda: len(player.log.session().actions) < 30)
+        key("backspace", False)
+        until(lambda: not window.live.rewinding)
+        frames = player.stats.frames
+        until(lambda: player.stats.frames > frames + 5)
+
+    run_with(window, script)
+
+
+def test_a_key_that_goes_up_while_the_window_is_elsewhere_is_not_held_for_ever():
+    world = FakeWorld(fps=100)
+    window = open_window(world)
+
+    def script(window):
+        key("left")
+        until(lambda: LEFT in world.calls)
+        pygame.event.post(pygame.event.Event(pygame.WINDOWFOCUSLOST))
+        until(lambda: world.calls[-1] == IDLE)
+
+    run_with(window, script)
+
+
+def test_the_help_the_figures_and_a_message_lie_over_the_picture():
+    window = open_window(FakeWorld())
+
+    def picture() -> np.ndarray:
+        window.draw(time.perf_counter())
+        return pygame.surfarray.array3d(window._screen).copy()
+
+    plain = picture()
+    window._run("hud")
+    figures = picture()
+    window._run("hud")
+    window._run("help")
+    helped = picture()
+    window._run("help")
+    window._say("hello")
+    said = picture()
+    different = [np.mean(plain != other) for other in (figures, helped, said)]
+    assert all(0.002 < share < 0.9 for share in different)
+    assert len({round(share, 4) for share in different}) == 3
+
+
+@pytest.mark.parametrize("size", [(320, 200), (1000, 300), (40, 60), (33, 2000), (1, 1)])
+def test_any_size_of_window_shows_the_whole_picture(size):
+    window = open_window(FakeWorld(scale=3))
+    window._screen = pygame.display.set_mode(size, pygame.RESIZABLE)
+    window._run("hud")
+    window._run("help")
+    window.draw(time.perf_counter())
+    rect = window._picture_rect()
+    assert rect.width <= max(size[0], 1) and rect.height <= max(size[1], 1)
+    if size[0] >= 96 and size[1] >= 150:
+        assert rect.width % 96 == 0 and rect.height % 72 == 0
+
+
+def test_a_screenshot_is_the_picture_and_overwrites_none(tmp_path):
+    window = open_window(FakeWorld(), screenshots=tmp_path)
+    window._run("screenshot")
+    window._run("screenshot")
+    first = pygame.image.load(tmp_path / "worldgen-fake-1.png")
+    assert (tmp_path / "worldgen-fake-2.png").exists()
+    small = pygame.surfarray.array3d(pygame.transform.scale(first, (32, 24))).swapaxes(0, 1)
+    assert np.array_equal(small, window.live.player.frame.image)
+
+
+def test_a_screenshot_that_cannot_be_written_is_a_message(tmp_path):
+    window = open_window(FakeWorld(), screenshots=tmp_path / "absent")
+    window._run("screenshot")
+    assert "no screenshot" in window._message
+
+
+def test_an_error_of_the_world_ends_the_window_and_is_raised():
+    class Broken(FakeWorld):
+        def step(self, action):
+            raise InputError("engine lost")
+
+    with pytest.raises(InputError, match="engine lost"):
+        open_window(Broken()).run()
+    assert not pygame.display.get_init()
+
+
+def test_a_display_that_cannot_be_opened_is_said_and_a_clip_is_written(monkeypatch, tmp_path, capsys):
+    pygame.quit()
+    monkeypatch.setenv("SDL_VIDEODRIVER", "no-such-driver")
+    stats = play(PlayOptions(frames=5), load_world=lambda *_, **__: FakeWorld())
+    assert stats["frames"] == 5
+    assert "playing without a window" in capsys.readouterr().out
+    assert (tmp_path / "worldgen-fake.mp4").exists()
+
+
+def test_a_play_in_the_window_is_recorded_and_its_replay_is_identical(tmp_path, capsys):
+    def load(*_, **__):
+        return FakeWorld(fps=200, ends_after=25)
+
+    (tmp_path / "a.json").write_text('["left", "up", "jump"]')
+    options = PlayOptions(world="fake", frames=40, actions=str(tmp_path / "a.json"), record=tmp_path / "s.json")
+    play(options, load_world=load)
+    assert Session.load(tmp_path / "s.json").actions[:4] == [LEFT, UP, JUMP, LEFT]
+    play(PlayOptions(replay=tmp_path / "s.json", frames=40), load_world=load)
+    play(PlayOptions(replay=tmp_path / "s.json", headless=True), load_world=load)
+    assert "replayed 40 frames: identical" in capsys.readouterr().out
+
+
+def test_a_clip_is_asked_for_without_a_window_only():
+    with pytest.raises(InputError, match="add --headless"):
+        play(PlayOptions(out="clip.mp4"), load_world=lambda *_, **__: FakeWorld())
+
+
+# Sound
+
+
+class FakeChannel:
+    """One block playing, one queued, as pygame's; finish() ends the one that plays."""
+
+    def __init__(self):
+        self.playing, self.queued, self.heard = None, None, []
+
+    def get_busy(self):
+        return self.playing is not None
+
+    def get_queue(self):
+        return self.queued
+
+    def play(self, block):
+        self.playing = block
+        self.heard.append(block)
+
+    def queue(self, block):
+        assert self.playing is not None and self.queued is None
+        self.queued = block
+
+    def finish(self):
+        self.playing, self.queued = self.queued, None
+        if self.playing is not None:
+            self.heard.append(self.playing)
+
+    def stop(self):
+        self.playing = self.queued = None
+
+    def set_volume(self, volume):
+        self.volume = volume
+
+
+class FakeMixer:
+    def __init__(self):
+        self.channel = FakeChannel()
+
+    def Channel(self, _):
+        return self.channel
+
+    def Sound(self, buffer):
+        return np.frombuffer(buffer, "<i2")
+
+
+def block(value: float) -> np.ndarray:
+    return np.full((100, 1), value, np.float32)
+
+
+def test_sound_is_heard_once_and_in_order():
+    mixer = FakeMixer()
+    sound = SoundOut(mixer, 1)
+    for i in range(10):
+        sound.push(block(i / 10))
+        sound.pump()
+        if i >= 2:
+            mixer.channel.finish()
+            sound.pump()
+    assert [round(b[0] / 32767, 1) for b in mixer.channel.heard] == [round(i / 10, 1) for i in range(9)]
+    assert sound.underruns == 0
+
+
+def test_a_channel_that_ran_dry_is_an_underrun_and_a_pause_is_none():
+    mixer = FakeMixer()
+    sound = SoundOut(mixer, 1)
+    for _ in range(2):
+        sound.push(block(0.1))
+    sound.pump()
+    mixer.channel.finish()
+    mixer.channel.finish()
+    sound.push(block(0.1))
+    sound.pump()
+    assert sound.underruns == 1
+    sound.quiet()
+    sound.push(block(0.1))
+    sound.pump()
+    assert sound.underruns == 1
+
+
+def test_sound_that_nobody_plays_is_bounded_and_the_newest_is_kept():
+    sound = SoundOut(FakeMixer(), 1)
+    for i in range(1000):
+        sound.push(block(i / 1000))
+    assert len(sound._waiting) == MAX_WAITING
+    assert np.frombuffer(sound._waiting[-1], "<i2")[0] == int(0.999 * 32767)
+
+
+def test_loud_sound_is_clipped_and_not_wrapped():
+    sound = SoundOut(FakeMixer(), 1)
+    sound.push(block(3.0))
+    assert np.frombuffer(sound._waiting[-1], "<i2")[0] == 32767
+
+
+def test_the_window_plays_the_sound_of_its_frames():
+    window = open_window(FakeWorld(fps=50, sample_rate=24000), max_frames=30)
+    pushed = []
+    window.sound.push = lambda sound: pushed.append(sound.shape)
+    window.run()
+    assert pushed == [(480, 1)] * 30
+
+
+def test_without_a_sound_device_the_window_says_so_and_plays_on(monkeypatch, capsys):
+    monkeypatch.setenv("SDL_AUDIODRIVER", "no-such-driver")
+    window = open_window(FakeWorld(fps=100, sample_rate=24000), max_frames=5)
+    assert window.sound is None
+    out = capsys.readouterr().out
+    assert "playing silently" in out and out.count("\n") == 1
+    window.run()
+    assert window.live.player.stats.frames == 5
+
+
+def test_a_world_without_sound_opens_no_sound_device():
+    window = open_window(FakeWorld())
+    assert window.sound is None and not pygame.mixer.get_init()
+
+
+def test_the_keys_of_the_world_are_named_as_pygame_names_them():
+    pygame.display.init()
+    names = {pygame.key.name(pygame.key.key_code(name)) for keys in ACTIONS.keys for name in keys}
+    assert names == {"left", "right", "up", "down", "space"}

@@ -1,0 +1,247 @@
+"""worldgen train: all stages in order, from a folder of recordings to a world that plays.
+
+Each stage writes its network into the world's folder; the next one reads it from there. Killed at any moment, the same
+command with --resume goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldgen.actions import ActionMap
+from worldgen.bundle import Starts, load_network
+from worldgen.config import WorldConfig
+from worldgen.data.cache import Cache, open_cache
+from worldgen.data.dataset import ClipSampler, Segments, split_episodes
+from worldgen.data.decode import probe
+from worldgen.data.ingest import find_videos
+from worldgen.errors import InputError
+from worldgen.files import write_json
+from worldgen.models.conditioning import action_arguments
+from worldgen.models.dynamics import Dynamics
+from worldgen.models.heads import Heads
+from worldgen.models.latent_action import LatentActionModel
+from worldgen.models.tokenizer import Tokenizer
+from worldgen.training.checkpoint import read_progress
+from worldgen.training.dynamics import DynamicsStage, led_to
+from worldgen.training.fit import Fit, Stage, train_stage
+from worldgen.training.heads import HeadsStage
+from worldgen.training.latent_action import LatentActionStage, label, latent_action_map
+from worldgen.training.presets import Preset, frame_size, get_preset
+from worldgen.training.rollout import PROMPT
+from worldgen.training.tokenizer import TokenizerStage
+from worldgen.training.tokens import tokenize
+
+STAGES = ("tokenizer", "latent_action", "dynamics", "heads")
+SHARES = {"tokenizer": 0.3, "latent_action": 0.15, "dynamics": 0.6, "heads": 0.1}  # of --minutes
+NUM_STARTS = 16
+VALIDATION_HORIZON = 16
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a user chose. steps: of every stage, instead of the preset's. minutes: of training in all, shared out."""
+
+    data: Path
+    out: Path
+    preset: str = "tiny"
+    actions: str = "recorded"
+    minutes: float | None = None
+    steps: int | None = None
+    stages: tuple[str, ...] = ()
+    source: Path | None = None
+    resume: bool = False
+    seed: int = 0
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.actions not in ("recorded", "latent"):
+            raise InputError(f"unknown --actions {self.actions!r}; choose recorded or latent")
+        if unknown := [s for s in self.stages if s not in STAGES]:
+            raise InputError(f"unknown stage {unknown[0]!r}; choose {', '.join(STAGES)}")
+        if self.minutes is not None and self.minutes <= 0:
+            raise InputError(f"--minutes is above 0, got {self.minutes}")
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"--steps is at least 1, got {self.steps}")
+        if "latent_action" in self.stages and self.actions != "latent":
+            raise InputError("the stage latent_action belongs to --actions latent")
+
+
+def train_world(recipe: Recipe, say=print) -> dict[str, Any]:
+    """Trains a world -> a summary: stages with steps and seconds, and where it is.
+
+    Raises InputError before anything is written when the data, the preset or the folder do not fit.
+    """
+    preset = get_preset(recipe.preset)
+    _check_out(recipe)
+    run = _Run(recipe, preset, say)
+    stages = recipe.stages or run.default_stages()
+    summary: dict[str, Any] = {"world": str(recipe.out), "preset": recipe.preset, "stages": {}}
+    for name in STAGES:
+        if name not in stages:
+            continue
+        fit = run.fit(name, stages)
+        began = time.monotonic()
+        progress = train_stage(run.stage(name, fit), fit, recipe.out, resume=recipe.resume, say=say)
+        summary["stages"][name] = {"steps": progress.step, "seconds": round(progress.seconds, 1)}
+        say(f"{name} done in {time.monotonic() - began:.0f} s")
+        if (recipe.out / "dynamics").is_dir():
+            run.write_facts()
+    return summary
+
+
+def _check_out(recipe: Recipe) -> None:
+    started = [s for s in STAGES if read_progress(recipe.out / "training" / s) is not None]
+    stages = recipe.stages or STAGES
+    if not recipe.resume and (again := [s for s in started if s in stages]):
+        raise InputError(f"{recipe.out} already holds a trained {again[0]}: add --resume, or choose another --out")
+    if recipe.source is not None and not (recipe.source / "world.json").is_file():
+        raise InputError(f"--from {recipe.source} is not a world: no world.json in it")
+
+
+class _Run:
+    """The data and the networks of one run; each is opened when the first stage asks for it."""
+
+    def __init__(self, recipe: Recipe, preset: Preset, say):
+        self.recipe, self.preset, self.say = recipe, preset, say
+        facts = probe(find_videos(recipe.data)[0])
+        self.width, self.height = frame_size(preset.side, facts.width, facts.height)
+        if recipe.source is not None:
+            known = WorldConfig.load(recipe.source / "world.json")
+            self.width, self.height = known.width, known.height
+        say(f"data: {recipe.data} at {self.width}x{self.height}")
+        self.cache: Cache = open_cache(recipe.data, height=self.height, width=self.width)
+        for note in self.cache.notes:
+            say(f"  {note}")
+        refused = [r for r in self.cache.reports if r.status == "refused"]
+        for report in refused:
+            say(f"  left out {report.path}: {report.reason}")
+        self.train, self.validation = split_episodes(self.cache)
+        say(
+            f"  {self.cache.num_frames} frames at {self.cache.fps:g} fps in {self.cache.num_episodes} episodes; "
+            f"{self.validation.num_frames} frames held out"
+        )
+        if recipe.actions == "recorded" and self.cache.actions is None:
+            raise InputError(f"{recipe.data} has no recorded actions (no sidecar beside any video): use --actions latent")
+        self._labels: np.ndarray | None = None
+
+    def default_stages(self) -> tuple[str, ...]:
+        has_rewards = bool((self.cache.reward != 0).any() or self.cache.terminated.any())
+        stages = ["tokenizer"] + (["latent_action"] if self.recipe.actions == "latent" else []) + ["dynamics"]
+        return tuple(stages + (["heads"] if has_rewards else []))
+
+    def fit(self, name: str, stages: tuple[str, ...]) -> Fit:
+        fit = self.preset.fits[name]
+        if self.recipe.steps is not None:
+            fit = replace(fit, steps=self.recipe.steps, warmup=min(fit.warmup, self.recipe.steps // 10 + 1))
+        minutes = None
+        if self.recipe.minutes is not None:
+            minutes = self.recipe.minutes * SHARES[name] / sum(SHARES[s] for s in stages)
+        return replace(fit, minutes=minutes, seed=self.recipe.seed)
+
+    def stage(self, name: str, fit: Fit) -> Stage:
+        torch.manual_seed(self.recipe.seed)  # of the first weights
+        train, validation = self._sampler(self.train, fit.length), self._sampler(self.validation, fit.length)
+        if name == "tokenizer":
+            network = Tokenizer(height=self.height, width=self.width, **self.preset.tokenizer)
+            return TokenizerStage(self._begin(network, name), train, validation, fit.batch)
+        if name == "latent_action":
+            network = LatentActionModel(
+                height=self.height, width=self.width, context=self.preset.context, **self.preset.latent_action
+            )
+            return LatentActionStage(self._begin(network, name), train, validation, fit.batch)
+        tokenizer = load_network(self.recipe.out, "tokenizer").requires_grad_(False)
+        tokens = tokenize(self.cache, tokenizer, self.recipe.out, self.say)
+        if name == "dynamics":
+            network = Dynamics(
+                num_tokens=tokenizer.num_tokens,
+                token_dim=tokenizer.config.token_dim,
+                context=self.preset.context,
+                **action_arguments(self.action_map()),
+                **self.preset.dynamics,
+            )
+            rollouts = self._sampler(self.validation, PROMPT + VALIDATION_HORIZON)
+            self.write_facts()
+            return DynamicsStage(
+                self._begin(network, name), tokenizer, self.config(), self.cache, tokens, self.actions(), train,
+                rollouts, fit.batch,
+            )  # fmt: skip
+        dynamics = load_network(self.recipe.out, "dynamics")
+        network = Heads(hidden_dim=dynamics.config.dim, **self.preset.heads)
+        return HeadsStage(
+            self._begin(network, name), dynamics, self.action_map(), self.config().context_sigma, self.cache, tokens,
+            self.actions(), train, validation, fit.batch,
+        )  # fmt: skip
+
+    def _sampler(self, segments: Segments, length: int) -> ClipSampler:
+        return ClipSampler(self.cache, segments, length, with_sound=False)
+
+    def _begin(self, network: Any, name: str) -> Any:
+        """A fresh network, or with --from the other world's weights in it."""
+        if self.recipe.source is None or not (self.recipe.source / name).is_dir():
+            return network
+        known = load_network(self.recipe.source, name)
+        try:
+            network.load_state_dict(known.state_dict())
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise InputError(f"--from {self.recipe.source}: its {name} does not fit this preset and data ({reason})") from None
+        return network
+
+    # The world's facts
+
+    def action_map(self) -> ActionMap:
+        if self.recipe.actions == "latent":
+            return latent_action_map(load_network(self.recipe.out, "latent_action").config.num_codes)
+        assert self.cache.action_map is not None
+        return self.cache.action_map
+
+    def actions(self) -> np.ndarray:
+        """(N, width), row i chosen on frame i"""
+        if self.recipe.actions == "recorded":
+            return np.asarray(self.cache.actions)
+        if self._labels is None:
+            self.say(f"labelling {self.cache.num_frames} frames with latent actions")
+            self._labels = label(self.cache, load_network(self.recipe.out, "latent_action"))
+        return self._labels
+
+    def config(self) -> WorldConfig:
+        has_heads = (self.recipe.out / "heads").is_dir()
+        return WorldConfig(
+            name=self.recipe.name or self.recipe.out.resolve().name,
+            height=self.height,
+            width=self.width,
+            fps=self.cache.fps,
+            actions=self.action_map(),
+            context=self.preset.context,
+            has_reward=has_heads,
+            has_terminated=has_heads,
+            action_source=self.recipe.actions,
+        )
+
+    def write_facts(self) -> None:
+        """world.json, the starts, and which episodes were trained on."""
+        names = self.cache.episode_names
+        trained = set(np.searchsorted(self.cache.starts, self.train.starts, side="right") - 1)
+        facts = {
+            "data": str(self.recipe.data),
+            "train": [name for i, name in enumerate(names) if i in trained],
+            "held_out": [name for i, name in enumerate(names) if i not in trained],
+        }
+        write_json(self.recipe.out / "world.json", self.config().to_json())
+        write_json(self.recipe.out / "training" / "data.json", facts)
+        self._starts().save(self.recipe.out)
+
+    def _starts(self) -> Starts:
+        """Beginnings from the training episodes, PROMPT frames each, none within two seconds of an episode's end."""
+        length = min(PROMPT + int(2 * self.cache.fps), int(self.train.lengths.max()))
+        picks = self._sampler(self.train, length).even_starts(NUM_STARTS)
+        rows = picks[:, None] + np.arange(PROMPT)
+        frames = np.stack([np.asarray(self.cache.frames[r[0] : r[-1] + 1]) for r in rows])
+        return Starts(frames, led_to(self.action_map(), self.actions()[rows]))

@@ -1,6 +1,6 @@
 """Exports a world's graphs to ONNX, with one copy of the weights, and publishes them only if they agree with torch.
 
-    worldgen export worlds/mine --to onnx
+worldgen export worlds/mine --to onnx
 """
 
 from __future__ import annotations

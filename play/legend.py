@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from worldgen.actions import ActionMap
-from worldgen.play.text import GLYPH_HEIGHT, draw_text, text_width
+from worldgen.text import GLYPH_HEIGHT, draw_text, text_width
 
 BACKGROUND = (16, 16, 20)
 CAP, CAP_TEXT = (48, 48, 56), (150, 150, 160)

@@ -1,7 +1,7 @@
 """worldgen play: a world in a window, or without one.
 
-    python -m worldgen.play.main doom
-    python -m worldgen.play.main doom --headless --frames 300 --out clip.mp4 --json -
+python -m worldgen.play.main doom
+python -m worldgen.play.main doom --headless --frames 300 --out clip.mp4 --json -
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from worldgen.config import NFE_CHOICES
 from worldgen.errors import InputError
@@ -16,7 +19,7 @@ DEFAULT_WORLD = "doom"
 class PlayOptions:
     """What `worldgen play` can be told."""
 
-    world: str | None = None
+    world: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")] = None
     """A bundled world or a world's folder; by default that of the session to replay, else doom."""
     seed: int = 0
     """Decides the start, the noise and random actions."""

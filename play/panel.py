@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from worldgen.play.loop import Player
-from worldgen.play.text import GLYPH_HEIGHT, draw_text, text_width
+from worldgen.text import GLYPH_HEIGHT, draw_text, text_width
 
 BACKGROUND, INK = (10, 10, 14), (230, 230, 235)
 

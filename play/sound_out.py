@@ -38,7 +38,7 @@ class SoundOut:
         """Moves waiting blocks to the mixer while it has room."""
         if self._is_playing and not self._channel.get_busy():
             self._is_playing = False
-            self.underruns += bool(self._waiting)
+            self.underruns += 1
         if not self._is_playing and len(self._waiting) < PREBUFFER:
             return
         while self._waiting and (not self._is_playing or self._channel.get_queue() is None):

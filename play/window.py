@@ -74,6 +74,8 @@ class Window:
                     self.sound.pump()
                 self._draw_if_new()
             self._draw_if_new()  # the last frame of a game that is over
+        except KeyboardInterrupt:
+            pass  # Ctrl-C in the terminal closes the window like any other way
         finally:
             try:
                 self.live.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -89,3 +90,14 @@ def write_video(
                 block.sample_rate, block.pts = sample_rate, i + sound_at_ms * sample_rate // 1000
                 container.mux(audio.encode(block))
             container.mux(audio.encode(None))
+
+
+def remux(source: Path, target: Path, change: Callable[[int, av.Packet], list[av.Packet]]) -> None:
+    """Copies the video packets of a file; change(i, packet) gives what to write for the i-th."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        packets = [packet for packet in old.demux(video=0) if packet.size]
+        for i, packet in enumerate(packets):
+            for kept in change(i, packet):
+                kept.stream = stream
+                new.mux(kept)

@@ -83,7 +83,7 @@ def test_a_lower_rate_keeps_the_action_on_screen_and_adds_what_was_skipped(build
     rows = [*range(0, 60, step), 59]
     assert [number_of(f) for f in cache.frames] == rows == cache.state["number"].tolist()
     np.testing.assert_array_equal(cache.actions[:, 0], actions[rows])
-    np.testing.assert_array_equal(cache.reward[:n - 1], [sum(range(r, r + step)) for r in range(0, 60 - step, step)])
+    np.testing.assert_array_equal(cache.reward[: n - 1], [sum(range(r, r + step)) for r in range(0, 60 - step, step)])
     assert cache.reward.sum() == sum(range(60)) and np.flatnonzero(cache.terminated).tolist() == [n - 1]
     assert f"resampled to {fps} fps: 1 at 30 fps" in cache.notes
 

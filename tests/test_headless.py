@@ -18,7 +18,7 @@ from worldgen.play.legend import draw_legend, legend_keys, pressed_keys
 from worldgen.play.main import has_display, main, play
 from worldgen.play.options import PlayOptions
 from worldgen.play.start_image import MAX_FRAMES, load_start
-from worldgen.play.text import draw_text, text_mask
+from worldgen.text import draw_text, text_mask
 
 IDLE, LEFT, RIGHT, UP, DOWN, JUMP = range(6)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from recordings import HEIGHT, WIDTH, coded_frame, game_frames, number_of, write_video
+from recordings import HEIGHT, WIDTH, coded_frame, game_frames, number_of, remux, write_video
 
 from worldgen.data.decode import VideoNotes, probe, read_frames, read_sound, resample
 from worldgen.data.video import VideoWriter
@@ -234,6 +234,50 @@ def test_frames_after_a_hole_keep_their_place_and_the_hole_is_marked(tmp_path):
     assert len(read) == 200 and 2 <= sum(lost) <= 60 and not any(lost[:60]) and not any(lost[170:])
     for i, (row, frame, is_missing) in enumerate(read):
         assert is_missing or (row == i and np.array_equal(frame, clean[i]))
+
+
+def test_packets_that_are_gone_without_a_trace_leave_a_marked_hole(tmp_path):
+    write_recording(tmp_path / "a.mkv", coded(200))
+    keys = []
+
+    def without_three(i: int, packet: av.Packet) -> list[av.Packet]:
+        keys.extend([i] if packet.is_keyframe else [])
+        return [] if 90 <= i < 93 else [packet]
+
+    remux(tmp_path / "a.mkv", tmp_path / "b.mkv", without_three)
+    read = list(resample(tmp_path / "b.mkv", probe(tmp_path / "b.mkv"), 30, WIDTH, HEIGHT))
+    lost = [i for i, (_, _, is_missing) in enumerate(read) if is_missing]
+    # the frames from the hole to the next keyframe are drawn over the wrong picture
+    assert len(read) == 200 and lost == list(range(90, min(key for key in keys if key >= 93)))
+    assert all(row == number_of(frame) == i for i, (row, frame, gone) in enumerate(read) if not gone)
+
+
+def test_a_recorder_that_leaves_still_frames_out_loses_nothing(tmp_path):
+    times = [t for t in range(200) if t % 7 not in (3, 4)]
+    write_video(tmp_path / "b.mkv", [coded_frame(t) for t in times], [round(t * 1000 / 30) for t in times])
+    read = list(resample(tmp_path / "b.mkv", probe(tmp_path / "b.mkv"), 30, WIDTH, HEIGHT))
+    assert not any(is_missing for _, _, is_missing in read)
+    shown = [max(s for s in times if s <= t) for t in range(times[-1] + 1)]
+    assert [number_of(frame) for _, frame, _ in read] == shown
+
+
+def test_pictures_that_are_stored_but_never_shown_are_not_counted(tmp_path):
+    write_video(tmp_path / "a.webm", coded(60), codec="libvpx", options={"deadline": "realtime"})
+
+    def with_hidden(i: int, packet: av.Packet) -> list[av.Packet]:
+        if i % 10 != 5:
+            return [packet]
+        data = bytearray(bytes(packet))
+        data[0] &= ~0x10  # VP8's show_frame
+        hidden = av.Packet(bytes(data))
+        hidden.pts = hidden.dts = packet.pts - 1
+        hidden.time_base = packet.time_base
+        return [hidden, packet]
+
+    remux(tmp_path / "a.webm", tmp_path / "b.webm", with_hidden)
+    assert probe(tmp_path / "b.webm").num_frames == 60
+    rows, numbers = rows_and_numbers(tmp_path / "b.webm")
+    assert rows == list(range(60)) and numbers[:5] == list(range(5))
 
 
 @pytest.mark.parametrize("quarter_turns", [1, 2, 3])

@@ -1,6 +1,6 @@
 """Checkpoints of a training stage: atomic, checksummed, safetensors and JSON only.
 
-    WORLD/training/<stage>/checkpoint-00001200/state.safetensors + state.json
+WORLD/training/<stage>/checkpoint-00001200/state.safetensors + state.json
 """
 
 from __future__ import annotations

@@ -127,12 +127,16 @@ def train_stage(stage: Stage, fit: Fit, world: Path, *, resume: bool, say=print)
         step, rank = progress.step, accelerator.process_index
         for group in optimizer.param_groups:
             group["lr"] = fit.learning_rate * learning_rate_share(fit, step)
-        batch = {k: v.to(accelerator.device) for k, v in stage.batch(np.random.default_rng((fit.seed, rank, step))).items()}
+        batch = {
+            k: v.to(accelerator.device) for k, v in stage.batch(np.random.default_rng((fit.seed, rank, step))).items()
+        }
         generator = torch.Generator(accelerator.device).manual_seed((fit.seed * 1_000_003 + rank) * 10_000_019 + step)
         with accelerator.autocast():
             loss, figures = stage.loss(network, batch, generator, step / fit.steps)
         if not torch.isfinite(loss):
-            raise RunError(f"{stage.name}: the loss is {loss.item()} at step {step}; the last checkpoint in {folder} is good")
+            raise RunError(
+                f"{stage.name}: the loss is {loss.item()} at step {step}; the last checkpoint in {folder} is good"
+            )
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(network.parameters(), fit.clip_norm)
         optimizer.step()
@@ -145,7 +149,9 @@ def train_stage(stage: Stage, fit: Fit, world: Path, *, resume: bool, say=print)
             frames_since = 0
         if log is not None and due("validate", fit.validate_seconds):
             log.validation(progress, *stage.validate(_finished(stage, average)))
-            trained_before -= time.monotonic() - marks["validate"]  # validating is not training
+            spent = time.monotonic() - marks["validate"]  # validating is not training
+            trained_before -= spent
+            log.pause(spent)
         if due("save", fit.save_seconds):
             save(progress)
     progress = replace(progress, is_finished=progress.step >= fit.steps)
@@ -205,7 +211,10 @@ class _Log:
         self._say("  validation  " + "  ".join(f"{k} {v:.2f}" for k, v in figures.items()))
         if strip is not None:
             self._board.add_image("samples", strip, progress.step, dataformats="HWC")
-        self._last = time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Time that does not count as training"""
+        self._last += seconds
 
     def _write(self, kind: str, progress: Progress, figures: dict[str, float]) -> None:
         row = {"kind": kind, "step": progress.step, "seconds": round(progress.seconds, 1), **figures}

@@ -1,6 +1,6 @@
 """Trains the reward and termination heads on the frozen dynamics' hidden state of finished frames.
 
-    worldgen train recordings/ --out worlds/mine --stages heads --steps 100
+worldgen train recordings/ --out worlds/mine --stages heads --steps 100
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Trains the latent-action model on video without actions, and labels the video with its codes.
 
-    worldgen train videos/ --out worlds/mine --actions latent --stages latent_action --steps 200
+worldgen train videos/ --out worlds/mine --actions latent --stages latent_action --steps 200
 """
 
 from __future__ import annotations

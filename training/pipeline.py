@@ -128,7 +128,9 @@ class _Run:
             f"{self.validation.num_frames} frames held out"
         )
         if recipe.actions == "recorded" and self.cache.actions is None:
-            raise InputError(f"{recipe.data} has no recorded actions (no sidecar beside any video): use --actions latent")
+            raise InputError(
+                f"{recipe.data} has no recorded actions (no sidecar beside any video): use --actions latent"
+            )
         self._labels: np.ndarray | None = None
 
     def default_stages(self) -> tuple[str, ...]:
@@ -191,7 +193,9 @@ class _Run:
             network.load_state_dict(known.state_dict())
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
-            raise InputError(f"--from {self.recipe.source}: its {name} does not fit this preset and data ({reason})") from None
+            raise InputError(
+                f"--from {self.recipe.source}: its {name} does not fit this preset and data ({reason})"
+            ) from None
         return network
 
     # The world's facts

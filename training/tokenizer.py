@@ -1,6 +1,6 @@
 """Trains the video tokenizer: frames -> tokens -> the same frames.
 
-    worldgen train recordings/ --out worlds/mine --stages tokenizer --steps 200
+worldgen train recordings/ --out worlds/mine --stages tokenizer --steps 200
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def tokenizer_loss(network: nn.Module, frames: Tensor, noise: Tensor, motion: fl
 class TokenizerStage:
     name = "tokenizer"
 
-    def __init__(self, network: Tokenizer, train: ClipSampler, validation: ClipSampler, batch: int, motion: float = 4.0):
+    def __init__(
+        self, network: Tokenizer, train: ClipSampler, validation: ClipSampler, batch: int, motion: float = 4.0
+    ):
         self.network = network
         self._train, self._batch, self._motion = train, batch, motion
         self._held_out = validation.evenly(32).frames

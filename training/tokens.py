@@ -48,7 +48,9 @@ def _encode(cache: Cache, tokenizer: Tokenizer, out: np.ndarray) -> None:
         state = tokenizer.empty_state(len(group))
         for offset in range(0, int((last - first).max()), 16):
             rows = np.minimum(first[:, None] + offset + np.arange(16), last[:, None] - 1)
-            frames = torch.from_numpy(np.asarray(cache.frames[rows.ravel()]).reshape(*rows.shape, *cache.frames.shape[1:]))
+            frames = torch.from_numpy(
+                np.asarray(cache.frames[rows.ravel()]).reshape(*rows.shape, *cache.frames.shape[1:])
+            )
             tokens, state = tokenizer.encode(to_float(frames.to(device)), state)
             inside = first[:, None] + offset + np.arange(16) < last[:, None]
             out[rows[inside]] = tokens.half().cpu().numpy()[inside]

@@ -47,7 +47,9 @@ def find_world(name: str | Path) -> Path:
         return BUNDLED / str(name)
     bundled = ", ".join(bundled_worlds()) or "none"
     if folder.is_dir():
-        raise InputError(f"{folder} is not a world: no world.json in it; train one with `worldgen train DIR --out {name}`")
+        raise InputError(
+            f"{folder} is not a world: no world.json in it; train one with `worldgen train DIR --out {name}`"
+        )
     raise InputError(f"no world {str(name)!r}: give a folder with a world.json, or a bundled world ({bundled})")
 
 
@@ -134,7 +136,9 @@ def read_manifest(folder: Path) -> Manifest:
         if not (onnx / file).is_file():
             raise InputError(f"{onnx / file} is missing: {export}")
         if file_hash(onnx / file) != sums[name]:
-            raise InputError(f"{onnx / file} is damaged (its hash is not the manifest's): {export}, or reinstall worldgen")
+            raise InputError(
+                f"{onnx / file} is damaged (its hash is not the manifest's): {export}, or reinstall worldgen"
+            )
     present = network_hashes(folder)
     if stale := [n for n, digest in present.items() if sources.get(n) != digest]:
         raise InputError(f"the ONNX graphs in {onnx} are older than {folder / stale[0]}: {export}")
@@ -162,7 +166,9 @@ class Starts:
             with np.load(path, allow_pickle=False) as arrays:
                 return cls(arrays["frames"], arrays["actions"])
         except FileNotFoundError:
-            raise InputError(f"{folder} has no starts ({path.name} is missing): train it, or reset(start=FRAMES)") from None
+            raise InputError(
+                f"{folder} has no starts ({path.name} is missing): train it, or reset(start=FRAMES)"
+            ) from None
         except Exception as error:  # zipfile, zlib and numpy each raise their own
             raise InputError(f"{path} is damaged: {error}") from None
 
@@ -187,5 +193,6 @@ def describe(name: str | Path) -> dict[str, Any]:
         "heads": "yes" if config.has_reward or config.has_terminated else "no",
         "networks": [n for n in NETWORKS if (folder / n / WEIGHTS).is_file()],
         "graphs": sorted(read_manifest(folder).specs) if manifest.is_file() else [],
-        "megabytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and "training" not in p.parts) / 1e6,
+        "megabytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and "training" not in p.parts)
+        / 1e6,
     }

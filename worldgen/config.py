@@ -62,7 +62,9 @@ class WorldConfig:
     def from_json(cls, raw: dict[str, Any]) -> WorldConfig:
         version = raw.get("format_version")
         if version != FORMAT_VERSION:
-            raise InputError(f"world format {version!r}; this worldgen reads {FORMAT_VERSION}: update worldgen or retrain")
+            raise InputError(
+                f"world format {version!r}; this worldgen reads {FORMAT_VERSION}: update worldgen or retrain"
+            )
         facts = {k: v for k, v in raw.items() if k != "format_version"}
         try:
             return cls(**{**facts, "actions": ActionMap.from_json(facts["actions"])})

@@ -5,7 +5,7 @@ Flow matching with sigma = 1 for noise and 0 for clean: x(sigma) = (1 - sigma) *
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,11 @@ def euler_step(noisy: Any, clean: Any, sigma: float, step_size: float) -> Any:
     return clean if share >= 1 else noisy + (clean - noisy) * np.float32(share)
 
 
-def noise(seeds: Sequence[int], steps: Sequence[int], draw: int, shape: tuple[int, ...]) -> np.ndarray:
+def noise(seeds: Iterable[int], steps: Iterable[int], draw: int, shape: tuple[int, ...]) -> np.ndarray:
     """Standard normal noise, (b, *shape) float32. Row i depends on seeds[i], steps[i] and draw alone (Philox, Salmon
     et al. 2011), so a slot's future does not depend on the batch around it."""
-    rows = [generator(seed, step, draw).standard_normal(shape, np.float32) for seed, step in zip(seeds, steps, strict=True)]
-    return np.stack(rows)
+    slots = zip(seeds, steps, strict=True)
+    return np.stack([generator(seed, step, draw).standard_normal(shape, np.float32) for seed, step in slots])
 
 
 def generator(seed: int, step: int, draw: int) -> np.random.Generator:

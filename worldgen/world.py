@@ -160,8 +160,16 @@ class World:
     def snapshot(self) -> State:
         """A copy of where every game is. restore() continues from it, bit for bit."""
         state = self._current()
-        arrays = {name: self._backend.numpy(getattr(state, name)) for name in ("cache", "previous", "decoder")}
-        return replace(state, seed=state.seed.copy(), step=state.step.copy(), image=state.image.copy(), **arrays)
+        numpy = self._backend.numpy
+        return State(
+            seed=state.seed.copy(),
+            step=state.step.copy(),
+            cache=numpy(state.cache),
+            previous=numpy(state.previous),
+            decoder=numpy(state.decoder),
+            image=state.image.copy(),
+            world=state.world,
+        )
 
     def restore(self, state: State) -> None:
         """Puts every game back to a snapshot; a snapshot of one game fills all slots. Refuses another world's."""
@@ -325,4 +333,4 @@ class World:
     def _unbatch(self, frame: Frame) -> Frame:
         if self.batch is not None:
             return replace(frame, image=frame.image.copy())
-        return Frame(frame.image[0].copy(), None, float(frame.reward[0]), bool(frame.terminated[0]))
+        return Frame(frame.image[0].copy(), None, float(np.ravel(frame.reward)[0]), bool(np.ravel(frame.terminated)[0]))

@@ -1,7 +1,7 @@
 """Clips for training and evaluation, drawn from a cache.
 
-    train, validation = split_episodes(cache, validation=0.1, seed=0)
-    clip = ClipSampler(cache, train, length=16).sample(np.random.default_rng(0), batch=32)
+train, validation = split_episodes(cache, validation=0.1, seed=0)
+clip = ClipSampler(cache, train, length=16).sample(np.random.default_rng(0), batch=32)
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What of a folder of videos is usable: `worldgen check`, and the first step of the cache.
 
-    for report in check_folder(folder): print(report.path, report.status, report.reason)
+for report in check_folder(folder): print(report.path, report.status, report.reason)
 """
 
 from __future__ import annotations
@@ -115,9 +115,7 @@ def find_videos(folder: Path) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        found += [
-            Path(root, f) for f in files if not f.startswith(".") and Path(f).suffix.lower() in VIDEO_SUFFIXES
-        ]
+        found += [Path(root, f) for f in files if not f.startswith(".") and Path(f).suffix.lower() in VIDEO_SUFFIXES]
     if not found:
         raise InputError(f"{folder} holds no video: looked for {' '.join(VIDEO_SUFFIXES)} at any depth")
     return sorted(found)
@@ -152,9 +150,7 @@ def open_recording(path: Path) -> Recording:
     return Recording(path, facts, info, sidecar, action_map, is_inferred, tuple(repairs), tuple(notes))
 
 
-def match_rows(
-    sidecar: Sidecar, facts: VideoFacts, video: Path, beside: Path
-) -> tuple[Sidecar, VideoFacts, str]:
+def match_rows(sidecar: Sidecar, facts: VideoFacts, video: Path, beside: Path) -> tuple[Sidecar, VideoFacts, str]:
     """Row t belongs to frame t from the start, so only the ends may differ. Returns both at one length and what was
     done. One row too many or too few is cut or padded (the last row is padding by convention); more only where the
     video itself shows that it was cut off, or its rows were."""
@@ -271,9 +267,7 @@ def check_folder(folder: Path, on_progress: Progress | None = None) -> list[File
     """A report on every video of a folder, in the order of find_videos."""
     videos = find_videos(folder)
     reports = map_files(inspect_file, videos, videos, on_progress)
-    return [
-        r if isinstance(r, FileReport) else refusal(path, r) for path, r in zip(videos, reports, strict=True)
-    ]
+    return [r if isinstance(r, FileReport) else refusal(path, r) for path, r in zip(videos, reports, strict=True)]
 
 
 def reports_to_json(reports: list[FileReport]) -> dict[str, Any]:

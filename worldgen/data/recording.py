@@ -75,7 +75,9 @@ class RecordingWriter:
         self.num_frames = 0
         write_json(self.path.with_suffix(".json"), info.to_json())
 
-    def write(self, frame: np.ndarray, sound: np.ndarray | None = None, state: Mapping[str, float] | None = None) -> None:
+    def write(
+        self, frame: np.ndarray, sound: np.ndarray | None = None, state: Mapping[str, float] | None = None
+    ) -> None:
         """frame (h, w, 3) uint8; sound (samples, channels) int16, sample_rate / fps of them."""
         assert not self._is_open_row, "every frame is closed by act() before the next write()"
         if self._video is None:
@@ -101,7 +103,9 @@ class RecordingWriter:
         if self._rows.closed:
             return
         if self._is_open_row:
-            padding = self._padding if self._padding is not None else self.info.actions.decode(self.info.actions.null() * 0)
+            padding = (
+                self._padding if self._padding is not None else self.info.actions.decode(self.info.actions.null() * 0)
+            )
             self.act(padding)
         self._rows.close()
         if self._video is not None:
@@ -140,7 +144,9 @@ def read_info(video: Path) -> RecordingInfo | None:
     try:
         return RecordingInfo.from_json(json.loads(path.read_text()))
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a recording's facts ({error}); see contract C1 in the README, or remove it") from None
+        raise InputError(
+            f"{path}: not a recording's facts ({error}); see contract C1 in the README, or remove it"
+        ) from None
 
 
 def read_sidecar(path: Path) -> Sidecar:

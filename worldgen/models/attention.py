@@ -108,6 +108,4 @@ class TimeAttention(nn.Module):
 
 class FeedForward(nn.Sequential):
     def __init__(self, dim: int, ratio: int = 4):
-        super().__init__(
-            nn.Linear(dim, ratio * dim), nn.GELU(approximate="tanh"), nn.Linear(ratio * dim, dim)
-        )
+        super().__init__(nn.Linear(dim, ratio * dim), nn.GELU(approximate="tanh"), nn.Linear(ratio * dim, dim))

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from worldgen.models.attention import FeedForward, SpaceAttention, TimeAttention, time_rope_period
 from worldgen.models.conditioning import ActionEmbedding, LevelEmbedding
 
-
 FINEST_STEP = 0.25  # of the noise level: the step that is trained on data, and that commit() is told
 
 
@@ -86,7 +85,9 @@ class Dynamics(ModelMixin, ConfigMixin):
         """Blocks begin as the identity and the output as a copy of the previous frame."""
         nn.init.zeros_(self.modulation.weight)
         with torch.no_grad():
-            self.modulation.bias.copy_(torch.tensor([0.0, 0, 0.1, 0, 0, 0.1]).repeat_interleave(len(self.modulation.bias) // 6))
+            self.modulation.bias.copy_(
+                torch.tensor([0.0, 0, 0.1, 0, 0, 0.1]).repeat_interleave(len(self.modulation.bias) // 6)
+            )
         nn.init.zeros_(self.tokens_out.weight)
         nn.init.zeros_(self.tokens_out.bias)
         nn.init.zeros_(self.skip.weight)
@@ -117,7 +118,9 @@ class Dynamics(ModelMixin, ConfigMixin):
         -> clean tokens (b, t, n, d), hidden (b, t, m, c)
         """
         b, t, _, _ = noisy.shape
-        flat = [rearrange(x, "b t ... -> (b t) ...") for x in (noisy, sigma, step_size, previous, context_sigma, action)]
+        flat = [
+            rearrange(x, "b t ... -> (b t) ...") for x in (noisy, sigma, step_size, previous, context_sigma, action)
+        ]
 
         def attend_time(block: Block, x: Tensor) -> Tensor:
             out = block.time(rearrange(x, "(b t) m c -> b t m c", b=b))

@@ -51,4 +51,7 @@ class Heads(ModelMixin, ConfigMixin):
         right = torch.searchsorted(self.bins, value.contiguous()).clamp(1, len(self.bins) - 1)
         left = right - 1
         share = (value - self.bins[left]) / (self.bins[right] - self.bins[left])
-        return F.one_hot(left, len(self.bins)) * (1 - share)[..., None] + F.one_hot(right, len(self.bins)) * share[..., None]
+        return (
+            F.one_hot(left, len(self.bins)) * (1 - share)[..., None]
+            + F.one_hot(right, len(self.bins)) * share[..., None]
+        )

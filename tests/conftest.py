@@ -1,0 +1,120 @@
+"""Fixtures that several test files share: a tiny untrained world, exported, and a few short recordings that suit it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# before torch is imported: spinning threads starve a shared machine
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from worldgen.actions import ActionMap
+from worldgen.bundle import NETWORKS, Starts, save_network
+from worldgen.config import WorldConfig
+from worldgen.data.recording import RecordingInfo, RecordingWriter
+from worldgen.files import write_json
+
+SIDE = 16
+FPS = 10
+TOY_ACTIONS = ActionMap.discrete(
+    ["stay", "left", "right", "up", "down"], [(), ("left",), ("right",), ("up",), ("down",)]
+)
+PUSHES = np.array([[0, 0], [0, -2], [0, 2], [-2, 0], [2, 0]])
+NUM_EPISODES, EPISODE = 4, 40
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_dir(tmp_path_factory: pytest.TempPathFactory):
+    """Caches of recordings go to a temporary folder, never to the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORLDGEN_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world's folder: 16x16, 2 layers, untrained, TOY_ACTIONS, reward and terminated heads, 3 starts of 4 frames,
+    networks and ONNX export. Read only: copy it to change it."""
+    pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("worlds") / "tiny"
+    folder.mkdir()
+    build_tiny_world(folder)
+    from worldgen.export.to_onnx import export_onnx
+
+    export_onnx(folder, say=lambda text: None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_world_onnx(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny world as one without torch gets it: graphs and starts, no networks."""
+    folder = tmp_path_factory.mktemp("onnx") / "tiny"
+    shutil.copytree(tiny_world, folder, ignore=shutil.ignore_patterns(*NETWORKS, "training"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """NUM_EPISODES of EPISODE frames, 16x16 at 10 fps: toy0.mkv and on, with TOY_ACTIONS, rewards and an end each."""
+    folder = tmp_path_factory.mktemp("toy")
+    for i in range(NUM_EPISODES):
+        record_toy(folder / f"toy{i}.mkv", seed=i)
+    return folder
+
+
+def build_tiny_world(folder: Path, actions: ActionMap = TOY_ACTIONS, seed: int = 0) -> None:
+    import torch
+
+    from worldgen.models.dynamics import Dynamics
+    from worldgen.models.heads import Heads
+    from worldgen.models.tokenizer import Tokenizer
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tokenizer = Tokenizer(height=SIDE, width=SIDE, token_dim=8, channels=[8, 16])
+        dynamics = Dynamics(
+            num_tokens=tokenizer.num_tokens, token_dim=8, action_kind=actions.kind, action_sizes=list(actions.sizes),
+            dim=32, num_layers=2, num_heads=2, context=4,
+        )  # fmt: skip
+        networks = {"tokenizer": tokenizer, "dynamics": dynamics, "heads": Heads(hidden_dim=32)}
+        for name, network in networks.items():
+            for parameter in network.parameters():  # away from the zeros that some layers begin with
+                parameter.data += 0.05 * torch.randn_like(parameter)
+            save_network(network, folder, name)
+    config = WorldConfig(
+        name="tiny", height=SIDE, width=SIDE, fps=FPS, actions=actions, context=4, has_reward=True, has_terminated=True
+    )
+    write_json(folder / "world.json", config.to_json())
+    frames = np.random.default_rng(seed).integers(0, 256, (3, 4, SIDE, SIDE, 3), dtype=np.uint8)
+    Starts(frames, actions.null(3, 4)).save(folder)
+
+
+def record_toy(path: Path, num_frames: int = EPISODE, seed: int = 0) -> None:
+    """A square that a random-sticky player pushes over a floor of this seed's colour; 1 point in the top left quarter;
+    the last step ends the game."""
+    rng = np.random.default_rng(seed)
+    place, action = rng.integers(0, 8, 2) * 2, 0
+    with RecordingWriter(path, RecordingInfo(FPS, TOY_ACTIONS, "toy", seed=seed, licence="CC0-1.0")) as writer:
+        for t in range(num_frames):
+            writer.write(toy_frame(place, seed))
+            action = action if rng.random() < 0.6 else int(rng.integers(5))
+            place = move(place, action)
+            writer.act(action, reward=float((place < 7).all()), terminated=t == num_frames - 2)
+
+
+def move(place: np.ndarray, action: int) -> np.ndarray:
+    return np.clip(place + PUSHES[action], 0, SIDE - 4)
+
+
+def toy_frame(place: np.ndarray, seed: int) -> np.ndarray:
+    """(16, 16, 3) uint8"""
+    frame = np.zeros((SIDE, SIDE, 3), np.uint8)
+    frame[:] = (40, 60 + 30 * (seed % 4), 90)
+    y, x = place
+    frame[y : y + 4, x : x + 4] = (240, 220, 60)
+    return frame

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 class EpisodeRecorder:
-    """began(seed, frame) opens an episode and ends the one before; stepped(action, frame) adds to it.
+    """began(seed, frame) ends the episode before; stepped(action, frame) adds a row and a frame.
 
-    Going back to a saved moment also begins a file, from that moment's frame: a recording never jumps.
+    Going back to a saved moment also begins a file, from that moment's frame: a recording never jumps. A file exists
+    from its first step on, so moments that were only passed while rewinding leave none.
     """
 
     def __init__(self, folder: Path, world: World):
@@ -24,16 +25,15 @@ class EpisodeRecorder:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._world = world
         self._writer: RecordingWriter | None = None
+        self._first: tuple[int, Frame] | None = None
 
     def began(self, seed: int, frame: Frame) -> None:
         self.close()
-        world = self._world
-        info = RecordingInfo(world.config.fps, world.config.actions, f"worldgen play {world.config.name}", seed)
-        self._writer = RecordingWriter(self._free_path(), info, world.sample_rate, world.channels)
-        self._writer.write(frame.image, _as_int16(frame.sound))
+        self._first = (seed, frame)
 
     def stepped(self, action: Any, frame: Frame) -> None:
-        assert self._writer is not None, "began() comes first"
+        if self._writer is None:
+            self._writer = self._open()
         self._writer.act(np.asarray(action).tolist(), float(frame.reward), bool(frame.terminated))
         self._writer.write(frame.image, _as_int16(frame.sound))
 
@@ -41,6 +41,14 @@ class EpisodeRecorder:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+    def _open(self) -> RecordingWriter:
+        assert self._first is not None, "began() comes first"
+        (seed, frame), world = self._first, self._world
+        info = RecordingInfo(world.config.fps, world.config.actions, f"worldgen play {world.config.name}", seed)
+        writer = RecordingWriter(self._free_path(), info, world.sample_rate, world.channels)
+        writer.write(frame.image, _as_int16(frame.sound))
+        return writer
 
     def _free_path(self) -> Path:
         taken = [int(p.stem[5:]) for p in self.folder.glob("play-*.mkv") if p.stem[5:].isdigit()]

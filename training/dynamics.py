@@ -29,7 +29,8 @@ from worldgen.world import World
 class DynamicsLoss:
     """context_sigma: largest noise on finished frames. motion: extra weight of tokens that change. ramp_floor: weight
     at pure noise, 1 at clean. action_dropout: share of clips with all actions NULL. shortcut: share of clips that
-    teach long steps, from shortcut_from of the schedule on."""
+    teach long steps, from shortcut_from of the schedule on. own_past: share of clips whose previous frames are the
+    network's own predictions, from own_past_from on, so that it learns to mend them instead of passing them on."""
 
     context_sigma: float = 0.2
     motion: float = 4.0
@@ -37,6 +38,8 @@ class DynamicsLoss:
     action_dropout: float = 0.05
     shortcut: float = 0.25
     shortcut_from: float = 0.3
+    own_past: float = 0.25
+    own_past_from: float = 0.5
 
 
 def dynamics_loss(
@@ -69,9 +72,13 @@ def dynamics_loss(
     is_dropped = is_dropped | (torch.arange(t, device=tokens.device) == 0)
     actions = torch.where(is_dropped[..., None], null, actions)
 
-    previous = torch.zeros_like(tokens)
-    level = context_sigma[:, 1:, None, None]
-    previous[:, 1:] = (1 - level) * tokens[:, :-1] + level * normal()[:, 1:]
+    previous = _previous(tokens, normal(), context_sigma)
+    num_own = int(recipe.own_past * b) if progress >= recipe.own_past_from else 0
+    if num_own:
+        rows = slice(b - num_own, b)
+        own = own_predictions(network, normal()[rows], previous[rows], context_sigma[rows], actions[rows])
+        own[:, 0] = tokens[rows, 0]
+        previous[rows] = _previous(own, normal()[rows], context_sigma[rows])
 
     target = tokens
     noise = normal()
@@ -79,8 +86,9 @@ def dynamics_loss(
     if num_shortcut:
         rows = slice(0, num_shortcut)
         choice = torch.randint(0, 3, (num_shortcut, t - 1), generator=generator, device=tokens.device)
-        sigma[rows, 1:] = sigma.new_tensor([1.0, 1.0, 0.5])[choice]
-        step_size[rows, 1:] = sigma.new_tensor([1.0, 0.5, 0.5])[choice]
+        is_taught = ~is_context[rows, 1:]
+        sigma[rows, 1:] = torch.where(is_taught, sigma.new_tensor([1.0, 1.0, 0.5])[choice], sigma[rows, 1:])
+        step_size[rows, 1:] = torch.where(is_taught, sigma.new_tensor([1.0, 0.5, 0.5])[choice], FINEST_STEP)
     noisy = _mix(tokens, noise, sigma)
     if num_shortcut:
         given = (previous[rows], context_sigma[rows], actions[rows])
@@ -112,15 +120,32 @@ def two_half_steps(
     context_sigma: Tensor,
     actions: Tensor,
 ) -> Tensor:
-    """The clean tokens that one step of step_size must predict to land where two of half the size do. (b, t, n, d)"""
-    half = step_size / 2
-    level, share = sigma[..., None, None], (half / sigma)[..., None, None]
+    """The clean tokens that one step of step_size must predict to land where two of half the size do. (b, t, n, d)
+
+    Finished frames, with less noise than half a step, become clean on the way."""
+    half, sigma = step_size / 2, sigma.clamp_min(1e-3)
+    level, share = sigma[..., None, None], (half / sigma).clamp(max=1)[..., None, None]
     first, _ = network(noisy, sigma, half, previous, context_sigma, actions)
     middle = noisy + share * (first.float() - noisy)
     later = (sigma - half).clamp_min(1e-3)
     second, _ = network(middle, later, half, previous, context_sigma, actions)
     flow = ((first.float() - noisy) / level + (second.float() - middle) / later[..., None, None]) / 2
     return noisy + level * flow
+
+
+@torch.no_grad()
+def own_predictions(
+    network: nn.Module, noise: Tensor, previous: Tensor, context_sigma: Tensor, actions: Tensor
+) -> Tensor:
+    """Every frame of a clip as one long step from noise makes it: (b, t, n, d)"""
+    ones = torch.ones_like(context_sigma)
+    return network(noise, ones, ones, previous, context_sigma, actions)[0].float()
+
+
+def _previous(tokens: Tensor, noise: Tensor, context_sigma: Tensor) -> Tensor:
+    """What each frame sees of the one before it: its tokens, noised; zeros before the first"""
+    noised = _mix(tokens, noise, context_sigma)
+    return torch.cat([torch.zeros_like(noised[:, :1]), noised[:, :-1]], dim=1)
 
 
 def _mix(tokens: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:

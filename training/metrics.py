@@ -18,6 +18,16 @@ def mean_squared_error(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = N
     return float(error[mask].mean(dtype=np.float64)) if mask.any() else float("nan")
 
 
+def squared_errors(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Of each clip (b, ..., h, w, 3), mask (b, ..., h, w): the sum of the squared error of its pixels (b,) and how
+    many of them count (b,). The sums of both over clips make a PSNR."""
+    error = np.square(a.astype(np.float32) - b.astype(np.float32)).mean(-1).reshape(len(a), -1)
+    if mask is None:
+        return error.sum(1, dtype=np.float64), np.full(len(error), float(error.shape[1]))
+    counts = mask.reshape(len(a), -1)
+    return (error * counts).sum(1, dtype=np.float64), counts.sum(1).astype(np.float64)
+
+
 def decibels(mse: float) -> float:
     """Mean squared error of 8-bit values -> PSNR, at most 100 dB."""
     return float(min(100.0, 10 * np.log10(255**2 / max(mse, 1e-12))))
@@ -30,6 +40,35 @@ def psnr(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
 def changed_pixels(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Where frames differ visibly from a reference: (..., h, w) bool"""
     return (np.abs(frames.astype(np.int16) - reference.astype(np.int16)) > CHANGE).any(-1)
+
+
+SSIM_WINDOW = 7  # pixels a side
+SSIM_C1, SSIM_C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+
+
+def ssim(a: np.ndarray, b: np.ndarray) -> float:
+    """Structural similarity (Wang et al. 2004), 1 for equal frames: 7x7 uniform windows inside the frame, unbiased
+    variances, the mean over windows, channels and frames."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    mean_x, mean_y = _window_mean(x), _window_mean(y)
+    unbiased = SSIM_WINDOW**2 / (SSIM_WINDOW**2 - 1)
+    variance_x = unbiased * (_window_mean(x * x) - mean_x**2)
+    variance_y = unbiased * (_window_mean(y * y) - mean_y**2)
+    covariance = unbiased * (_window_mean(x * y) - mean_x * mean_y)
+    top = (2 * mean_x * mean_y + SSIM_C1) * (2 * covariance + SSIM_C2)
+    bottom = (mean_x**2 + mean_y**2 + SSIM_C1) * (variance_x + variance_y + SSIM_C2)
+    return float((top / bottom).mean())
+
+
+def _window_mean(x: np.ndarray) -> np.ndarray:
+    """(..., h, w, c) -> the mean of every window that fits (..., h - 6, w - 6, c)"""
+    for axis in (-3, -2):
+        total = np.cumsum(x, axis=axis)
+        first = np.take(total, [SSIM_WINDOW - 1], axis=axis)
+        later = np.take(total, range(SSIM_WINDOW, x.shape[axis]), axis=axis)
+        earlier = np.take(total, range(x.shape[axis] - SSIM_WINDOW), axis=axis)
+        x = np.concatenate([first, later - earlier], axis=axis) / SSIM_WINDOW
+    return x
 
 
 def gradient_energy(frames: np.ndarray) -> float:

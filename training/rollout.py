@@ -1,8 +1,9 @@
-"""Plays held-out clips through a world: the true first frames as the prompt, then its own."""
+"""Plays recorded clips through a world: the true first frames as the prompt, then its own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,12 +13,53 @@ from worldgen.world import World
 PROMPT = 4  # true frames that a rollout begins from
 
 
-def rollout(world: World, frames: np.ndarray, actions: np.ndarray, horizon: int, seed: int = 0) -> np.ndarray:
-    """frames (b, t, h, w, 3) uint8, actions (b, t, width), row i chosen on frame i; world.batch == b
-    -> generated frames PROMPT .. PROMPT + horizon - 1, (b, horizon, h, w, 3)"""
+@dataclass(frozen=True)
+class Rollout:
+    """What a world showed for b clips after their prompts.
+
+    shown (b, h, w, 3) uint8: the last frame of the prompt, as the world shows it.
+    frames (b, t, h, w, 3) uint8, reward (b, t) float32, terminated (b, t) bool: of the t frames it generated.
+    """
+
+    shown: np.ndarray
+    frames: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+
+
+def rollout(world: World, frames: np.ndarray, actions: np.ndarray, steps: int, seed: int = 0) -> Rollout:
+    """frames (b, t, h, w, 3) uint8, actions (b, t, width), row i chosen on frame i -> the frames after PROMPT - 1.
+
+    The world runs world.batch clips at a time. Clip i plays with seed + i whatever the batch size, so two rollouts of
+    the same clips differ by their actions alone.
+    """
+    parts = []
     values = world.config.actions.values(actions)
-    world.reset(seed, start=frames[:, :PROMPT], start_actions=values[:, : PROMPT - 1])
-    return np.stack([world.step(values[:, PROMPT - 1 + i]).image for i in range(horizon)], axis=1)
+    for begin in range(0, len(frames), world.batch):
+        rows = np.minimum(np.arange(begin, begin + world.batch), len(frames) - 1)  # the last one fills up the batch
+        count = min(world.batch, len(frames) - begin)
+        first = world.reset(
+            [seed + int(i) for i in rows], start=frames[rows, :PROMPT], start_actions=values[rows, : PROMPT - 1]
+        )
+        steps_done = [world.step(values[rows, PROMPT - 1 + i]) for i in range(steps)]
+        parts.append(
+            Rollout(
+                first.image[:count],
+                np.stack([f.image[:count] for f in steps_done], axis=1),
+                np.stack([f.reward[:count] for f in steps_done], axis=1),
+                np.stack([f.terminated[:count] for f in steps_done], axis=1),
+            )
+        )
+    return Rollout(*(np.concatenate([getattr(p, name) for p in parts]) for name in Rollout.__dataclass_fields__))
+
+
+def reconstruct(world: World, frames: np.ndarray) -> np.ndarray:
+    """frames (b, t, h, w, 3) uint8 -> the same through the tokenizer alone, world.batch clips at a time"""
+    parts = []
+    for begin in range(0, len(frames), world.batch):
+        rows = np.minimum(np.arange(begin, begin + world.batch), len(frames) - 1)
+        parts.append(world.reconstruct(frames[rows])[: len(frames) - begin])
+    return np.concatenate(parts)
 
 
 def random_actions(world: World, like: np.ndarray, seed: int) -> np.ndarray:
@@ -31,26 +73,32 @@ def random_actions(world: World, like: np.ndarray, seed: int) -> np.ndarray:
 def control_and_horizon(
     world: World, frames: np.ndarray, actions: np.ndarray, horizons: Sequence[int]
 ) -> tuple[dict[str, float], np.ndarray]:
-    """PSNR at each horizon beside copying the last true frame, and delta_psnr at 4 (Genie): PSNR under the recorded
-    actions minus PSNR under uniformly random ones. -> figures, a contact sheet of real above generated"""
+    """A quick look while training: PSNR at each horizon beside copying the last true frame, and delta_psnr at 4 (Genie),
+    PSNR under the recorded actions minus PSNR under uniformly random ones. -> figures, a contact sheet of real above
+    generated"""
     longest = max(horizons)
-    made = rollout(world, frames, actions, longest)
+    made = rollout(world, frames, actions, longest).frames
     real = frames[:, PROMPT : PROMPT + longest]
     last = np.broadcast_to(frames[:, PROMPT - 1 : PROMPT], real.shape)
     figures: dict[str, float] = {}
     for h in horizons:
         figures[f"psnr_{h}"] = psnr(made[:, h - 1], real[:, h - 1])
         figures[f"copy_last_{h}"] = psnr(last[:, h - 1], real[:, h - 1])
-    figures["delta_psnr"] = delta_psnr(world, frames, actions, made)
+    figures["delta_psnr"] = _delta_psnr(world, frames, actions, made)
     shown = sorted({0, 1, 3, 7, 11, longest - 1} & set(range(longest)))
     rows = [[clip[i] for i in shown] for pair in zip(real[:4], made[:4], strict=True) for clip in pair]
     return figures, contact_sheet(*rows)
 
 
-def delta_psnr(world: World, frames: np.ndarray, actions: np.ndarray, made: np.ndarray, at: int = 4) -> float:
+def _delta_psnr(world: World, frames: np.ndarray, actions: np.ndarray, made: np.ndarray, at: int = 4) -> float:
     """made: the rollout under the recorded actions"""
-    shuffled = actions.copy()
-    shuffled[:, PROMPT - 1 :] = random_actions(world, actions, seed=1)[:, PROMPT - 1 :]
-    other = rollout(world, frames, shuffled, at)
+    other = rollout(world, frames, replace_played(actions, random_actions(world, actions, seed=1)), at).frames
     real = frames[:, PROMPT + at - 1]
     return psnr(made[:, at - 1], real) - psnr(other[:, at - 1], real)
+
+
+def replace_played(actions: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The actions of the prompt stay, those played after it are the others'."""
+    out = actions.copy()
+    out[:, PROMPT - 1 :] = others[:, PROMPT - 1 :]
+    return out

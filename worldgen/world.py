@@ -95,6 +95,11 @@ class World:
         return self._backend.name
 
     @property
+    def engine(self) -> dict[str, Any]:
+        """What runs the world: backend, version, device, threads and, of ONNX Runtime, providers."""
+        return {"backend": self._backend.name, **self._backend.facts}
+
+    @property
     def hash(self) -> str:
         """Of the weights: snapshots and replays belong to one hash."""
         return self._backend.weights_hash
@@ -156,6 +161,22 @@ class World:
         state, frame = self._finish(state, tokens, rows)
         self._state = state
         return self._unbatch(frame)
+
+    def reconstruct(self, frames: np.ndarray) -> np.ndarray:
+        """What the tokenizer alone makes of frames (t, h, w, 3), or (batch, t, h, w, 3), uint8: as close to a recording
+        as this world can come. The games that are being played do not notice."""
+        frames, _ = self._prompt(np.asarray(frames), None)
+        specs, run, asarray = self._backend.specs, self._backend.run, self._backend.asarray
+        encoder = asarray(specs["encode"].input("state").zeros(self._num_slots))
+        decoder = asarray(specs["decode"].input("state").zeros(self._num_slots))
+        restored = []
+        for i in range(frames.shape[1]):
+            encoded = run("encode", {"frame": asarray(frames[:, i].copy()), "state": encoder})
+            shown = run("decode", {"tokens": encoded["tokens"], "state": decoder})
+            encoder, decoder = encoded["next_state"], shown["next_state"]
+            restored.append(self._backend.numpy(shown["frame"]))
+        out = np.stack(restored, axis=1)
+        return out if self.batch is not None else out[0]
 
     def snapshot(self) -> State:
         """A copy of where every game is. restore() continues from it, bit for bit."""

@@ -18,12 +18,16 @@ Array = Any  # the backend's own: numpy.ndarray or torch.Tensor
 
 
 class Backend(Protocol):
-    """Runs the graphs of one world. Arrays stay in the backend's memory between calls."""
+    """Runs the graphs of one world. Arrays stay in the backend's memory between calls.
+
+    facts: version, device, threads and whatever else a reader of its timings needs to know.
+    """
 
     name: str
     specs: dict[str, GraphSpec]
     position_period: int
     weights_hash: str
+    facts: dict[str, Any]
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """inputs by name, leading batch axis -> outputs by name"""

@@ -34,6 +34,14 @@ class OnnxRuntimeBackend:
             except Exception as error:  # onnxruntime's own exceptions share no base class
                 raise InputError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from None
 
+        session = next(iter(self._sessions.values()))
+        self.facts = {
+            "version": onnxruntime.__version__,
+            "device": "cpu",
+            "threads": options.intra_op_num_threads,
+            "providers": session.get_providers(),
+        }
+
     def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         names = self.specs[graph].output_names
         return dict(zip(names, self._sessions[graph].run(names, dict(inputs)), strict=True))

@@ -21,6 +21,7 @@ class TorchBackend:
         self.specs = step_specs(tokenizer, dynamics, heads)
         self.position_period = dynamics.position_period
         self.weights_hash = weights_hash
+        self.facts = {"version": torch.__version__, "device": self.device, "threads": torch.get_num_threads()}
         self._modules = {k: m.to(self.device) for k, m in step_modules(tokenizer, dynamics, heads).items()}
 
     @classmethod

@@ -18,7 +18,7 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -318,44 +318,47 @@ def _settle(recordings: list[Recording], asked: dict[str, Any]) -> tuple[_Settin
 
 def common_actions(recordings: list[Recording]) -> ActionMap | None:
     """The action space of a folder: what its NAME.json say, else what fits all its sidecars. None without actions."""
-    stated = [r for r in recordings if r.action_map is not None and not r.is_inferred]
-    inferred = [r for r in recordings if r.action_map is not None and r.is_inferred]
-    for other in stated[1:]:
-        if _space(other.action_map) != _space(stated[0].action_map):
-            raise _differ(stated[0], other)
+    known = [(r, r.action_map) for r in recordings if r.action_map is not None]
+    stated = [(r, m) for r, m in known if not r.is_inferred]
+    inferred = [(r, m) for r, m in known if r.is_inferred]
     if stated:
-        for other in inferred:
+        first, space = stated[0]
+        for other, its_space in stated[1:]:
+            if _facts(its_space) != _facts(space):
+                raise _differ(first, space, other, its_space)
+        for other, its_space in inferred:
             try:
-                encode_actions(stated[0].action_map, other.sidecar.actions, other.path)
+                encode_actions(space, other.sidecar.actions if other.sidecar else [], other.path)
             except InputError:
-                raise _differ(stated[0], other) from None
-        return stated[0].action_map
+                raise _differ(first, space, other, its_space) from None
+        return space
     if not inferred:
         return None
-    first = inferred[0].action_map
-    for other in inferred[1:]:
-        kinds = {first.kind, other.action_map.kind}
+    first, space = inferred[0]
+    for other, its_space in inferred[1:]:
+        kinds = {space.kind, its_space.kind}
         is_same_kind = len(kinds) == 1 or kinds == {"multi_binary", "multi_discrete"}
-        if not is_same_kind or len(first.sizes) != len(other.action_map.sizes):
-            raise _differ(inferred[0], other)
-    maps = [r.action_map for r in inferred]
-    sizes = tuple(max(column) for column in zip(*(m.sizes for m in maps), strict=True))
-    if first.kind == "box":
-        low = tuple(min(column) for column in zip(*(m.low for m in maps), strict=True))
-        high = tuple(max(column) for column in zip(*(m.high for m in maps), strict=True))
+        if not is_same_kind or len(space.sizes) != len(its_space.sizes):
+            raise _differ(first, space, other, its_space)
+    spaces = [m for _, m in inferred]
+    sizes = tuple(max(column) for column in zip(*(m.sizes for m in spaces), strict=True))
+    if space.kind == "box":
+        low = tuple(min(column) for column in zip(*(m.low for m in spaces), strict=True))
+        high = tuple(max(column) for column in zip(*(m.high for m in spaces), strict=True))
         return ActionMap("box", sizes, low=low, high=high)
-    is_mixed = len({m.kind for m in maps}) > 1
-    return ActionMap("multi_discrete" if is_mixed else first.kind, sizes)
+    is_mixed = len({m.kind for m in spaces}) > 1
+    return ActionMap("multi_discrete" if is_mixed else space.kind, sizes)
 
 
-def _space(action_map: ActionMap) -> tuple[Any, ...]:
-    return action_map.kind, action_map.sizes, action_map.names, action_map.low, action_map.high
+def _facts(space: ActionMap) -> tuple[Any, ...]:
+    """What two recordings of one game share; keys are a matter of taste."""
+    return space.kind, space.sizes, space.names, space.low, space.high
 
 
-def _differ(a: Recording, b: Recording) -> InputError:
-    left, right = a.action_map.describe(), b.action_map.describe()
+def _differ(a: Recording, space: ActionMap, b: Recording, other: ActionMap) -> InputError:
+    left, right = space.describe(), other.describe()
     if left == right:
-        left, right = (f"{m.describe()} named {list(m.names)}" for m in (a.action_map, b.action_map))
+        left, right = f"{left} named {list(space.names)}", f"{right} named {list(other.names)}"
     return InputError(
         f"{a.path} and {b.path} have different action spaces ({left} and {right}): train them as two worlds"
     )
@@ -375,14 +378,15 @@ def _write_shard(job: tuple[Recording, _Settings, ActionMap | None, Path]) -> Fi
                 shown.append(row)
                 is_missing.append(missing)
                 if not missing:
-                    file.write(frame)
+                    file.write(frame.data)
         keep = ~np.array(is_missing)
         if keep.sum() < 2:
             raise InputError(f"{recording.path}: {keep.sum()} frame of it is usable")
         if settings.samples:
             _sound_rows(recording, settings, len(shown))[keep].tofile(shard.with_suffix(".sound"))
         rows = _rows(recording, action_map, np.array(shown), keep)
-        np.savez(shard.with_suffix(".npz"), **rows, has_sound=np.array(recording.facts.has_sound))
+        rows["has_sound"] = np.array(recording.facts.has_sound)
+        np.savez(shard.with_suffix(".npz"), **cast(Any, rows))
         return recording.report(seen)
     except REFUSALS as error:
         if isinstance(error, OSError) and error.errno == 28:  # a full disk is not the file's fault
@@ -457,7 +461,7 @@ def _join(building: Path, shards: list[Path], names: list[str], action_map: Acti
     for name in ["reward", "terminated", "truncated", *(["actions"] if action_map else []), *columns]:
         missing = [np.full(count, np.nan) for count in counts]
         rows[name] = np.concatenate([part.get(name, gap) for part, gap in zip(parts, missing, strict=True)])
-    np.savez(building / "rows.npz", **rows)
+    np.savez(building / "rows.npz", **cast(Any, rows))
     for shard in shards:
         shard.with_suffix(".npz").unlink()
     return [

@@ -129,9 +129,9 @@ def open_recording(path: Path) -> Recording:
     repairs, notes = [], []
     if info and abs(info.fps / facts.fps - 1) > 0.01:
         notes.append(f"NAME.json says {info.fps:g} fps, the video runs at {facts.fps:g}: its timestamps are believed")
-    beside = find_sidecar(path)
-    sidecar = read_sidecar(beside) if beside else None
-    if sidecar is not None:
+    beside, sidecar = find_sidecar(path), None
+    if beside is not None:
+        sidecar = read_sidecar(beside)
         if facts.is_start_lost:
             raise InputError(f"{path}: its first timestamps are damaged, so the rows of {beside.name} have no place")
         sidecar, facts, repair = match_rows(sidecar, facts, path, beside)
@@ -140,12 +140,10 @@ def open_recording(path: Path) -> Recording:
         repairs.append(f"the file is cut off after {facts.seconds:.2f} s")
     if facts.num_frames < 2:
         raise InputError(f"{path}: {facts.num_frames} usable frame; a recording needs at least 2")
-    action_map, is_inferred = (info.actions if info else None), False
-    if sidecar is None or all(a is None for a in sidecar.actions):
-        action_map = None
-    elif action_map is None:
-        action_map, is_inferred = infer_action_map(sidecar.actions, beside), True
-    if action_map is not None:
+    action_map, is_inferred = None, False
+    if beside is not None and sidecar is not None and any(a is not None for a in sidecar.actions):
+        is_inferred = info is None
+        action_map = info.actions if info else infer_action_map(sidecar.actions, beside)
         encode_actions(action_map, sidecar.actions, beside)
     return Recording(path, facts, info, sidecar, action_map, is_inferred, tuple(repairs), tuple(notes))
 
@@ -280,7 +278,8 @@ def map_files(
     """[function(item) for item in items], in processes where there is enough to do; paths: the file of each item.
     A file that kills its process (a decoder's crash, memory) gives an InputError in its place; the others go on."""
     results: list[Any] = [None] * len(items)
-    num_workers = min(len(items), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    num_workers = min(len(items), num_cores)
     size = sum(p.stat().st_size for p in paths if p.is_file())
     if num_workers < 2 or size < MIN_POOL_BYTES:
         for i, item in enumerate(items):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,6 +14,10 @@ from worldgen.errors import InputError
 
 def as_rate(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(1001)
+
+
+# what AAC encodes; a clip with another rate (the Atari's 30,720 Hz) is resampled
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
 
 class VideoWriter:
@@ -33,6 +38,7 @@ class VideoWriter:
         channels: int = 1,
         scale: int = 1,
     ):
+        self._container: Any = None
         self._is_clip = Path(path).suffix == ".mp4"
         self._scale = scale
         # without flushing, ffmpeg keeps up to 5 s of a recording in memory and a killed one is an empty file
@@ -42,7 +48,7 @@ class VideoWriter:
         except (OSError, av.FFmpegError) as error:
             raise InputError(f"cannot write {path}: {error}") from None
         rate = as_rate(fps)
-        self._stream = self._container.add_stream("libx264", rate=rate)
+        self._stream: Any = self._container.add_stream("libx264", rate=rate)
         self._stream.width, self._stream.height = width * scale, height * scale
         if self._is_clip:
             # 4:2:0 needs even sides
@@ -57,15 +63,17 @@ class VideoWriter:
             self._stream.options = {**quality, "bf": "0", "g": "20", "threads": "1"}
         self._stream.codec_context.time_base = 1 / rate
         self._num_frames = 0
-        self._audio = None
+        self._audio: Any = None
         if sample_rate is not None:
             layout = "stereo" if channels == 2 else "mono"
             codec = "aac" if self._is_clip else "flac"
-            self._audio = self._container.add_stream(codec, rate=sample_rate, layout=layout)
-            self._audio.codec_context.time_base = Fraction(1, sample_rate)
+            file_rate = sample_rate if not self._is_clip or sample_rate in AAC_RATES else 48_000
+            self._sample_rate = sample_rate
+            self._audio = self._container.add_stream(codec, rate=file_rate, layout=layout)
+            self._audio.codec_context.time_base = Fraction(1, file_rate)
             # flac takes s16 packed frames, aac planar floats; any frame size in, the encoder's own out
             self._resampler = av.AudioResampler(
-                format=self._audio.codec_context.format.name, layout=layout, rate=sample_rate
+                format=self._audio.codec_context.format.name, layout=layout, rate=file_rate
             )
             self._fifo = av.AudioFifo()
             self._num_samples = 0
@@ -84,7 +92,7 @@ class VideoWriter:
             self._container.mux(packet)
         if self._audio is not None:
             if sound is None:
-                end = round(self._num_frames * self._audio.rate / self._stream.codec_context.framerate)
+                end = round(self._num_frames * self._sample_rate / self._stream.codec_context.framerate)
                 sound = np.zeros((max(0, end - self._num_samples), self._audio.channels), np.int16)
             if len(sound):
                 self._write_sound(sound)
@@ -96,8 +104,8 @@ class VideoWriter:
         block = av.AudioFrame.from_ndarray(
             np.ascontiguousarray(sound.reshape(1, -1)), format="s16", layout="stereo" if channels == 2 else "mono"
         )
-        block.sample_rate = self._audio.rate
-        block.pts, block.time_base = self._num_samples, Fraction(1, self._audio.rate)
+        block.sample_rate = self._sample_rate
+        block.pts, block.time_base = self._num_samples, Fraction(1, self._sample_rate)
         self._num_samples += samples
         for converted in self._resampler.resample(block):
             self._fifo.write(converted)
@@ -114,6 +122,8 @@ class VideoWriter:
         if self._container is None:
             return
         if self._audio is not None and self._num_samples:
+            for converted in self._resampler.resample(None):
+                self._fifo.write(converted)
             self._drain(0, partial=True)
             for packet in self._audio.encode(None):
                 self._container.mux(packet)

@@ -1,0 +1,52 @@
+"""Publishes a world: what is needed to play and to fine-tune it, in half the bytes, exported and verified anew.
+
+    python -m worldgen.export.publish worlds/mine worldgen/worlds/mine
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from worldgen.bundle import PLAYED_NETWORKS, find_world, load_networks, save_network
+from worldgen.errors import InputError
+from worldgen.export.to_onnx import export_onnx
+from worldgen.files import replace_folder
+
+
+def publish(world: Path, out: Path, say=print) -> float:
+    """Writes the folder `out`, whole or not at all -> its size in MB. Weights are rounded to half precision; the graphs
+    are exported from the rounded ones, so every engine computes with the same numbers."""
+    if out.resolve() == world.resolve():
+        raise InputError(f"{out} is the world itself: choose another folder")
+    building = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    for name, network in load_networks(world).items():
+        assert name in PLAYED_NETWORKS
+        save_network(network.half(), building, name)
+    for name in ("world.json", "card.md", "NOTICE.md"):
+        if (world / name).is_file():
+            shutil.copy(world / name, building / name)
+    shutil.copytree(world / "starts", building / "starts")
+    export_onnx(building, say=say)
+    replace_folder(building, out)
+    size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file()) / 1e6
+    say(f"{out}: {size:.1f} MB")
+    return size
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if len(arguments) != 2:
+        raise SystemExit("usage: python -m worldgen.export.publish WORLD OUT")
+    try:
+        publish(find_world(arguments[0]), Path(arguments[1]))
+    except InputError as error:
+        raise SystemExit(f"publish: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -81,7 +81,9 @@ class AleGame:
         for _ in range(self.skip):
             if not self._ale.game_over():
                 reward += self._ale.act(self._buttons[int(action)])
-            sound.append(self._ale.getAudio().copy() if not self._ale.game_over() else np.repeat(sound[-1:], SAMPLES))
+                sound.append(self._ale.getAudio().copy())
+            else:  # inside the last frame: the level that sounded last, which is silence
+                sound.append(np.full(SAMPLES, sound[-1][-1]))
         self._score += reward
         return self._see(self._filter(np.concatenate(sound))[:, None], reward)
 

@@ -1,4 +1,4 @@
-"""Every game that can be recorded, by name: `vizdoom:take_cover`, `pyxel:jump`, `ale:breakout`, `gym:CartPole-v1`, `toy`."""
+"""Every game that can be recorded, by name: vizdoom:take_cover, pyxel:jump, ale:breakout, gym:CartPole-v1, toy."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from worldgen.envs.toy_level import ROWS, SUB, TILE, WALKER_HEIGHT, WALKER_WIDTH, Level
 
@@ -51,15 +51,12 @@ class PlayState:
         return cls(x * SUB, feet * SUB - HEIGHT)
 
     def copy(self) -> PlayState:
-        return PlayState(*(getattr(self, name) for name in _PLAIN), self.taken.copy(), self.stomped.copy())
+        return replace(self, taken=self.taken.copy(), stomped=self.stomped.copy())
 
     @property
     def is_over(self) -> bool:
         """Dead or at the flag, and the closing picture has been shown."""
         return self.outcome != PLAYING and self.tick - self.ended_at >= ENDING_TICKS
-
-
-_PLAIN = tuple(name for name in PlayState.__dataclass_fields__ if name not in ("taken", "stomped"))
 
 
 def advance(level: Level, s: PlayState, action: int) -> list[str]:

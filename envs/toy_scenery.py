@@ -121,7 +121,7 @@ def _paint_hills(theme: Theme, rng: np.random.Generator, height: int, width: int
     y, x = np.mgrid[:height, :width]
     rim, body, tree = _shades(theme.hill)
     columns = np.arange(width)
-    line = height - 44.0
+    line = np.full(width, height - 44.0)
     for length, size in ((131, 7.0), (67, 4.0), (29, 1.5)):
         line = line + size * np.sin(2 * np.pi * (columns / length + rng.random()))
     line = np.round(line).astype(int)

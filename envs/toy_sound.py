@@ -58,7 +58,10 @@ def _fall_in_steps() -> np.ndarray:
 def _tone(hertz: np.ndarray, partials: tuple[float, ...]) -> np.ndarray:
     """A frequency per sample and the strength of each harmonic -> a wave of about one; phase is continuous."""
     phase = 2 * np.pi * np.cumsum(hertz) / SAMPLE_RATE
-    return sum(a * np.sin((k + 1) * phase) for k, a in enumerate(partials) if a) / sum(partials)
+    wave = np.zeros(len(phase))
+    for k, strength in enumerate(partials):
+        wave += strength * np.sin((k + 1) * phase)
+    return wave / sum(partials)
 
 
 def _fade(wave: np.ndarray, decay: float) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Publishes a world: what is needed to play and to fine-tune it, in half the bytes, exported and verified anew.
 
-    python -m worldgen.export.publish worlds/mine worldgen/worlds/mine
+python -m worldgen.export.publish worlds/mine worldgen/worlds/mine
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ def export_onnx(world: Path, say=print) -> dict[str, object]:
                 dynamo=True,
                 external_data=False,
             )
+        assert program is not None  # as no file was asked for
         models[name] = program.model_proto
     share_weights(models, building)
     manifest = {

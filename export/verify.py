@@ -56,7 +56,7 @@ def _error(name: str, session, module: nn.Module, spec: GraphSpec, bounds, batch
             if difference > PIXEL_TOLERANCE:
                 raise RunError(f"{name}.onnx: {tensor.name} differs from torch by {difference} grey levels")
             continue
-        error = float(np.linalg.norm(want - have) / max(1e-12, np.linalg.norm(want)))
+        error = float(np.linalg.norm(want - have)) / max(1e-12, float(np.linalg.norm(want)))
         if error > TOLERANCE:
             raise RunError(f"{name}.onnx: {tensor.name} differs from torch by {error:.1e}, more than {TOLERANCE:.0e}")
         worst = max(worst, error)

@@ -58,6 +58,13 @@ def tiny_world_onnx(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
+@pytest.fixture(params=["onnxruntime", "torch"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Every engine: a test that takes this runs on each, skipped where it is not installed."""
+    pytest.importorskip(request.param)
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def toy_recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """NUM_EPISODES of EPISODE frames, 16x16 at 10 fps: toy0.mkv and on, with TOY_ACTIONS, rewards and an end each."""

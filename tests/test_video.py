@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from recordings import HEIGHT, WIDTH, coded_frame, game_frames, number_of, remux, write_video
 
-from worldgen.data.decode import VideoNotes, probe, read_frames, read_sound, resample
+from worldgen.data.decode import VideoNotes, read_frames, resample
+from worldgen.data.probe import probe
+from worldgen.data.sound import read_sound
 from worldgen.data.video import VideoWriter
 from worldgen.errors import InputError
 

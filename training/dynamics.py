@@ -104,7 +104,7 @@ def dynamics_loss(
     ramp = recipe.ramp_floor + (1 - recipe.ramp_floor) * (1 - sigma)
     weight = (motion / motion.mean()) * ramp[..., None] * ~is_context[..., None]
     weight[:, 0] = 0
-    loss = (weight * error).sum() / weight.sum()
+    loss = (weight * error).sum() / weight.sum().clamp_min(1e-6)  # a very small batch may hold finished frames alone
     pure = (sigma == 1) & (step_size == FINEST_STEP)
     pure[:, 0] = False
     return loss, {"error_at_pure_noise": error[pure].mean().detach()}

@@ -56,7 +56,11 @@ class Stage(Protocol):
     """What differs between stages."""
 
     name: str
-    network: nn.Module  # a diffusers model; its averaged weights are saved to WORLD/<name>
+
+    @property
+    def network(self) -> nn.Module:
+        """A diffusers model; its averaged weights are saved to WORLD/<name>."""
+        ...
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]: ...
 
@@ -107,7 +111,8 @@ def train_stage(stage: Stage, fit: Fit, world: Path, *, resume: bool, say=print)
     log = _Log(folder, SummaryWriter(folder / "tensorboard"), say) if is_main else None
     started, trained_before = time.monotonic(), progress.seconds
     marks = {"log": started, "save": started, "validate": started - fit.validate_seconds + 60}
-    frames_since, figures = 0, {}
+    frames_since = 0
+    figures: dict[str, Tensor] = {}
 
     def due(what: str, seconds: float) -> bool:
         if time.monotonic() - marks[what] < seconds:
@@ -173,8 +178,8 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
     """Exponential moving average of the weights; buffers are copied."""
     for mean, now in zip(average.parameters(), network.parameters(), strict=True):
         mean.lerp_(now, 1 - decay)
-    for mean, now in zip(average.buffers(), network.buffers(), strict=True):
-        mean.copy_(now)
+    for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(buffer)
 
 
 def _parameter_groups(network: nn.Module, fit: Fit) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from worldgen.training.dynamics import led_to
 EVENT_SHARE = 0.5  # of a batch's clips hold a reward or an end: both are rare
 
 
-def heads_loss(network: nn.Module, hidden: Tensor, reward: Tensor, terminated: Tensor) -> tuple[Tensor, Tensor]:
+def heads_loss(network: Heads, hidden: Tensor, reward: Tensor, terminated: Tensor) -> tuple[Tensor, Tensor]:
     """hidden (b, t, m, c), reward (b, t), terminated (b, t) bool, of the transition that led to the frame"""
     reward_logits, terminated_logits = network.logits(hidden)
     reward_loss = -(network.two_hot(reward) * reward_logits.float().log_softmax(-1)).sum(-1).mean()
@@ -44,7 +44,8 @@ class HeadsStage:
         batch: int,
     ):
         self.network = network
-        self._dynamics, self._map, self._sigma = dynamics.eval().requires_grad_(False), actions_map, context_sigma
+        self._dynamics: nn.Module = dynamics.eval().requires_grad_(False)
+        self._map, self._sigma = actions_map, context_sigma
         self._cache, self._tokens, self._actions = cache, tokens, actions
         self._train, self._validation, self._batch = train, validation, batch
         is_event = (np.asarray(cache.reward) != 0) | np.asarray(cache.terminated)

@@ -13,7 +13,7 @@ SHARE = 0.9  # of the resampled figures that lie inside
 
 
 class Resampling:
-    """The same draws for every figure of one evaluation, so that differences of figures keep what they have in common."""
+    """The same draws for every figure of an evaluation: differences of figures keep what they have in common."""
 
     def __init__(self, episode: np.ndarray, seed: int = 0):
         """episode: (b,) int, which one each clip is from"""

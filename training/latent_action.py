@@ -53,7 +53,7 @@ class LatentActionStage:
             "psnr_of_wrong_code": psnr(made_wrong, truth),
             "perplexity": float(perplexity(codes)),
         }
-        return figures, contact_sheet([truth[i, -1] for i in range(8)], [made[i, -1] for i in range(8)])
+        return figures, contact_sheet(list(truth[:8, -1]), list(made[:8, -1]))
 
     def finish(self, network) -> None:
         pass

@@ -39,7 +39,7 @@ def psnr(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
 
 def changed_pixels(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Where frames differ visibly from a reference: (..., h, w) bool"""
-    return (np.abs(frames.astype(np.int16) - reference.astype(np.int16)) > CHANGE).any(-1)
+    return np.abs(frames.astype(np.int16) - reference.astype(np.int16)).max(-1) > CHANGE
 
 
 SSIM_WINDOW = 7  # pixels a side

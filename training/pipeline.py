@@ -19,8 +19,8 @@ from worldgen.bundle import Starts, load_network
 from worldgen.config import WorldConfig
 from worldgen.data.cache import Cache, open_cache
 from worldgen.data.dataset import ClipSampler, Segments, split_episodes
-from worldgen.data.decode import probe
 from worldgen.data.ingest import find_videos
+from worldgen.data.probe import probe
 from worldgen.errors import InputError
 from worldgen.files import write_json
 from worldgen.models.conditioning import action_arguments

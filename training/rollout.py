@@ -28,18 +28,21 @@ class Rollout:
 
 
 def rollout(world: World, frames: np.ndarray, actions: np.ndarray, steps: int, seed: int = 0) -> Rollout:
-    """frames (b, t, h, w, 3) uint8, actions (b, t, width), row i chosen on frame i -> the frames after PROMPT - 1.
+    """frames (b, t, h, w, 3) uint8, actions (b, t, width), row i chosen on frame i -> `steps` frames after the prompt.
+    Those of the prompt may be NULL: unknown.
 
     The world runs world.batch clips at a time. Clip i plays with seed + i whatever the batch size, so two rollouts of
     the same clips differ by their actions alone.
     """
     parts = []
     values = world.config.actions.values(actions)
+    known = not (actions[:, : PROMPT - 1] == world.config.actions.null()).all(-1).any()
     for begin in range(0, len(frames), world.batch):
         rows = np.minimum(np.arange(begin, begin + world.batch), len(frames) - 1)  # the last one fills up the batch
         count = min(world.batch, len(frames) - begin)
+        seeds = [seed + int(i) for i in rows]
         first = world.reset(
-            [seed + int(i) for i in rows], start=frames[rows, :PROMPT], start_actions=values[rows, : PROMPT - 1]
+            seeds, start=frames[rows, :PROMPT], start_actions=values[rows, : PROMPT - 1] if known else None
         )
         steps_done = [world.step(values[rows, PROMPT - 1 + i]) for i in range(steps)]
         parts.append(
@@ -73,9 +76,9 @@ def random_actions(world: World, like: np.ndarray, seed: int) -> np.ndarray:
 def control_and_horizon(
     world: World, frames: np.ndarray, actions: np.ndarray, horizons: Sequence[int]
 ) -> tuple[dict[str, float], np.ndarray]:
-    """A quick look while training: PSNR at each horizon beside copying the last true frame, and delta_psnr at 4 (Genie),
-    PSNR under the recorded actions minus PSNR under uniformly random ones. -> figures, a contact sheet of real above
-    generated"""
+    """A quick look while training: PSNR at each horizon beside copying the last true frame, and delta_psnr at 4
+    (Genie): PSNR under the recorded actions minus PSNR under uniformly random ones. -> figures, a contact sheet of real
+    above generated"""
     longest = max(horizons)
     made = rollout(world, frames, actions, longest).frames
     real = frames[:, PROMPT : PROMPT + longest]

@@ -66,7 +66,7 @@ class TokenizerStage:
             "copy_last_psnr": psnr(self._held_out[:, :-1], self._held_out[:, 1:]),
             "psnr_changed": psnr(restored[:, 1:], self._held_out[:, 1:], moving),
         }
-        return figures, contact_sheet([self._held_out[i, -1] for i in range(8)], [restored[i, -1] for i in range(8)])
+        return figures, contact_sheet(list(self._held_out[:8, -1]), list(restored[:8, -1]))
 
     @torch.no_grad()
     def finish(self, network) -> None:

@@ -1,4 +1,4 @@
-"""The tokens of a whole dataset, encoded once, frame by frame as in play, and kept beside the world's training state."""
+"""The tokens of a whole dataset, encoded once, frame by frame as in play, and kept beside the training state."""
 
 from __future__ import annotations
 

@@ -52,8 +52,12 @@ class ActionMap:
             raise InputError(f"a discrete action has one size >= 1, got {self.sizes}")
         if self.kind == "multi_binary" and set(self.sizes) != {2}:
             raise InputError(f"multi_binary components have size 2, got {self.sizes}")
+        if self.kind == "multi_discrete" and min(self.sizes) < 1:
+            raise InputError(f"multi_discrete components have sizes >= 1, got {self.sizes}")
         if self.kind == "box" and not len(self.low) == len(self.high) == len(self.sizes):
             raise InputError(f"box actions need low and high for each of {len(self.sizes)} values")
+        if self.kind == "box" and not all(lo <= hi for lo, hi in zip(self.low, self.high, strict=True)):
+            raise InputError(f"box bounds are low <= high, got {self.low} and {self.high}")
         count = self.sizes[0] if self.kind == "discrete" else len(self.sizes)
         if not self.names:
             object.__setattr__(self, "names", tuple(f"action {i}" for i in range(count)))
@@ -86,22 +90,30 @@ class ActionMap:
 
     def encode(self, action: Any, *shape: int) -> np.ndarray:
         """Actions as a user gives them (int, list or array with leading axes `shape`) -> (*shape, width)."""
-        raw = np.asarray(action)
         wanted = (*shape,) if self.is_discrete else (*shape, len(self.sizes))
+
+        def wrong(why: str) -> InputError:
+            return InputError(f"action {_shown(action)} {why}; expected {self.describe()}")
+
+        try:
+            raw = np.asarray(action)
+        except ValueError:  # lists of different lengths
+            raise wrong("has no shape") from None
+        if raw.dtype.kind not in "biuf":
+            raise wrong("is not a number")
         if raw.shape != wanted:
-            raise InputError(f"action {action!r} has shape {raw.shape}, expected {wanted} for {self.describe()}")
+            raise wrong(f"has shape {raw.shape}, not {wanted}")
+        if not np.isfinite(raw).all():
+            raise wrong("is not finite")
         if self.kind == "box":
-            values = raw.astype(np.float32)
-            if not np.isfinite(values).all():
-                raise InputError(f"action {action!r} is not finite")
-            values = np.clip(values, np.float32(self.low), np.float32(self.high))
+            values = np.clip(raw, self.low, self.high).astype(np.float32)
             return np.concatenate([values, np.zeros((*shape, 1), np.float32)], axis=-1)
-        if raw.dtype.kind not in "iub" and not np.array_equal(raw, np.round(raw)):
-            raise InputError(f"action {action!r} is not an integer; expected {self.describe()}")
-        rows = raw.astype(np.int64).reshape(*shape, len(self.sizes))
+        if raw.dtype.kind == "f" and not np.array_equal(raw, np.round(raw)):
+            raise wrong("is not an integer")
+        rows = raw.reshape(*shape, len(self.sizes))
         if (rows < 0).any() or (rows >= np.array(self.sizes)).any():
-            raise InputError(f"action {action!r} is outside {self.describe()}")
-        return rows
+            raise wrong("is out of range")
+        return rows.astype(np.int64)
 
     def values(self, rows: np.ndarray) -> np.ndarray:
         """Network rows (..., width) -> actions as a user gives them, with the same leading axes. The inverse of encode()."""
@@ -141,7 +153,7 @@ class ActionMap:
         return picks[0] if self.is_discrete else picks
 
     def name(self, action: Any) -> str:
-        """What an action is called: "turn left", "left+fire", "[0.10, -0.30]"."""
+        """What an action is called: "turn left", "left+fire", "steer=0.1 throttle=-0.3"."""
         if self.is_discrete:
             return self.names[int(action)]
         if self.kind == "multi_binary":
@@ -174,3 +186,11 @@ class ActionMap:
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"not an action space: {raw!r} ({error})") from None
+        except ValueError as error:  # InputError among them, which says enough by itself
+            raise InputError(f"not an action space: {error}") from None
+
+
+def _shown(action: Any) -> str:
+    """An action in an error: one line, not a whole batch."""
+    text = " ".join(repr(action).split())
+    return text if len(text) <= 80 else text[:77] + "..."

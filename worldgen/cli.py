@@ -287,9 +287,8 @@ def info(argv: Sequence[str]) -> int:
     say = _say_beside(options.json)
     facts: Any = describe(options.world) if options.world else {name: describe(name) for name in bundled_worlds()}
     for name, world in ({facts["name"]: facts} if options.world else facts).items():
-        say(
-            f"{name}: {world['width']}x{world['height']} at {world['fps']:g} fps, {world['megabytes']:.1f} MB, {world['folder']}"
-        )
+        size = f"{world['width']}x{world['height']} at {world['fps']:g} fps, {world['megabytes']:.1f} MB"
+        say(f"{name}: {size}, {world['folder']}")
         say(f"  actions: {', '.join(world['actions'])}")
         say(f"  keys: {world['keys'] or 'none'}")
         say(

@@ -140,9 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--frames", type=int, default=100)
     options = parser.parse_args(argv)
-    facts = measure(
-        options.world, backend=options.backend, nfe=options.nfe, batch=options.batch, frames=options.frames
-    )
+    facts = measure(options.world, backend=options.backend, nfe=options.nfe, batch=options.batch, frames=options.frames)
     print(json.dumps(facts))
 
 

@@ -72,7 +72,7 @@ class World:
     def load(
         cls, name: str | Path = "doom", *, backend: str = "auto", batch: int | None = None, nfe: int | None = None
     ) -> World:
-        """name: a bundled world or a folder. backend: auto, onnxruntime or torch. nfe: overrides the world's default."""
+        """name: a bundled world or a folder. backend: auto, onnxruntime or torch. nfe: instead of the world's own."""
         folder = find_world(name)
         world = cls(WorldConfig.load(folder / "world.json"), open_backend(folder, backend), Starts.load(folder), batch)
         if nfe is not None:

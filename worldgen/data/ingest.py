@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from worldgen.actions import ActionMap
-from worldgen.data.decode import VideoFacts, VideoNotes, decode, probe
+from worldgen.data.decode import VideoNotes, decode
+from worldgen.data.probe import VideoFacts, probe
 from worldgen.data.recording import VIDEO_SUFFIXES, RecordingInfo, Sidecar, find_sidecar, read_info, read_sidecar
 from worldgen.errors import InputError
 

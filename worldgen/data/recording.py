@@ -57,7 +57,7 @@ class RecordingInfo:
 class RecordingWriter:
     """Writes one episode. Rows reach the disk as they happen and mkv needs no trailer, so a killed recording is usable.
 
-    write(frame, sound) shows a frame; act(action, ...) closes it with the action chosen on it. close() pads the last row.
+    write(frame, sound) shows a frame; act(action, ...) closes it with the action chosen on it; close() pads the end.
     """
 
     def __init__(self, path: Path, info: RecordingInfo, sample_rate: int | None = None, channels: int = 1):

@@ -70,6 +70,8 @@ class SpaceAttention(nn.Module):
 class TimeAttention(nn.Module):
     """Every token position attends to itself over the last `context` frames and its own."""
 
+    rope: Tensor
+
     def __init__(self, dim: int, num_heads: int, context: int):
         super().__init__()
         self.context = context

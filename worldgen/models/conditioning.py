@@ -13,6 +13,8 @@ from worldgen.actions import ActionMap
 class LevelEmbedding(nn.Module):
     """A number in [0, 1] (noise level, step size) -> (..., dim), by Fourier features."""
 
+    frequencies: Tensor
+
     def __init__(self, dim: int, num_frequencies: int = 16):
         super().__init__()
         frequencies = torch.logspace(0, math.log10(64), num_frequencies) * math.pi / 2
@@ -26,6 +28,8 @@ class LevelEmbedding(nn.Module):
 
 class ActionEmbedding(nn.Module):
     """Network rows of an ActionMap (..., width) -> (..., dim). NULL has its own embedding."""
+
+    offsets: Tensor
 
     def __init__(self, kind: str, sizes: list[int], dim: int):
         super().__init__()

@@ -12,15 +12,20 @@ k heads, s cache slots, e head width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
 from torch import Tensor, nn
 
 from worldgen.models.attention import FeedForward, SpaceAttention, TimeAttention, time_rope_period
 from worldgen.models.conditioning import ActionEmbedding, LevelEmbedding
 
+# x (f, m, c) of all frames -> its time attention (f, m, c), over a clip or against the ring
+AttendTime = Callable[[TimeAttention, Tensor], Tensor]
 FINEST_STEP = 0.25  # of the noise level: the step that is trained on data, and that commit() is told
 
 
@@ -37,18 +42,20 @@ class Block(nn.Module):
         self.feed = FeedForward(dim)
         self.modulation = nn.Parameter(torch.zeros(6, dim))  # this block's own share of adaLN-single (PixArt-alpha)
 
-    def forward(self, x: Tensor, modulation: Tensor, attend_time) -> Tensor:
-        """x (f, m, c), f frames; modulation (f, 6, c); attend_time maps (block, x) -> x's time attention"""
+    def forward(self, x: Tensor, modulation: Tensor, attend_time: AttendTime) -> Tensor:
+        """x (f, m, c), f frames; modulation (f, 6, c) -> (f, m, c)"""
         shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.modulation).unsqueeze(-2).unbind(1)
         x = x + gate1 * self.space(self.space_norm(x) * (1 + scale1) + shift1)
-        if self.time is not None:
-            x = x + attend_time(self, self.time_norm(x))
+        if self.time is not None and self.time_norm is not None:
+            x = x + attend_time(self.time, self.time_norm(x))
         return x + gate2 * self.feed(self.feed_norm(x) * (1 + scale2) + shift2)
 
 
-class Dynamics(ModelMixin, ConfigMixin):
+class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers declares config_name twice
     """forward() runs whole clips in training; denoise() and commit() run one frame against a ring cache. All three are
     the same function: commit() over a clip equals forward() with the same noise."""
+
+    config: Any  # the arguments of __init__
 
     @register_to_config
     def __init__(
@@ -95,14 +102,11 @@ class Dynamics(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.skip.bias[token_dim:])
 
     @property
-    def time_blocks(self) -> list[Block]:
-        return [block for block in self.blocks if block.time is not None]
-
-    @property
     def cache_shape(self) -> tuple[int, ...]:
         """Of one slot: (l, 2, m, k, s, e)."""
         c = self.config
-        return (len(self.time_blocks), 2, c.num_tokens + 1, c.num_heads, c.context, c.dim // c.num_heads)
+        num_time_layers = sum(block.time is not None for block in self.blocks)
+        return (num_time_layers, 2, c.num_tokens + 1, c.num_heads, c.context, c.dim // c.num_heads)
 
     @property
     def position_period(self) -> int:
@@ -122,11 +126,11 @@ class Dynamics(ModelMixin, ConfigMixin):
             rearrange(x, "b t ... -> (b t) ...") for x in (noisy, sigma, step_size, previous, context_sigma, action)
         ]
 
-        def attend_time(block: Block, x: Tensor) -> Tensor:
-            out = block.time(rearrange(x, "(b t) m c -> b t m c", b=b))
+        def attend_time(time: TimeAttention, x: Tensor) -> Tensor:
+            out = time(rearrange(x, "(b t) m c -> b t m c", b=b))
             return rearrange(out, "b t m c -> (b t) m c")
 
-        clean, hidden = self._run(*flat, attend_time)
+        clean, hidden = self._run(attend_time, *flat)
         return rearrange(clean, "(b t) n d -> b t n d", b=b), rearrange(hidden, "(b t) m c -> b t m c", b=b)
 
     def denoise(
@@ -149,12 +153,12 @@ class Dynamics(ModelMixin, ConfigMixin):
         """
         written: list[Tensor] = []
 
-        def attend_time(block: Block, x: Tensor) -> Tensor:
-            out, keys_values = block.time.step(x, cache[:, len(written)], position, filled)
+        def attend_time(time: TimeAttention, x: Tensor) -> Tensor:
+            out, keys_values = time.step(x, cache[:, len(written)], position, filled)
             written.append(keys_values)
             return out
 
-        clean, hidden = self._run(noisy, sigma, step_size, previous, context_sigma, action, attend_time)
+        clean, hidden = self._run(attend_time, noisy, sigma, step_size, previous, context_sigma, action)
         return clean, hidden, torch.stack(written, dim=1)
 
     def commit(
@@ -183,8 +187,10 @@ class Dynamics(ModelMixin, ConfigMixin):
         here = (slots == (position % self.config.context)[:, None])[:, None, None, None, None, :, None]
         return torch.where(here, keys_values.unsqueeze(-2), cache), noisy, hidden
 
-    def _run(self, noisy, sigma, step_size, previous, context_sigma, action, attend_time) -> tuple[Tensor, Tensor]:
-        """Over f frames: noisy, previous (f, n, d); levels (f,); action (f, width) -> clean (f, n, d), hidden (f, m, c)"""
+    def _run(
+        self, attend_time: AttendTime, noisy, sigma, step_size, previous, context_sigma, action
+    ) -> tuple[Tensor, Tensor]:
+        """noisy, previous (f, n, d); levels (f,); action (f, width) -> clean (f, n, d), hidden (f, m, c), f frames"""
         act = self.action(action)
         condition = self.condition(
             self.sigma(sigma) + self.step_size(step_size) + self.context_sigma(context_sigma) + act

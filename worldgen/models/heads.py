@@ -5,9 +5,11 @@ Reward is a distribution over symlog bins with a two-hot target (Dreamer 3, Hafn
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,7 +22,10 @@ def symexp(x: Tensor) -> Tensor:
     return x.sign() * x.abs().expm1()
 
 
-class Heads(ModelMixin, ConfigMixin):
+class Heads(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers declares config_name twice
+    config: Any  # the arguments of __init__
+    bins: Tensor
+
     @register_to_config
     def __init__(self, *, hidden_dim: int, dim: int = 128, num_bins: int = 41, limit: float = 5.0):
         """limit: largest symlog reward; 5 covers rewards up to 147."""

@@ -8,9 +8,11 @@ Letters: b batch, t frames, h w pixels, n patches a frame, c width.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -35,7 +37,9 @@ class SpaceTimeBlock(nn.Module):
         return x + self.feed(self.norms[2](x))
 
 
-class LatentActionModel(ModelMixin, ConfigMixin):
+class LatentActionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers declares config_name twice
+    config: Any  # the arguments of __init__
+
     @register_to_config
     def __init__(
         self,
@@ -63,9 +67,10 @@ class LatentActionModel(ModelMixin, ConfigMixin):
         self.quantizer = VectorQuantizer(num_codes, code_dim)
         self.code_in = nn.Linear(code_dim, dim)
         self.decoder = nn.Sequential(*(SpaceTimeBlock(dim, num_heads, context) for _ in range(num_layers)))
-        self.patches_out = nn.Sequential(nn.RMSNorm(dim, eps=1e-6), nn.Linear(dim, 3 * patch * patch))
-        nn.init.zeros_(self.patches_out[1].weight)
-        nn.init.zeros_(self.patches_out[1].bias)
+        last = nn.Linear(dim, 3 * patch * patch)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.patches_out = nn.Sequential(nn.RMSNorm(dim, eps=1e-6), last)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """frames (b, t, 3, h, w) in [-1, 1] -> frames 1.. predicted (b, t - 1, 3, h, w), codes (b, t - 1), loss ()"""

@@ -11,6 +11,8 @@ class VectorQuantizer(nn.Module):
     """Nearest of num_codes vectors, straight through. In training, a code that is hardly used moves to the input that
     the codebook fits worst."""
 
+    usage: Tensor
+
     def __init__(self, num_codes: int, dim: int, decay: float = 0.99):
         super().__init__()
         self.codes = nn.Parameter(torch.randn(num_codes, dim) / dim**0.5)

@@ -9,9 +9,11 @@ Letters: b batch, t frames, h w pixels, n tokens a frame, d token width, c chann
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,8 +26,8 @@ class ResidualConv(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        for parameter in self.second.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(F.silu(self.first(F.silu(x))))
@@ -49,8 +51,12 @@ class FrameMemory(nn.Module):
         return x + self.out(F.silu(self.mix(torch.cat([now, before], dim=-1)))), now[:, -1]
 
 
-class Tokenizer(ModelMixin, ConfigMixin):
+class Tokenizer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers declares config_name twice
     """encode() and decode() take any number of frames and a state, and give the state after the last one."""
+
+    config: Any  # the arguments of __init__
+    token_mean: Tensor
+    token_std: Tensor
 
     @register_to_config
     def __init__(

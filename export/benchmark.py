@@ -1,0 +1,211 @@
+"""Times a world on one engine or several: per graph and per frame.
+
+    worldgen bench worlds/mine --backend onnxruntime torch --json bench.json
+
+The figures, all times in milliseconds:
+
+    world, hash, batch, frames      what was timed; frames of each kind
+    machine                         cpu, cores, system, load_average before; load_average_after
+    engines.NAME.engine             backend, version, device, threads, providers (ONNX Runtime)
+    engines.NAME.load_seconds       from nothing to the first frame shown, in a process of its own
+    engines.NAME.peak_megabytes     most memory held at once while playing, in that process; gpu_megabytes beside it
+    engines.NAME.frame.NFE          a whole step, action in to numpy frame out, at 1, 2 and 4 denoising steps:
+                                    ms_p50, ms_p95, ms_p99, cpu_ms (of all threads, mean), fps (steps a second, mean)
+                                    and world_fps (fps times batch)
+    engines.NAME.graphs.GRAPH       one run of a graph inside real frames at the world's own nfe: ms_p50, ms_p95,
+                                    ms_p99, cpu_ms and a_frame, how often a frame runs it (0: only a prompt does)
+
+Engines and nfe take turns, a block of frames each, so that whatever else the machine does falls on all of them alike.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldgen.backends import Array, Backend, open_backend
+from worldgen.bundle import Starts, find_world
+from worldgen.config import NFE_CHOICES, WorldConfig
+from worldgen.errors import InputError
+from worldgen.measure import WARMUP, machine, measure_in_new_process, percentiles, random_actions
+from worldgen.world import World
+
+BLOCK = 10  # frames in a row before the next engine's turn
+MEMORY_FRAMES = 50
+MAX_PROMPT = 50
+
+
+def benchmark(
+    world_name: str | Path,
+    *,
+    backends: Sequence[str] = ("auto",),
+    nfe: Sequence[int] = NFE_CHOICES,
+    batch: int = 1,
+    frames: int = 200,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """-> the figures. Raises InputError, and BackendUnavailableError for an engine that cannot run here."""
+    if frames < 1:
+        raise InputError(f"--frames is at least 1, got {frames}")
+    if batch < 1:
+        raise InputError(f"--batch is at least 1, got {batch}")
+    folder = find_world(world_name)
+    config, starts = WorldConfig.load(folder / "world.json"), Starts.load(folder)
+    engines: dict[str, Backend] = {}
+    for name in backends:
+        backend = open_backend(folder, name)
+        engines.setdefault(backend.name, backend)
+    before = machine()
+    hashes = {backend.weights_hash for backend in engines.values()}
+    say(f"{config.name} ({', '.join(sorted(hashes))}): batch {batch}, {frames} frames, {before['cpu']}")
+
+    whole = _time_frames(config, starts, engines, nfe, batch, frames)
+    graphs = _time_graphs(config, starts, engines, batch, frames)
+    figures: dict[str, Any] = {
+        "world": config.name,
+        "hash": sorted(hashes)[0],
+        "batch": batch,
+        "frames": frames,
+        "machine": before | {"load_average_after": machine()["load_average"]},
+        "engines": {},
+    }
+    for name, backend in engines.items():
+        alone = measure_in_new_process(folder, backend=name, batch=batch, frames=min(frames, MEMORY_FRAMES))
+        kept = {key: alone[key] for key in ("load_seconds", "peak_megabytes", "gpu_megabytes")}
+        figures["engines"][name] = {
+            "engine": {"backend": name, **backend.facts},
+            **kept,
+            "frame": whole[name],
+            "graphs": graphs[name],
+        }
+    for line in table(figures):
+        say(line)
+    return figures
+
+
+def _time_frames(
+    config: WorldConfig,
+    starts: Starts,
+    engines: Mapping[str, Backend],
+    nfe: Sequence[int],
+    batch: int,
+    frames: int,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """-> {engine: {nfe: figures}}"""
+    players = {}
+    for name, backend in engines.items():
+        for n in nfe:
+            world = World(config, backend, starts, batch)
+            world.nfe = n
+            players[name, n] = _Player(world, WARMUP + frames)
+    for begin in range(0, frames, BLOCK):
+        for player in players.values():
+            player.play(min(BLOCK, frames - begin))
+    out: dict[str, dict[str, dict[str, float]]] = {name: {} for name in engines}
+    for (name, n), player in players.items():
+        fps = 1000 / float(np.mean(player.ms))
+        speed = {"fps": round(fps, 2), "world_fps": round(fps * batch, 2)}
+        out[name][str(n)] = _figures(player.ms, player.cpu_ms) | speed
+    return out
+
+
+class _Player:
+    """A world that plays random actions and keeps the time of every step."""
+
+    def __init__(self, world: World, frames: int):
+        self._world = world
+        self._actions = iter(random_actions(world, frames, seed=0))
+        self.ms: list[float] = []
+        self.cpu_ms: list[float] = []
+        world.reset(0)
+        self.play(WARMUP)
+        self.ms.clear()
+        self.cpu_ms.clear()
+
+    def play(self, count: int) -> None:
+        for _ in range(count):
+            action = next(self._actions)
+            cpu, began = time.process_time(), time.perf_counter()
+            self._world.step(action)
+            self.ms.append(1000 * (time.perf_counter() - began))
+            self.cpu_ms.append(1000 * (time.process_time() - cpu))
+
+
+class TimedBackend:
+    """A backend that keeps the time of every run of every graph. On a GPU it waits for each: frames take longer."""
+
+    def __init__(self, backend: Backend):
+        self.name, self.specs, self.facts = backend.name, backend.specs, backend.facts
+        self.position_period, self.weights_hash = backend.position_period, backend.weights_hash
+        self.asarray, self.numpy, self.where = backend.asarray, backend.numpy, backend.where
+        self._backend = backend
+        self.clear()
+
+    def clear(self) -> None:
+        self.ms: dict[str, list[float]] = {name: [] for name in self.specs}
+        self.cpu_ms: dict[str, list[float]] = {name: [] for name in self.specs}
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        cpu, began = time.process_time(), time.perf_counter()
+        outputs = self._backend.run(graph, inputs)
+        if self.facts["device"] != "cpu":
+            self.numpy(min(outputs.values(), key=lambda x: x.shape[1:]))  # done when its outputs are here
+        self.ms[graph].append(1000 * (time.perf_counter() - began))
+        self.cpu_ms[graph].append(1000 * (time.process_time() - cpu))
+        return outputs
+
+
+def _time_graphs(
+    config: WorldConfig, starts: Starts, engines: Mapping[str, Backend], batch: int, frames: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    """-> {engine: {graph: figures}}"""
+    timed = {name: TimedBackend(backend) for name, backend in engines.items()}
+    players, encoding = {}, {}
+    prompt = np.resize(starts.frames, (WARMUP + min(frames, MAX_PROMPT), config.height, config.width, 3))
+    for name, backend in timed.items():
+        world = World(config, backend, starts, batch)
+        world.reconstruct(prompt)
+        encoding[name] = backend.ms["encode"][WARMUP:], backend.cpu_ms["encode"][WARMUP:]
+        players[name] = _Player(world, WARMUP + frames)
+        backend.clear()
+    for begin in range(0, frames, BLOCK):
+        for player in players.values():
+            player.play(min(BLOCK, frames - begin))
+    out: dict[str, dict[str, dict[str, float]]] = {name: {} for name in engines}
+    for name, backend in timed.items():
+        for graph in backend.specs:
+            is_prompt = graph == "encode"
+            ms, cpu_ms = encoding[name] if is_prompt else (backend.ms[graph], backend.cpu_ms[graph])
+            if ms:
+                a_frame = 0.0 if is_prompt else len(ms) / frames
+                out[name][graph] = _figures(ms, cpu_ms) | {"a_frame": a_frame}
+    return out
+
+
+def _figures(ms: Sequence[float], cpu_ms: Sequence[float]) -> dict[str, float]:
+    return percentiles(np.array(ms)) | {"cpu_ms": round(float(np.mean(cpu_ms)), 3)}
+
+
+def table(figures: Mapping[str, Any]) -> list[str]:
+    """For a terminal."""
+    lines = [f"{'':26}{'p50 ms':>9}{'p95':>9}{'p99':>9}{'CPU ms':>9}{'fps':>10}"]
+    for name, engine in figures["engines"].items():
+        facts = engine["engine"]
+        memory = "" if engine["peak_megabytes"] is None else f", {engine['peak_megabytes']:.0f} MB"
+        where = f"{facts['device']}, {facts['threads']} threads"
+        lines.append(f"{name} {facts['version']} ({where}){memory}, first frame after {engine['load_seconds']:.2f} s")
+        rows = {f"  frame, nfe {n}": f for n, f in engine["frame"].items()}
+        rows |= {f"    {graph} x{f['a_frame']:g}": f for graph, f in engine["graphs"].items() if f["a_frame"]}
+        rows |= {f"    {graph} (prompt)": f for graph, f in engine["graphs"].items() if not f["a_frame"]}
+        for title, f in rows.items():
+            fps = f"{f['world_fps']:10.1f}" if "fps" in f else ""
+            times = "".join(f"{f[key]:9.2f}" for key in ("ms_p50", "ms_p95", "ms_p99", "cpu_ms"))
+            lines.append(f"{title:26}{times}{fps}")
+    machine = figures["machine"]
+    if machine["load_average"] is not None and machine["load_average"] > 0.5:
+        lines.append(f"others were using the machine: load average {machine['load_average']:g} before it began")
+    return lines

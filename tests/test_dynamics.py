@@ -1,0 +1,354 @@
+"""The dynamics: frame by frame against the ring equals the whole clip at once, for ever; and what it is trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from worldgen.actions import KINDS, ActionMap  # noqa: E402
+from worldgen.bundle import load_network, save_network  # noqa: E402
+from worldgen.models.conditioning import action_arguments  # noqa: E402
+from worldgen.models.dynamics import FINEST_STEP, Dynamics  # noqa: E402
+from worldgen.training.dynamics import DynamicsLoss, dynamics_loss, led_to, two_half_steps  # noqa: E402
+
+N, D, CONTEXT = 4, 6, 4  # tokens a frame, their width, frames of look-back
+MAPS = {
+    "discrete": ActionMap.discrete(["a", "b", "c"]),
+    "multi_discrete": ActionMap("multi_discrete", (3, 2)),
+    "multi_binary": ActionMap("multi_binary", (2, 2, 2)),
+    "box": ActionMap("box", (0, 0), low=(-1.0, -1.0), high=(1.0, 1.0)),
+}
+
+
+def make(actions: ActionMap = MAPS["discrete"], is_new: bool = False) -> Dynamics:
+    """Two time layers. Untrained, but unless is_new away from the zeros that make it a copy of the last frame."""
+    torch.manual_seed(0)
+    network = Dynamics(
+        num_tokens=N, token_dim=D, **action_arguments(actions), dim=32, num_layers=4, num_heads=2, context=CONTEXT
+    )
+    if is_new:
+        return network
+    for parameter in network.parameters():
+        parameter.data += 0.15 * torch.randn_like(parameter)
+    return network.eval().requires_grad_(False)
+
+
+def random_rows(actions: ActionMap, *shape: int, seed: int = 0) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    many = np.array([actions.sample(rng) for _ in range(int(np.prod(shape)))])
+    many = many.reshape(*shape, *many.shape[1:])
+    return torch.from_numpy(actions.encode(many, *shape))
+
+
+def clip(b: int, t: int, actions: ActionMap = MAPS["discrete"], seed: int = 0) -> dict[str, torch.Tensor]:
+    """Finished frames as commit() takes them: tokens, noise (b, t, n, d), context_sigma (b, t), action (b, t, width)"""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "tokens": torch.randn(b, t, N, D, generator=generator),
+        "noise": torch.randn(b, t, N, D, generator=generator),
+        "context_sigma": torch.rand(b, 1, generator=generator).mul(0.3).expand(b, t).contiguous(),
+        "action": random_rows(actions, b, t, seed=seed),
+    }
+
+
+def at_once(network: Dynamics, x: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """forward() over finished frames -> clean, hidden, noisy"""
+    level = x["context_sigma"][..., None, None]
+    noisy = (1 - level) * x["tokens"] + level * x["noise"]
+    previous = torch.cat([torch.zeros_like(noisy[:, :1]), noisy[:, :-1]], dim=1)
+    step_size = torch.full_like(x["context_sigma"], FINEST_STEP)
+    clean, hidden = network(noisy, x["context_sigma"], step_size, previous, x["context_sigma"], x["action"])
+    return clean, hidden, noisy
+
+
+class Ring:
+    """Slots that are played frame by frame and may begin at different times, as World does it."""
+
+    def __init__(self, network: Dynamics, b: int, first_position: int = 0):
+        self.network, self.first = network, first_position
+        self.cache = torch.zeros(b, *network.cache_shape)
+        self.previous = torch.zeros(b, N, D)
+        self.step = torch.zeros(b, dtype=torch.int64)
+
+    def places(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        position = (self.first + self.step) % self.network.position_period
+        return self.cache, position, self.step.clamp(max=CONTEXT)
+
+    def denoise(self, noisy, sigma, step_size, context_sigma, action) -> torch.Tensor:
+        return self.network.denoise(noisy, sigma, step_size, self.previous, context_sigma, action, *self.places())[0]
+
+    def commit(self, tokens, noise, context_sigma, action) -> torch.Tensor:
+        self.cache, self.previous, hidden = self.network.commit(
+            tokens, noise, self.previous, context_sigma, action, *self.places()
+        )
+        self.step += 1
+        return hidden
+
+    def begin_anew(self, slot: int) -> None:
+        self.cache[slot], self.previous[slot], self.step[slot] = 0, 0, 0
+
+
+def frame(x: dict[str, torch.Tensor], i: int) -> tuple[torch.Tensor, ...]:
+    return x["tokens"][:, i], x["noise"][:, i], x["context_sigma"][:, i], x["action"][:, i]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_commit_frame_by_frame_equals_the_clip_at_once(kind: str):
+    network, t = make(MAPS[kind]), 3 * CONTEXT + 1  # the ring is overwritten twice
+    x = clip(2, t, MAPS[kind])
+    _, hidden, noisy = at_once(network, x)
+    ring = Ring(network, 2)
+    for i in range(t):
+        torch.testing.assert_close(ring.commit(*frame(x, i)), hidden[:, i], atol=1e-4, rtol=0)
+        torch.testing.assert_close(ring.previous, noisy[:, i], atol=1e-6, rtol=0)
+
+
+def test_denoise_against_the_ring_equals_the_last_frame_of_a_clip():
+    network, t = make(), 3 * CONTEXT
+    x, generator = clip(2, t), torch.Generator().manual_seed(5)
+    ring = Ring(network, 2)
+    for i in range(t):
+        noisy_now, sigma, step_size = torch.randn(2, N, D, generator=generator), torch.rand(2), torch.rand(2)
+        level = x["context_sigma"][:, : i + 1, None, None]
+        noisy = (1 - level) * x["tokens"][:, : i + 1] + level * x["noise"][:, : i + 1]
+        previous = torch.cat([torch.zeros_like(noisy[:, :1]), noisy[:, :-1]], dim=1)
+        noisy[:, i] = noisy_now
+        sigmas = x["context_sigma"][:, : i + 1].clone()
+        step_sizes = torch.full_like(sigmas, FINEST_STEP)
+        sigmas[:, i], step_sizes[:, i] = sigma, step_size
+        expected, _ = network(
+            noisy, sigmas, step_sizes, previous, x["context_sigma"][:, : i + 1], x["action"][:, : i + 1]
+        )
+        before = ring.cache.clone()
+        got = ring.denoise(noisy_now, sigma, step_size, x["context_sigma"][:, i], x["action"][:, i])
+        torch.testing.assert_close(got, expected[:, i], atol=1e-4, rtol=0)
+        assert torch.equal(ring.cache, before)
+        ring.commit(*frame(x, i))
+
+
+def test_slots_that_began_at_different_times_play_in_one_batch():
+    """Slot 1 begins 3 frames after slot 0, slot 2 after 10, and slot 3 begins anew in the middle of the ring."""
+    network, t = make(), 3 * CONTEXT
+    begin = [0, 3, 10, 6]
+    x = clip(4, t)
+    _, hidden, _ = at_once(network, x)
+    ring = Ring(network, 4)
+    rows = torch.arange(4)
+    for tick in range(t + max(begin)):
+        for slot, first in enumerate(begin):
+            if tick == first:
+                ring.begin_anew(slot)
+        i = ring.step.clamp(max=t - 1)
+        got = ring.commit(*(x[k][rows, i] for k in ("tokens", "noise", "context_sigma", "action")))
+        for slot in range(4):
+            if begin[slot] <= tick < begin[slot] + t:
+                torch.testing.assert_close(got[slot], hidden[slot, tick - begin[slot]], atol=1e-4, rtol=0)
+
+
+def test_an_empty_ring_is_not_looked_at_whatever_is_in_it():
+    network, x = make(), clip(1, 2)
+    clean, dirty = Ring(network, 1), Ring(network, 1)
+    dirty.cache.fill_(3.0)
+    for i in range(2):
+        torch.testing.assert_close(dirty.commit(*frame(x, i)), clean.commit(*frame(x, i)), atol=1e-6, rtol=0)
+
+
+def test_the_past_beyond_the_context_is_forgotten():
+    """With two time layers nothing reaches further than twice the context, and one frame for the copy of the last."""
+    network, t = make(), 2 * CONTEXT + 6
+    x = clip(1, t)
+    before = at_once(network, x)[1]
+    x["tokens"][:, 0] += 5
+    change = (at_once(network, x)[1] - before).abs().amax(dim=(0, 2, 3))
+    assert (change[: CONTEXT + 2] > 1e-4).all()
+    assert (change[2 * CONTEXT + 2 :] < 1e-6).all()
+
+
+def test_a_later_frame_changes_nothing_earlier():
+    network, x = make(), clip(2, 8)
+    before = at_once(network, x)[:2]
+    x["tokens"][:, 5] += 1
+    x["noise"][:, 6] += 1
+    x["action"][:, 7] = (x["action"][:, 7] + 1) % 3
+    for a, b in zip(at_once(network, x)[:2], before, strict=True):
+        torch.testing.assert_close(a[:, :5], b[:, :5], atol=1e-6, rtol=0)
+        assert (a[:, 5] - b[:, 5]).abs().max() > 1e-3
+
+
+def test_positions_wrap_without_a_seam():
+    """A run that crosses the end of the period is the run that begins at position 0. (Games begin on slot 0.)"""
+    network = make()
+    period, t = network.position_period, 3 * CONTEXT
+    assert period == 16 * CONTEXT
+    x = clip(1, t)
+    places = (0, period - CONTEXT, period - 2 * CONTEXT, 7 * CONTEXT)
+    runs = [Ring(network, 1, first_position=place) for place in places]
+    for i in range(t):
+        first, *others = [ring.commit(*frame(x, i)) for ring in runs]
+        for other in others:
+            torch.testing.assert_close(other, first, atol=1e-4, rtol=0)
+
+
+def test_a_long_game_sees_its_last_frames_as_a_short_one_does():
+    """Frames after the period: the same as a clip of the recent past alone."""
+    network = make()
+    period, tail = network.position_period, 2 * CONTEXT + 2
+    x = clip(1, period + 5)
+    ring = Ring(network, 1)
+    for i in range(period + 5):
+        hidden = ring.commit(*frame(x, i))
+    recent = {k: v[:, -tail:] for k, v in x.items()}
+    torch.testing.assert_close(hidden, at_once(network, recent)[1][:, -1], atol=1e-4, rtol=0)
+
+
+def test_time_is_told_apart_within_the_context():
+    """Frames in another order are another past."""
+    network, x = make(), clip(1, CONTEXT + 1)
+    swapped = {k: v.clone() for k, v in x.items()}
+    for name in swapped:
+        swapped[name][:, [0, 1]] = x[name][:, [1, 0]]
+    assert (at_once(network, x)[1][:, -1] - at_once(network, swapped)[1][:, -1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_action_changes_the_frame_and_null_is_one_of_its_own(kind: str):
+    actions = MAPS[kind]
+    network, x = make(actions), clip(1, 3, actions)
+    seen = [at_once(network, x)[0][:, -1]]
+    other = random_rows(actions, 20, seed=9)
+    for row in (other[(other != x["action"][0, -1]).any(-1)][0], torch.from_numpy(actions.null())):
+        x["action"][:, -1] = row
+        seen.append(at_once(network, x)[0][:, -1])
+    for i in range(3):
+        for j in range(i):
+            assert (seen[i] - seen[j]).abs().max() > 1e-3
+
+
+def test_null_of_a_box_is_not_the_action_zero():
+    actions = MAPS["box"]
+    network = make(actions)
+    zero = torch.from_numpy(actions.encode([0.0, 0.0]))
+    assert (network.action(zero) - network.action(torch.from_numpy(actions.null()))).abs().max() > 1e-3
+
+
+def test_components_of_an_action_do_not_share_their_choices():
+    """Choice 1 of the first component is not choice 1 of the second."""
+    network = make(MAPS["multi_discrete"])
+    rows = torch.tensor([[1, 0], [0, 1]])
+    first, second = network.action(rows)
+    assert (first - second).abs().max() > 1e-3
+
+
+def test_a_new_network_repeats_the_last_frame():
+    network, x = make(is_new=True).eval(), clip(1, 4)
+    with torch.no_grad():
+        clean, _, noisy = at_once(network, x)
+    torch.testing.assert_close(clean[:, 1:], noisy[:, :-1], atol=1e-5, rtol=0)
+
+
+def test_slots_of_a_batch_do_not_see_each_other():
+    network, x = make(), clip(3, 6)
+    together = at_once(network, x)[0]
+    alone = at_once(network, {k: v[1:2] for k, v in x.items()})[0]
+    torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=0)
+
+
+def test_saved_is_loaded(tmp_path: Path):
+    network, x = make(), clip(1, 3)
+    save_network(network, tmp_path, "dynamics")
+    loaded = load_network(tmp_path, "dynamics").requires_grad_(False)
+    assert not loaded.training
+    torch.testing.assert_close(at_once(loaded, x)[0], at_once(network, x)[0], atol=0, rtol=0)
+
+
+# Training
+
+
+@pytest.mark.parametrize("sigma, step", [(1.0, 1.0), (1.0, 0.5), (0.5, 0.5)])
+def test_a_taught_step_lands_where_two_half_steps_do(sigma: float, step: float):
+    def network(noisy, sigma, step_size, previous, context_sigma, actions):
+        """Some function of everything that it is given."""
+        level = (sigma + 2 * step_size + context_sigma)[..., None, None]
+        return torch.tanh(noisy * 1.3 + level) + previous * 0.1 + actions[..., None] * 0.05, None
+
+    x = clip(2, 3)
+    start, previous, context, action = x["tokens"], x["noise"], x["context_sigma"], x["action"]
+    levels, steps = torch.full((2, 3), sigma), torch.full((2, 3), step)
+    taught = two_half_steps(network, start, levels, steps, previous, context, action)
+    half = step / 2
+    first, _ = network(start, levels, steps / 2, previous, context, action)
+    middle = start + half * (first - start) / sigma
+    second, _ = network(middle, levels - half, steps / 2, previous, context, action)
+    end = middle + half * (second - middle) / (sigma - half)
+    torch.testing.assert_close(start + step * (taught - start) / sigma, end, atol=1e-5, rtol=0)
+
+
+def loss_of(network, x: dict[str, torch.Tensor], progress: float, seed: int = 0, **recipe: float) -> torch.Tensor:
+    null = torch.from_numpy(MAPS["discrete"].null())
+    generator = torch.Generator().manual_seed(seed)
+    return dynamics_loss(network, x["tokens"], x["action"], null, generator, progress, DynamicsLoss(**recipe))[0]
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.99])
+def test_loss_is_a_number_for_the_smallest_batch(progress: float):
+    network = make(is_new=True)
+    for seed in range(24):
+        assert loss_of(network, clip(1, 2), progress, seed).isfinite()
+
+
+def test_the_action_of_the_first_frame_is_never_seen():
+    network, x = make(), clip(4, 3)
+    before = loss_of(network, x, 0.99)
+    x["action"][:, 0] = (x["action"][:, 0] + 1) % 3
+    assert torch.equal(loss_of(network, x, 0.99), before)
+    x["action"][:, 1] = (x["action"][:, 1] + 1) % 3
+    assert not torch.equal(loss_of(network, x, 0.99), before)
+
+
+def test_with_every_action_dropped_none_is_seen():
+    network, x = make(), clip(4, 3)
+    before = loss_of(network, x, 0.0, action_dropout=1.0)
+    x["action"] = (x["action"] + 1) % 3
+    assert torch.equal(loss_of(network, x, 0.0, action_dropout=1.0), before)
+
+
+def test_the_loss_leaves_its_batch_as_it_was():
+    network, x = make(), clip(4, 3)
+    before = {k: v.clone() for k, v in x.items()}
+    loss_of(network, x, 0.99)
+    for name in x:
+        assert torch.equal(x[name], before[name])
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.99])
+def test_loss_falls_on_one_clip(progress: float):
+    """Frames that follow from the action alone: new tokens for each."""
+    x = clip(4, 6)
+    table = torch.randn(3, N, D, generator=torch.Generator().manual_seed(3))
+    x["tokens"] = table[x["action"][..., 0]]
+    network = make(is_new=True)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+
+    def measure() -> float:
+        with torch.no_grad():
+            return float(np.mean([loss_of(network, x, progress, seed=1000 + i).item() for i in range(8)]))
+
+    before = measure()
+    for step in range(60):
+        loss = loss_of(network, x, progress, seed=step)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert measure() < 0.5 * before
+
+
+def test_rows_that_led_to_a_frame_are_those_chosen_one_before():
+    actions = MAPS["multi_discrete"]
+    chosen = random_rows(actions, 2, 5).numpy()
+    led = led_to(actions, chosen)
+    np.testing.assert_array_equal(led[:, 1:], chosen[:, :-1])
+    np.testing.assert_array_equal(led[:, 0], actions.null(2))

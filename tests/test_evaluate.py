@@ -1,0 +1,366 @@
+"""Evaluation: each figure against worlds that know the game, or fail it in one known way; held-out data; the report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from conftest import FPS, NUM_EPISODES, SIDE, TOY_ACTIONS, record_toy
+from oracle import OracleWorld, blurred
+
+from worldgen.actions import ActionMap
+from worldgen.config import WorldConfig
+from worldgen.data.dataset import Segments
+from worldgen.data.recording import RecordingInfo, RecordingWriter
+from worldgen.errors import BackendUnavailableError, InputError
+from worldgen.training import control, held_out, outcomes
+from worldgen.training.card import write_card
+from worldgen.training.control import held_actions
+from worldgen.training.evaluate import evaluate, for_json, measure, reachable
+from worldgen.training.findings import findings
+from worldgen.training.held_out import HeldOut, check_same_actions, known_segments, open_held_out
+from worldgen.training.outcomes import end_figures, outcome_figures, reward_figures
+from worldgen.training.rollout import PROMPT, rollout
+from worldgen.training.sheet import sheet_clips, sheet_columns, to_png
+from worldgen.world import World
+
+HORIZONS = [1, 4, 16]
+quiet = lambda text: None  # noqa: E731
+
+
+@pytest.fixture(scope="module")
+def toys(toy_recordings: Path, tmp_path_factory) -> HeldOut:
+    """The toy recordings as an unknown world sees them: all of them."""
+    config = WorldConfig("oracle", SIDE, SIDE, FPS, TOY_ACTIONS, context=4)
+    return open_held_out(tmp_path_factory.mktemp("nowhere"), config, toy_recordings, quiet)
+
+
+def figures_of(world, toys: HeldOut) -> dict:
+    starts = toys.clips(12, PROMPT + max(HORIZONS))
+    return measure(world, replace(toys, notes=[]), starts, HORIZONS)[0]
+
+
+@pytest.fixture(scope="module")
+def perfect(toys: HeldOut) -> dict:
+    return figures_of(OracleWorld(batch=5), toys)  # 12 clips, five at a time: the last batch is filled up
+
+
+@pytest.fixture(scope="module")
+def frozen(toys: HeldOut) -> dict:
+    return figures_of(OracleWorld(batch=12, reads=lambda action: None), toys)
+
+
+def test_a_world_that_knows_the_game_scores_best(perfect, frozen):
+    for h in map(str, HORIZONS):
+        f = perfect["horizons"][h]
+        assert f["psnr"] > 30 and f["skill"] > 10 and f["ssim"] > 0.9  # the rest is what recording lost
+        assert f["changed_pixel_ratio"] == pytest.approx(1, abs=0.2)
+        assert f["psnr"] > frozen["horizons"][h]["psnr"] + 8
+    assert perfect["control"]["delta_psnr"] > 5 and perfect["control"]["delta_psnr_90"][0] > 0
+    assert perfect["control"]["recognised"] > 0.75
+
+
+def test_a_frozen_world_has_no_skill_and_no_control(frozen):
+    for f in frozen["horizons"].values():
+        assert f["skill"] == pytest.approx(0, abs=1e-6) and f["changed_pixel_ratio"] == 0
+    assert frozen["control"]["delta_psnr"] == pytest.approx(0, abs=1e-6)
+    assert frozen["control"]["recognised"] == pytest.approx(frozen["control"]["recognised_chance"])
+    assert {a["effect"] for a in frozen["control"]["per_action"].values()} == {0}
+    assert any("does not do what it is told" in s for s in findings(frozen))
+
+
+def test_swapped_actions_lower_delta_and_recognition(toys, perfect):
+    swapped = figures_of(OracleWorld(12, reads=lambda action: (0, 2, 1, 4, 3)[action]), toys)
+    assert swapped["control"]["delta_psnr"] < perfect["control"]["delta_psnr"] - 5
+    assert swapped["control"]["recognised"] < perfect["control"]["recognised"] - 0.4
+    assert swapped["control"]["per_action"]["left"]["delta_psnr_1"] < 0
+    # what it does has as much effect as ever: effect alone would let it pass
+    assert swapped["control"]["per_action"]["left"]["effect"] > 5
+
+
+def test_an_action_without_effect_is_named(toys):
+    deaf = figures_of(OracleWorld(12, reads=lambda action: None if action in (3, 4) else action), toys)
+    per_action = deaf["control"]["per_action"]
+    assert per_action["left"]["effect"] > 1.2 * per_action["up"]["effect"]
+    assert per_action["up"]["delta_psnr_1"] < per_action["left"]["delta_psnr_1"]
+
+
+def test_a_blurred_world_is_not_sharp(toys):
+    blur = figures_of(OracleWorld(12, paints=blurred), toys)["horizons"]["4"]
+    assert blur["gradient_energy_ratio"] < 0.6
+    assert blur["psnr"] == pytest.approx(blur["reconstruction_psnr"], abs=1.5)  # its codec is what limits it
+    assert blur["changed_pixel_ratio"] > 0.5
+
+
+def test_every_key_is_documented(perfect):
+    assert set(perfect["control"]) <= set(control.KEYS)
+    assert {k for a in perfect["control"]["per_action"].values() for k in a} <= set(control.KEYS)
+    assert set(perfect["outcomes"]) <= set(outcomes.KEYS)
+    assert set(perfect["data"]) <= set(held_out.KEYS)
+
+
+# Reward and end
+
+
+def test_a_world_that_knows_the_rewards_makes_no_error(toys, perfect):
+    assert perfect["outcomes"]["reward_error"] == 0
+    assert perfect["outcomes"]["reward_error_of_constant"] > 0
+    assert perfect["outcomes"]["reward_correlation"] == pytest.approx(1)
+    assert perfect["outcomes"]["reward_events_recall"] == 1
+    without = outcome_figures(OracleWorld(8, reward=lambda reward: 0.0), toys)
+    assert without["reward_error"] == without["reward_error_of_constant"]
+    assert without["reward_correlation"] is None and without["reward_events_recall"] == 0
+
+
+def test_an_end_at_its_very_frame_is_found(toys, perfect):
+    # windows end with their episode: its last step is the one that the recordings flag
+    right = outcome_figures(OracleWorld(8, ends_after=outcomes.SPAN), toys)
+    assert right["ends"] == NUM_EPISODES and right["terminated_recall"] == 1
+    assert right["terminated_precision"] == pytest.approx(NUM_EPISODES / right["windows"])
+    early = outcome_figures(OracleWorld(8, ends_after=outcomes.SPAN - 1), toys)
+    assert early["terminated_recall"] == 0 and early["terminated_precision"] == 0
+    assert perfect["outcomes"]["terminated_recall"] == 0 and perfect["outcomes"]["terminated_precision"] is None
+
+
+def test_choosing_windows_with_events_does_not_bend_the_figures():
+    rng = np.random.default_rng(0)
+    real = (rng.random(4000) < 0.02).astype(float)
+    made = real + rng.normal(0, 0.1, 4000) + 0.5 * real
+    everything = reward_figures(made, real, np.ones(4000))
+    events, rest = np.flatnonzero(real), np.flatnonzero(real == 0)
+    picks = np.concatenate([events, rng.choice(rest, 1500, replace=False)])
+    weights = np.concatenate([np.ones(len(events)), np.full(1500, len(rest) / 1500)])
+    some = reward_figures(made[picks], real[picks], weights)
+    for key in ("reward_error", "reward_error_of_constant", "reward_correlation"):
+        assert some[key] == pytest.approx(everything[key], rel=0.1)
+
+
+def test_fewer_windows_give_about_the_same_figures(toys):
+    world = OracleWorld(8, reward=lambda reward: 0.5)
+    everything, some = outcome_figures(world, toys), outcome_figures(world, toys, max_windows=10)
+    assert some["windows"] == 10
+    assert some["reward_error"] == pytest.approx(everything["reward_error"], rel=0.3)
+
+
+def test_end_figures_of_a_known_case():
+    made, real = np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 0], bool)
+    figures = end_figures(made, real, np.ones(4))
+    assert figures["terminated_precision"] == 0.5 and figures["terminated_recall"] == 0.5
+
+
+def test_no_heads_no_outcomes(toys):
+    world = OracleWorld(8)
+    world.config = replace(world.config, has_reward=False, has_terminated=False)
+    assert outcome_figures(world, toys) is None
+
+
+# Rollouts
+
+
+def test_a_rollout_is_the_same_whatever_the_batch(tiny_world, toys):
+    rows = toys.clips(5, PROMPT + 4)[:, None] + np.arange(PROMPT + 4)
+    clips = toys.frames(rows), toys.actions[rows]
+    one, three = (rollout(World.load(tiny_world, batch=b), *clips, steps=4, seed=7) for b in (1, 3))
+    assert (one.frames == three.frames).all() and (one.reward == three.reward).all()
+
+
+def test_reconstruction_leaves_the_game_alone(tiny_world_onnx):
+    world = World.load(tiny_world_onnx)
+    world.reset(3)
+    state = world.snapshot()
+    expected = world.step(1).image
+    world.restore(state)
+    clip = np.random.default_rng(0).integers(0, 256, (5, SIDE, SIDE, 3), dtype=np.uint8)
+    restored = world.reconstruct(clip)
+    assert restored.shape == clip.shape and restored.dtype == np.uint8
+    assert (world.step(1).image == expected).all()
+    assert (world.reset(0, start=clip).image == restored[-1]).all()  # what a prompt of the same frames shows
+    pair = World.load(tiny_world_onnx, batch=2).reconstruct(np.stack([clip, clip[::-1]]))
+    assert (pair[0] == restored).all()
+
+
+# What is held out
+
+
+def with_data_json(world: Path, folder: Path, **facts) -> Path:
+    shutil.copytree(world, folder)
+    (folder / "training").mkdir()
+    (folder / "training" / "data.json").write_text(json.dumps(facts))
+    return folder
+
+
+def test_trained_episodes_are_left_out(tiny_world, toy_recordings, tmp_path):
+    names = [f"toy{i}.mkv" for i in range(NUM_EPISODES)]
+    world = with_data_json(tiny_world, tmp_path / "w", data="x", train=names[:3], held_out=names[3:])
+    config = WorldConfig.load(world / "world.json")
+    held = open_held_out(world, config, toy_recordings, quiet)
+    assert held.facts["episodes"] == 1 and held.facts["episodes_left_out"] == 3 and held.facts["is_held_out"]
+    assert set(held.episode_of(held.clips(9, 8))) == {held.cache.episode_names.index("toy3.mkv")}
+    assert any("3 of 4 episodes were left out" in note for note in held.notes)
+
+
+def test_nothing_held_out_is_an_error_that_says_so(tiny_world, toy_recordings, tmp_path):
+    names = [f"toy{i}.mkv" for i in range(NUM_EPISODES)]
+    world = with_data_json(tiny_world, tmp_path / "w", data="x", train=names, held_out=[])
+    with pytest.raises(InputError, match="trained on all 4 episodes"):
+        evaluate(world, toy_recordings, say=quiet)
+
+
+def test_the_end_of_an_episode_may_be_held_out(tiny_world, toy_recordings, tmp_path):
+    names = [f"toy{i}.mkv" for i in range(NUM_EPISODES)]
+    world = with_data_json(
+        tiny_world, tmp_path / "w", data="x", train=names, held_out=[], held_out_from={"toy1.mkv": 25}
+    )
+    held = open_held_out(world, WorldConfig.load(world / "world.json"), toy_recordings, quiet)
+    e = held.cache.episode_names.index("toy1.mkv")
+    assert list(held.segments) == [(held.cache.starts[e] + 25, held.cache.starts[e + 1])]
+
+
+def test_stretches_of_known_actions():
+    known = np.array([1, 1, 0, 0, 1, 1, 1, 1, 0, 1], bool)
+    found = known_segments(Segments(np.array([0, 5]), np.array([5, 10])), known)
+    # a frame after the last known action belongs to the stretch: that action led to it
+    assert list(found) == [(0, 3), (4, 5), (5, 9), (9, 10)]
+
+
+def test_another_action_space_is_refused():
+    check_same_actions(TOY_ACTIONS, replace(TOY_ACTIONS, keys=()))
+    check_same_actions(TOY_ACTIONS, ActionMap("discrete", (3,)))  # guessed from the actions that occur
+    others = (
+        ActionMap("discrete", (6,)),
+        ActionMap.discrete(["stay", "right", "left", "up", "down"]),
+        ActionMap("multi_binary", (2, 2)),
+    )
+    for other in others:
+        with pytest.raises(InputError, match="recordings of its own game"):
+            check_same_actions(TOY_ACTIONS, other)
+
+
+def test_recordings_of_another_game_are_refused_before_anything_runs(tiny_world, tmp_path):
+    other = ActionMap.discrete(["a", "b"])
+    with RecordingWriter(tmp_path / "x.mkv", RecordingInfo(FPS, other, "other")) as writer:
+        for _ in range(20):
+            writer.write(np.zeros((SIDE, SIDE, 3), np.uint8))
+            writer.act(1)
+    with pytest.raises(InputError, match=r"\['a', 'b'\].*\['stay', 'left'"):
+        evaluate(tiny_world, tmp_path, say=quiet)
+
+
+def test_episodes_too_short_for_a_horizon_are_said(toys):
+    toys = replace(toys, notes=[])
+    assert reachable(toys, [4, 1, 64]) == [1, 4]
+    assert any("horizon 64 left out" in note for note in toys.notes)
+    with pytest.raises(InputError, match="record longer ones"):
+        reachable(toys, [500])
+
+
+# The whole
+
+
+@pytest.fixture(scope="module")
+def evaluated(tiny_world: Path, toy_recordings: Path, tmp_path_factory) -> tuple[dict, Path]:
+    folder = tmp_path_factory.mktemp("report")
+    return evaluate(tiny_world, toy_recordings, clips=5, horizons=(1, 4, 8), report=folder, say=quiet), folder
+
+
+def test_figures_are_json_and_complete(evaluated):
+    figures, folder = evaluated
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    assert json.loads((folder / "figures.json").read_text()) == figures
+    assert set(figures["horizons"]) == {"1", "4", "8"}
+    assert figures["data"]["clips"] == 5 and figures["data"]["actions"] == "recorded"
+    assert figures["cost"]["ms_p50"] > 0 and figures["cost"]["peak_megabytes"] > 10
+    assert figures["control"] and figures["outcomes"] and figures["findings"] and "decibels" in figures["averages"]
+
+
+def test_the_same_seed_gives_the_same_figures(tiny_world, toys, evaluated):
+    starts = toys.clips(5, PROMPT + 8)
+    again = measure(World.load(tiny_world, batch=5), replace(toys, notes=[]), starts, (1, 4, 8))[0]
+    assert for_json(again["horizons"]) == evaluated[0]["horizons"]
+    assert for_json(again["control"]) == evaluated[0]["control"]
+
+
+def test_the_report_holds_its_images(evaluated):
+    _, folder = evaluated
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 5 and "http" not in page.split("<body>")[1]
+    assert "nobody knows" in page and "last frame<br>repeated" in page
+    with av.open(str(folder / "side_by_side.mp4")) as video:
+        frames = [f.to_ndarray(format="rgb24") for f in video.decode(video=0)]
+    assert len(frames) == 4 * (FPS // 2 + 8)  # four clips: half a second of the prompt, then the rollout
+    assert frames[0].shape[1] > 1.9 * frames[0].shape[0] * 0.8
+
+
+def test_the_card_says_where_the_world_comes_from_and_what_it_cannot_do(tiny_world, evaluated, tmp_path):
+    world = tmp_path / "w"
+    shutil.copytree(tiny_world, world)
+    facts = {"preset": "tiny", "stages": {"dynamics": {"steps": 4000, "seconds": 1800.0}}}
+    text = write_card(world, evaluated[0], facts).read_text()
+    assert "CC0-1.0" in text and "4,000 steps in 30 min" in text and "cores" in text
+    assert "last frame repeated" in text and "What it cannot do" in text and "may have been trained on" in text
+    assert str(tmp_path) not in text
+
+
+def test_unlabelled_video_gives_picture_figures_and_says_what_they_mean(tiny_world, tmp_path):
+    for i in range(2):
+        record_toy(tmp_path / f"a{i}.mkv", num_frames=20, seed=i)
+    for sidecar in [*tmp_path.glob("*.json*")]:
+        sidecar.unlink()
+    said: list[str] = []
+    figures = evaluate(tiny_world, tmp_path, clips=4, horizons=(1, 4), say=said.append)
+    assert figures["data"]["actions"] == "random" and figures["horizons"]["4"]["psnr"]
+    assert figures["control"] is None and figures["outcomes"] is None
+    assert any("no actions are recorded" in line for line in said)
+
+
+def test_a_latent_world_does_not_use_recorded_actions(tiny_world, toy_recordings, tmp_path):
+    world = tmp_path / "w"
+    shutil.copytree(tiny_world, world)
+    raw = json.loads((world / "world.json").read_text())
+    (world / "world.json").write_text(json.dumps(raw | {"action_source": "latent"}))
+    held = open_held_out(world, WorldConfig.load(world / "world.json"), toy_recordings, quiet)
+    assert held.facts["actions"] == "random" and any("latent" in note for note in held.notes)
+
+
+def test_an_engine_that_is_not_there_is_named(tiny_world, toy_recordings, monkeypatch):
+    monkeypatch.setattr("worldgen.backends._is_installed", lambda module: False)
+    with pytest.raises(BackendUnavailableError, match="onnxruntime"):
+        evaluate(tiny_world, toy_recordings, backend="onnxruntime", say=quiet)
+
+
+# Pictures
+
+
+def test_held_actions_of_every_kind():
+    assert [name for name, _ in held_actions(TOY_ACTIONS)] == ["stay", "left", "right", "up", "down"]
+    buttons = held_actions(ActionMap("multi_binary", (2, 2), ("a", "b")))
+    assert buttons == [("nothing", [0, 0]), ("a = 1", [1, 0]), ("b = 1", [0, 1])]
+    box = held_actions(ActionMap("box", (0,), ("x",), low=(-1.0,), high=(1.0,)))
+    assert box == [("nothing", [0.0]), ("x = -1", [-1.0]), ("x = 1", [1.0])]
+    switches = ActionMap("multi_discrete", (3, 2), ("a", "b"))
+    assert [v for _, v in held_actions(switches)] == [[0, 0], [1, 0], [2, 0], [0, 1]]
+
+
+def test_png_holds_the_pixels():
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    png = to_png(picture)
+    begin = png.index(b"IDAT") + 4
+    raw = np.frombuffer(zlib.decompress(png[begin : png.index(b"IEND") - 8]), np.uint8).reshape(5, 22)
+    assert (raw[:, 1:].reshape(5, 7, 3) == picture).all()
+
+
+def test_sheets_show_the_worst_clip(toys):
+    world = OracleWorld(6, reads=lambda action: action)
+    starts = toys.clips(6, PROMPT + 8)
+    played = measure(world, replace(toys, notes=[]), starts, [1, 8])[1]
+    spoiled = played.made.copy()
+    spoiled[2] = 255 - spoiled[2]
+    picks = sheet_clips(replace(played, made=spoiled))
+    assert picks[-1][0] == 2 and "worst" in picks[-1][1] and len({i for i, _ in picks}) == 4
+    assert sheet_columns(20) == [1, 2, 4, 8, 16, 20] and sheet_columns(1) == [1]

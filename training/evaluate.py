@@ -1,0 +1,196 @@
+"""Measures a world against held-out recordings: picture, control, reward and end, cost.
+
+    worldgen eval worlds/mine --data recordings/ --json figures.json --report report/
+
+Everything is played through World, on the engine that people play on. The figures are a dict, one part per kind of
+metric; each part's keys are documented in KEYS of the module named beside it:
+
+    world, hash, engine, nfe, seed, fps, width, height, seconds
+    data            what was measured on                            held_out.py
+    horizons        {"1": {...}, "4": {...}}: the picture           picture.py
+    control         null without known actions                      control.py
+    outcomes        reward and end, null without heads or actions   outcomes.py
+    cost            of one game, in a process of its own            worldgen/measure.py
+    averages        how figures are averaged, in words
+    notes           what a reader must know
+    findings        what the figures say, in words                  findings.py
+
+A figure that does not exist (a PSNR over no pixels) is null. PSNR averages squared errors, never decibels.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldgen.bundle import find_world
+from worldgen.config import WorldConfig
+from worldgen.errors import InputError
+from worldgen.files import write_json
+from worldgen.measure import measure_in_new_process
+from worldgen.training.control import AT, control_figures
+from worldgen.training.findings import findings
+from worldgen.training.held_out import HeldOut, open_held_out
+from worldgen.training.outcomes import outcome_figures
+from worldgen.training.picture import picture_figures
+from worldgen.training.replay import Replay, replay
+from worldgen.training.rollout import PROMPT, random_actions, replace_played
+from worldgen.world import World
+
+MAX_BATCH = 32  # clips side by side
+COST_FRAMES = 100
+AVERAGES = (
+    "PSNR is of the squared error averaged over all pixels and clips (the error is averaged, not the decibels); SSIM "
+    "is averaged over windows and frames; intervals resample whole episodes."
+)
+
+
+def evaluate(
+    world_name: str | Path,
+    data: Path,
+    *,
+    backend: str = "auto",
+    nfe: int | None = None,
+    clips: int = 32,
+    horizons: Sequence[int] = (1, 4, 16, 64),
+    seed: int = 0,
+    report: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """-> the figures; with `report` also a page with plots, contact sheets and a video in that folder.
+
+    Raises InputError when nothing is held out or the recordings do not suit the world.
+    """
+    began = time.monotonic()
+    if clips < 1:
+        raise InputError(f"--clips is at least 1, got {clips}")
+    folder = find_world(world_name)
+    config = WorldConfig.load(folder / "world.json")
+    held_out = open_held_out(folder, config, Path(data), say)
+    steps = reachable(held_out, horizons)
+    starts = held_out.clips(clips, PROMPT + max(steps))
+    world = World.load(folder, backend=backend, batch=min(MAX_BATCH, len(starts)), nfe=nfe)
+    facts = held_out.facts
+    say(
+        f"{config.name}: {len(starts)} clips of {PROMPT} + {max(steps)} frames on {world.backend_name}, nfe {world.nfe}"
+    )
+    say(f"  {facts['episodes']} episodes of {data}, {facts['frames']} frames; {facts['actions']} actions")
+    figures, played = measure(world, held_out, starts, steps, seed)
+    say("  time and memory, in a process of its own")
+    figures["cost"] = measure_in_new_process(folder, backend=backend, nfe=nfe, frames=COST_FRAMES)
+    figures["findings"] = findings(figures)
+    figures["seconds"] = round(time.monotonic() - began, 1)
+    figures = for_json(figures)
+    for line in table(figures) + figures["findings"]:
+        say(f"  {line}")
+    for note in figures["notes"]:
+        say(f"  note: {note}")
+    if report is not None:
+        from worldgen.training.report import write_report
+
+        page = write_report(Path(report), figures, played, config)
+        write_json(Path(report) / "figures.json", figures)
+        say(f"report: {page}")
+    return figures
+
+
+def measure(
+    world: World, held_out: HeldOut, starts: np.ndarray, horizons: Sequence[int], seed: int = 0
+) -> tuple[dict[str, Any], Replay]:
+    """The figures of a world that is already open, without its cost; starts (b,): frames at which the clips begin."""
+    rows = starts[:, None] + np.arange(PROMPT + max(horizons))
+    frames, actions, episode = held_out.frames(rows), held_out.actions[rows], held_out.episode_of(starts)
+    if not held_out.has_actions:
+        actions = replace_played(actions, random_actions(world, actions, seed))
+    played = replay(world, frames, actions, episode, max(horizons), seed)
+    notes = list(held_out.notes)
+    if (num_left := len(set(episode.tolist()))) == 1:
+        notes.append(
+            "all clips come from one episode: no interval can be given, and the figures hold for that one only"
+        )
+    control = outcomes = None
+    if held_out.has_actions:
+        if max(horizons) >= AT:
+            control = control_figures(world, frames, actions, played.made, episode, seed)
+        else:
+            notes.append(f"control is measured {AT} frames after the prompt, further than any horizon here")
+        outcomes = outcome_figures(world, held_out, max_windows=8 * len(starts), seed=seed)
+    config = world.config
+    figures = {
+        "world": config.name,
+        "hash": world.hash,
+        "engine": world.engine,
+        "nfe": world.nfe,
+        "seed": seed,
+        "fps": config.fps,
+        "width": config.width,
+        "height": config.height,
+        "context": config.context,
+        "data": held_out.facts | {"clips": len(starts), "clip_episodes": num_left},
+        "horizons": picture_figures(played, horizons),
+        "control": control,
+        "outcomes": outcomes,
+        "averages": AVERAGES,
+        "notes": notes,
+    }
+    return figures, played
+
+
+def reachable(held_out: HeldOut, horizons: Sequence[int]) -> list[int]:
+    """The horizons that some held-out episode is long enough for, in order; says so in the notes when one is not."""
+    wanted = sorted(set(horizons))
+    if not wanted or wanted[0] < 1:
+        raise InputError(f"horizons are at least 1 frame, got {list(horizons)}")
+    lengths = held_out.segments.lengths
+    longest = int(lengths.max(initial=0)) - PROMPT
+    reached = [h for h in wanted if h <= longest]
+    if not reached:
+        raise InputError(
+            f"the longest held-out episode has {longest + PROMPT} frames, too few for a prompt of {PROMPT} and a "
+            f"horizon of {wanted[0]}: record longer ones"
+        )
+    if too_far := wanted[len(reached) :]:
+        held_out.notes.append(
+            f"horizon {', '.join(map(str, too_far))} left out: no episode has {PROMPT + too_far[0]} frames"
+        )
+    fits = int((lengths >= PROMPT + reached[-1]).sum())
+    if fits < len(lengths):
+        held_out.notes.append(
+            f"all clips are {PROMPT + reached[-1]} frames long: they come from the {fits} of {len(lengths)} stretches "
+            "that hold as many"
+        )
+    return reached
+
+
+def table(figures: dict[str, Any]) -> list[str]:
+    """The picture at each horizon, for a terminal."""
+    lines = ["frames      psnr  copy-last   skill   codec    ssim  on changed pixels (skill)  sharpness  motion"]
+    for h, f in figures["horizons"].items():
+        changed = (
+            "none changed" if f["psnr_changed"] is None else f"{f['psnr_changed']:.2f} ({f['skill_changed']:+.2f})"
+        )
+        motion = "-" if f["changed_pixel_ratio"] is None else f"{f['changed_pixel_ratio']:.2f}"
+        sharp = "-" if f["gradient_energy_ratio"] is None else f"{f['gradient_energy_ratio']:.2f}"
+        lines.append(
+            f"{h:>6}{f['psnr']:10.2f}{f['copy_last_psnr']:11.2f}{f['skill']:+8.2f}{f['reconstruction_psnr']:8.2f}"
+            f"{f['ssim']:8.3f}{changed:>27}{sharp:>11}{motion:>8}"
+        )
+    return lines
+
+
+def for_json(value: Any) -> Any:
+    """JSON has no NaN and no numpy: a figure that does not exist is None. Five decimals are kept."""
+    if isinstance(value, dict):
+        return {k: for_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [for_json(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return round(value, 5) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,200 @@
+"""Recordings that a world was not trained on, with the actions that its rollouts play."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldgen.actions import ActionMap
+from worldgen.bundle import WEIGHTS
+from worldgen.config import WorldConfig
+from worldgen.data.cache import Cache, open_cache
+from worldgen.data.dataset import ClipSampler, Segments
+from worldgen.data.ingest import find_videos
+from worldgen.data.recording import read_info
+from worldgen.errors import InputError
+from worldgen.training.rollout import PROMPT
+
+KEYS = {
+    "path": "folder of the recordings",
+    "episodes": "episodes measured on",
+    "episodes_left_out": "episodes left out because the world was trained on them",
+    "is_held_out": "whether the world's training/data.json says what it was trained on; false: nobody knows",
+    "frames": "frames of those episodes",
+    "clips": "clips that were played for the picture and control",
+    "clip_episodes": "episodes that those come from",
+    "prompt": "true frames that each begins with",
+    "actions": "recorded: as in the files; latent: inferred by the world's latent-action model; random: none are "
+    "known, uniformly random ones were played",
+    "sources": "games, as the recordings name them",
+    "licences": "licences of the recordings",
+}
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """segments: stretches of the cache whose every action but the last is known.
+    actions: (N, width) rows of the world's action space, row i chosen on frame i; NULL outside the segments where the
+        actions are random. facts: the keys of KEYS. notes: what a reader of the figures must know.
+    """
+
+    cache: Cache
+    segments: Segments
+    actions: np.ndarray
+    facts: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def has_actions(self) -> bool:
+        return self.facts["actions"] != "random"
+
+    def frames(self, rows: np.ndarray) -> np.ndarray:
+        """rows (b, t) of the cache -> (b, t, h, w, 3) uint8"""
+        return np.asarray(self.cache.frames[rows.ravel()]).reshape(*rows.shape, *self.cache.frames.shape[1:])
+
+    def clips(self, count: int, length: int) -> np.ndarray:
+        """Frames of the cache at which `count` clips begin, spread evenly: the same ones every time. (b,)"""
+        return ClipSampler(self.cache, self.segments, length, with_sound=False).even_starts(count)
+
+    def episode_of(self, starts: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.cache.starts, starts, side="right") - 1
+
+
+def open_held_out(world: Path, config: WorldConfig, data: Path, say: Callable[[str], None] = print) -> HeldOut:
+    """Raises InputError when nothing is held out, or the recordings are of another action space."""
+    cache = open_cache(data, height=config.height, width=config.width, fps=config.fps)
+    notes = list(cache.notes)
+    segments, facts = _leave_out_trained(world, cache, data, notes)
+    actions, known, source = _actions(world, config, cache, segments, notes, say)
+    if source == "recorded":
+        segments = known_segments(segments, known)
+    infos = _infos(data)
+    facts |= {
+        "frames": segments.num_frames,
+        "prompt": PROMPT,
+        "actions": source,
+        "sources": sorted({i.source for i in infos if i.source}),
+        "licences": sorted({i.licence for i in infos if i.licence}),
+    }
+    return HeldOut(cache, segments, actions, facts, notes)
+
+
+def known_segments(segments: Segments, known: np.ndarray) -> Segments:
+    """The stretches of segments in which every action but the last is known: (N,) bool"""
+    starts, stops = [], []
+    for start, stop in segments:
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], known[start:stop], [False]]).astype(np.int8)))
+        for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+            starts.append(start + first)
+            stops.append(min(start + end + 1, stop))  # the frame that the last known action led to
+    return Segments(np.array(starts, np.int64), np.array(stops, np.int64))
+
+
+def _leave_out_trained(world: Path, cache: Cache, data: Path, notes: list[str]) -> tuple[Segments, dict[str, Any]]:
+    names = cache.episode_names
+    path = world / "training" / "data.json"
+    trained, held_from, is_known = set(), {}, path.is_file()
+    if is_known:
+        try:
+            raw = json.loads(path.read_text())
+            trained, held_from = set(raw["train"]), dict(raw.get("held_out_from", {}))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: not a list of what the world was trained on ({error!r})") from None
+    else:
+        notes.append("the world does not say what it was trained on: some of these recordings may have been in it")
+    starts, stops, left_out = [], [], 0
+    for e, name in enumerate(names):
+        start, stop = int(cache.starts[e]), int(cache.starts[e + 1])
+        if name in held_from:  # trained on the first part of it
+            start = min(stop, start + int(held_from[name]))
+        elif name in trained:
+            left_out += 1
+            continue
+        if stop > start:
+            starts.append(start)
+            stops.append(stop)
+    if not starts:
+        raise InputError(
+            f"the world was trained on all {len(names)} episodes of {data}: evaluate it on others, "
+            "or train it with some held out"
+        )
+    if left_out:
+        notes.append(f"{left_out} of {len(names)} episodes were left out: the world was trained on them")
+    facts = {"path": str(data), "episodes": len(starts), "episodes_left_out": left_out, "is_held_out": is_known}
+    return Segments(np.array(starts, np.int64), np.array(stops, np.int64)), facts
+
+
+def _actions(
+    world: Path, config: WorldConfig, cache: Cache, segments: Segments, notes: list[str], say: Callable[[str], None]
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """-> rows (N, width) of the world's action space, which are known (N,) bool, where they come from"""
+    null = config.actions.null(len(cache.frames))
+    if config.action_source == "latent":
+        if cache.actions is not None:
+            notes.append("the world's actions are latent: the recorded ones say nothing about them and are not used")
+        if (world / "latent_action" / WEIGHTS).is_file():
+            notes.append("the actions are inferred from the recordings by the world's own latent-action model")
+            return _inferred(world, cache, segments, null, say), np.ones(len(null), bool), "latent"
+        notes.append(
+            "the world has no latent-action model to infer actions with: uniformly random ones were played, so"
+        )
+        notes[-1] += " its frames are not meant to follow the recordings and PSNR says little"
+        return null, np.ones(len(null), bool), "random"
+    if cache.actions is None:
+        notes.append(
+            "no actions are recorded: uniformly random ones were played, so the frames are not meant to follow"
+        )
+        notes[-1] += " the recordings; PSNR says little, and control, reward and ends cannot be measured"
+        return null, np.ones(len(null), bool), "random"
+    assert cache.action_map is not None
+    check_same_actions(config.actions, cache.action_map)
+    rows = np.asarray(cache.actions)
+    unknown = cache.action_map.null()
+    known = (rows[:, -1] == 0) if cache.action_map.kind == "box" else (rows != unknown).all(-1)
+    if not known.any():
+        raise InputError("every action of the recordings is missing: fill the action column, or remove the sidecars")
+    rows = np.where(known[:, None], rows, null)
+    return rows.astype(config.actions.dtype), known, "recorded"
+
+
+def check_same_actions(of_world: ActionMap, of_data: ActionMap) -> None:
+    """Raises InputError where an action of the recordings would be another one in the world."""
+    theirs = f"the recordings have {of_data.describe()} {list(of_data.names)}"
+    ours = f"the world takes {of_world.describe()} {list(of_world.names)}"
+    if of_data.kind != of_world.kind or len(of_data.sizes) != len(of_world.sizes):
+        raise InputError(f"{theirs}, {ours}: evaluate it on recordings of its own game")
+    # without a NAME.json the space is guessed from the actions that occur: it has no names and may be smaller
+    is_guessed = all(name.startswith("action ") for name in of_data.names)
+    if is_guessed:
+        is_same = all(d <= w for d, w in zip(of_data.sizes, of_world.sizes, strict=True))
+    else:
+        is_same = replace(of_data, keys=()) == replace(of_world, keys=())
+    if not is_same:
+        raise InputError(f"{theirs}, {ours}: evaluate it on recordings of its own game")
+
+
+def _inferred(
+    world: Path, cache: Cache, segments: Segments, null: np.ndarray, say: Callable[[str], None]
+) -> np.ndarray:
+    from worldgen.bundle import load_network
+    from worldgen.training.latent_action import label
+
+    say(f"inferring the latent actions of {segments.num_frames} frames")
+    network = load_network(world, "latent_action")
+    actions = null.copy()
+    for start, stop in segments:
+        part = replace(cache, frames=cache.frames[start:stop], starts=np.array([0, stop - start]))
+        actions[start:stop] = label(part, network)
+    return actions
+
+
+def _infos(data: Path) -> list[Any]:
+    try:
+        return [info for video in find_videos(data) if (info := read_info(video)) is not None]
+    except InputError:
+        return []

@@ -1,0 +1,126 @@
+"""Figures of reward and of the game's end, as the world gives them when it is played.
+
+The held-out episodes are cut into windows: PROMPT true frames, then SPAN steps under the recorded actions. What the
+world says at each of those steps is compared with what the game said there. The prompt begins every window from the
+true past, because a game that has drifted from the recording may rightly end at another time; so these figures judge
+the heads on frames that are generated, but not yet old. Windows end where their episode ends, so every end is in one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from worldgen.training.held_out import HeldOut
+from worldgen.training.rollout import PROMPT, rollout
+from worldgen.world import World
+
+SPAN = 8
+
+KEYS = {
+    "windows": "stretches of true prompt and generated frames that were played",
+    "steps": "transitions that were compared",
+    "reward_error": "mean absolute difference of generated and recorded reward",
+    "reward_error_of_constant": "the same for the best constant, the median of the recorded rewards: a head that knows "
+    "nothing",
+    "reward_correlation": "correlation of generated and recorded reward; null where one of them never changes",
+    "reward_events": "recorded rewards that differ from that constant, among the steps",
+    "reward_events_recall": "share of those with a generated reward more than halfway to theirs",
+    "terminated_precision": "share of generated ends that are recorded at that very step; null without any",
+    "terminated_recall": "share of recorded ends that are generated at that very step; null without any",
+    "ends": "recorded ends among the steps",
+    "generated_ends": "generated ends",
+}
+
+
+def outcome_figures(world: World, held_out: HeldOut, max_windows: int = 256, seed: int = 0) -> dict[str, Any] | None:
+    """None for a world without heads, or recordings without actions or too short."""
+    config = world.config
+    starts = _windows(held_out)
+    if not (config.has_reward or config.has_terminated) or not len(starts):
+        return None
+    starts, weight = _choose(held_out, starts, max_windows, seed)
+    reward, terminated, true_reward, true_end = [], [], [], []
+    for begin in range(0, len(starts), world.batch):
+        rows = starts[begin : begin + world.batch, None] + np.arange(PROMPT + SPAN)
+        made = rollout(world, held_out.frames(rows), held_out.actions[rows], SPAN, seed + begin)
+        reward.append(made.reward)
+        terminated.append(made.terminated)
+        led_to = rows[:, PROMPT - 1 : -1]
+        true_reward.append(held_out.cache.reward[led_to])
+        true_end.append(held_out.cache.terminated[led_to])
+    weights = np.repeat(weight, SPAN)
+    figures: dict[str, Any] = {"windows": len(starts), "steps": len(weights)}
+    if config.has_reward:
+        figures |= reward_figures(_flat(reward), _flat(true_reward), weights)
+    if config.has_terminated:
+        figures |= end_figures(_flat(terminated), _flat(true_end), weights)
+    return figures
+
+
+def reward_figures(made: np.ndarray, real: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+    """All (n,); weights: how many steps of the recordings each stands for"""
+    constant = _weighted_median(real, weights)
+    events = real != constant
+    heard = (made - constant) / np.where(events, real - constant, 1) > 0.5
+    return {
+        "reward_error": float(np.average(np.abs(made - real), weights=weights)),
+        "reward_error_of_constant": float(np.average(np.abs(real - constant), weights=weights)),
+        "reward_correlation": _correlation(made, real, weights),
+        "reward_events": int(events.sum()),
+        "reward_events_recall": float(np.average(heard[events], weights=weights[events])) if events.any() else None,
+    }
+
+
+def end_figures(made: np.ndarray, real: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+    """made, real (n,) bool"""
+    hits = float((weights * (made & real)).sum())
+    return {
+        "terminated_precision": hits / float((weights * made).sum()) if made.any() else None,
+        "terminated_recall": hits / float((weights * real).sum()) if real.any() else None,
+        "ends": int(real.sum()),
+        "generated_ends": int(made.sum()),
+    }
+
+
+def _windows(held_out: HeldOut) -> np.ndarray:
+    """First frames of the windows, (m,): SPAN apart, the last one of each segment ending with it"""
+    length = PROMPT + SPAN
+    parts = [np.arange(stop - length, start - 1, -SPAN)[::-1] for start, stop in held_out.segments]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+def _choose(held_out: HeldOut, starts: np.ndarray, limit: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most `limit` windows and how many each stands for. Rewards and ends are rare: up to half of the limit goes to
+    windows that hold one, and the weights undo that preference."""
+    if len(starts) <= limit:
+        return starts, np.ones(len(starts))
+    reward = np.asarray(held_out.cache.reward)
+    is_event = np.asarray(held_out.cache.terminated) | (reward != np.median(reward))
+    steps = starts[:, None] + np.arange(PROMPT - 1, PROMPT + SPAN - 1)
+    has_event = is_event[steps].any(1)
+    rng = np.random.default_rng(seed)
+    num_events = min(int(has_event.sum()), max(limit // 2, limit - int((~has_event).sum())))
+    picks, weight = [], []
+    for group, count in ((starts[has_event], num_events), (starts[~has_event], limit - num_events)):
+        if count:
+            picks.append(rng.choice(group, count, replace=False))
+            weight.append(np.full(count, len(group) / count))
+    return np.concatenate(picks), np.concatenate(weight)
+
+
+def _flat(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts).ravel()
+
+
+def _weighted_median(x: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(x, kind="stable")
+    total = np.cumsum(weights[order])
+    return float(x[order][np.searchsorted(total, total[-1] / 2)])
+
+
+def _correlation(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> float | None:
+    a, b = (x - np.average(x, weights=weights) for x in (a.astype(np.float64), b.astype(np.float64)))
+    spread = np.sqrt(np.average(a * a, weights=weights) * np.average(b * b, weights=weights))
+    return float(np.average(a * b, weights=weights) / spread) if spread > 1e-9 else None

@@ -1,0 +1,151 @@
+"""Building a cache: each recording decoded into a shard by a process of its own, the shards joined."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from worldgen.actions import ActionMap
+from worldgen.data.cache_shard import Settings, write_shard
+from worldgen.data.common_actions import common_actions
+from worldgen.data.ingest import REFUSALS, FileReport, Progress, Recording, map_files, open_recording, refusal
+from worldgen.errors import InputError
+
+CACHE_VERSION = 1
+
+
+def build(
+    building: Path, folder: Path, videos: list[Path], asked: dict[str, Any], on_progress: Progress | None
+) -> None:
+    """Writes frames.bin, sound.bin, rows.npz and meta.json into an empty folder. InputError where no video is usable or
+    their action spaces differ."""
+    opened = [
+        r if isinstance(r, (Recording, FileReport)) else refusal(path, r)
+        for path, r in zip(videos, map_files(_open_or_refuse, videos, videos), strict=True)
+    ]
+    reports: list[FileReport | None] = [r if isinstance(r, FileReport) else None for r in opened]
+    usable = [(i, r) for i, r in enumerate(opened) if isinstance(r, Recording)]
+    _require_some(folder, reports, len(usable))
+    action_map = common_actions([r for _, r in usable])
+    settings, notes = _settle([r for _, r in usable], asked)
+
+    jobs = [(r, settings, action_map, building / f"file{i}") for i, r in usable]
+    paths = [r.path for _, r in usable]
+    shards = []
+    for (i, _), result in zip(usable, map_files(write_shard, jobs, paths, on_progress), strict=True):
+        if isinstance(result, Exception):
+            result = refusal(videos[i], result)
+        reports[i] = result
+        if result.status != "refused":
+            shards.append((building / f"file{i}", str(videos[i].relative_to(folder))))
+    _require_some(folder, reports, len(shards))
+    episode_names = _join(building, [path for path, _ in shards], [name for _, name in shards], action_map)
+    names = ["frames.bin", "rows.npz", *(["sound.bin"] if settings.samples else [])]
+    meta = {
+        "version": CACHE_VERSION,
+        "settings": settings.__dict__,
+        "episode_names": episode_names,
+        "action_map": action_map.to_json() if action_map else None,
+        "reports": [r.to_json() for r in reports if r],
+        "notes": notes,
+        "checksums": {name: checksum(building / name) for name in names},
+    }
+    (building / "meta.json").write_text(json.dumps(meta))
+
+
+def _open_or_refuse(path: Path) -> Recording | FileReport:
+    try:
+        return open_recording(path)
+    except REFUSALS as error:
+        return refusal(path, error)
+
+
+def _require_some(folder: Path, reports: list[FileReport | None], num_usable: int) -> None:
+    if not num_usable:
+        first = next(r for r in reports if r)
+        raise InputError(f"{folder}: none of its {len(reports)} videos is usable; {first.path}: {first.reason}")
+
+
+def _settle(recordings: list[Recording], asked: dict[str, Any]) -> tuple[Settings, list[str]]:
+    rates = Counter(round(r.facts.fps, 3) for r in recordings)
+    # the most common; of equals the one with more frames behind it
+    frames = {rate: sum(r.facts.num_frames for r in recordings if round(r.facts.fps, 3) == rate) for rate in rates}
+    common = max(rates, key=lambda rate: (rates[rate], frames[rate]))
+    fps = asked["fps"] or next(r.facts.fps for r in recordings if round(r.facts.fps, 3) == common)
+    notes = []
+    others = {rate: n for rate, n in rates.items() if abs(rate - fps) > 1e-3}
+    if others:
+        listed = ", ".join(f"{n} at {rate:g} fps" for rate, n in sorted(others.items()))
+        notes.append(f"resampled to {fps:g} fps: {listed}")
+    samples = 0
+    if asked["sample_rate"] is not None:
+        if any(r.facts.has_sound for r in recordings):
+            samples = max(1, round(asked["sample_rate"] / fps))
+            if abs(samples * fps - asked["sample_rate"]) > 0.5:
+                rate = asked["sample_rate"]
+                notes.append(f"sound at {samples * fps:g} Hz, {samples} samples a frame, instead of {rate}")
+            num_silent = sum(not r.facts.has_sound for r in recordings)
+            if num_silent:
+                notes.append(f"{num_silent} of {len(recordings)} files have no sound: silence there")
+        else:
+            notes.append("no file has sound")
+    return Settings(asked["height"], asked["width"], float(fps), samples, asked["channels"]), notes
+
+
+def _join(building: Path, shards: list[Path], names: list[str], action_map: ActionMap | None) -> list[str]:
+    """Joins the shards into frames.bin, sound.bin and rows.npz and removes them. Returns the episodes' names."""
+    parts = []
+    for shard in shards:
+        with np.load(shard.with_suffix(".npz")) as file:
+            parts.append({name: file[name] for name in file.files})
+    for kind in ("frames", "sound"):
+        if not shards[0].with_suffix(f".{kind}").exists():
+            continue
+        with (building / f"{kind}.bin").open("wb") as out:
+            for shard in shards:
+                _move(shard.with_suffix(f".{kind}"), out)
+    counts = [int(part["lengths"].sum()) for part in parts]
+    lengths = np.concatenate([part["lengths"] for part in parts])
+    pieces = [len(part["lengths"]) for part in parts]
+    rows = {
+        "starts": np.append(0, np.cumsum(lengths)).astype(np.int64),
+        "episode_files": np.repeat(np.arange(len(shards)), pieces),
+        "has_sound": np.repeat([bool(part["has_sound"]) for part in parts], pieces),
+    }
+    columns = [*dict.fromkeys(name for part in parts for name in part if name.startswith("state."))]
+    for name in ["reward", "terminated", "truncated", *(["actions"] if action_map else []), *columns]:
+        missing = [np.full(count, np.nan) for count in counts]
+        rows[name] = np.concatenate([part.get(name, gap) for part, gap in zip(parts, missing, strict=True)])
+    np.savez(building / "rows.npz", **cast(Any, rows))
+    for shard in shards:
+        shard.with_suffix(".npz").unlink()
+    return [
+        name if count == 1 else f"{name}#{piece}"
+        for name, count in zip(names, pieces, strict=True)
+        for piece in range(count)
+    ]
+
+
+def _move(path: Path, out: BinaryIO) -> None:
+    with path.open("rb") as file:
+        shutil.copyfileobj(file, out, 1 << 20)
+    path.unlink()
+
+
+def checksum(path: Path, num_blocks: int = 256) -> str:
+    """Of a file's size and up to num_blocks of its blocks, ends included: milliseconds for any size."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest.update(str(size).encode())
+        for offset in np.unique(np.linspace(0, max(0, size - 4096), num_blocks).astype(np.int64)):
+            file.seek(int(offset))
+            digest.update(file.read(4096))
+    return digest.hexdigest()

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from worldgen.actions import ActionMap
+from worldgen.envs.catalogue import did_you_mean
 from worldgen.envs.game import GameFrame
 from worldgen.errors import InputError, MissingExtraError
 
@@ -25,6 +26,7 @@ try:
 except ImportError:
     raise MissingExtraError("recording Atari games", "atari") from None
 
+ROMS = Path(roms.__file__).parent
 CONSOLE_FPS = 60
 SAMPLES = 512  # per console frame
 MAX_IDLE_START = 30  # console frames that pass before frame 0, by seed: no two episodes start alike
@@ -38,18 +40,19 @@ KEYS = {"LEFT": "left", "RIGHT": "right", "UP": "up", "DOWN": "down", "FIRE": "s
 
 
 def rom_names() -> list[str]:
-    return sorted(p.stem for p in Path(roms.__file__).parent.glob("*.bin"))
+    return sorted(p.stem for p in ROMS.glob("*.bin"))
 
 
 class AleGame:
-    """An Atari game as a Game that can be saved and loaded."""
+    """An Atari game as a Game that can be saved and loaded: picture, memory and score exactly, sound but for the phase
+    of its oscillators, which ALE does not save."""
 
     licence = LICENCE
     channels = 1
 
     def __init__(self, rom: str, fps: float | None = None):
         if rom not in rom_names():
-            raise InputError(f"unknown game ale:{rom}; choose {', '.join(rom_names())}")
+            raise InputError(f"unknown game ale:{rom}: {did_you_mean(rom, rom_names())}")
         self.rom = rom
         self.name = f"ale:{rom}"
         self.fps = 15.0 if fps is None else float(fps)
@@ -120,7 +123,7 @@ class AleGame:
         ale.setInt("frame_skip", 1)
         ale.setFloat("repeat_action_probability", 0.0)
         ale.setBool("sound_obs", True)
-        ale.loadROM(roms.get_rom_path(self.rom))
+        ale.loadROM(ROMS / f"{self.rom}.bin")
         ale.reset_game()
         return ale
 

@@ -14,7 +14,7 @@ def make_game(env: str, fps: float | None = None) -> Game:
     """The game that `source:name` names, at `fps` frames a second (None: its own choice)."""
     source, _, name = env.partition(":")
     source = source.lower()
-    if source not in SOURCES or (source == "toy") != (not name):
+    if source not in SOURCES or (source == "toy" and name):
         raise InputError(_unknown(env))
     if source == "toy":
         from worldgen.envs.toy_game import ToyGame
@@ -24,10 +24,8 @@ def make_game(env: str, fps: float | None = None) -> Game:
         from worldgen.envs.gymnasium_game import GymnasiumGame
 
         return GymnasiumGame(name, fps)
-    known = {n.lower(): n for n in _names(source)}
-    if _key(name) not in {_key(n) for n in known}:
-        raise InputError(_unknown(env))
-    name = next(n for n in known.values() if _key(n) == _key(name))
+    # vizdoom:Defend-The-Center and ale:MsPacman are understood; what is not known the game refuses, and says why
+    name = next((n for n in _names(source) if _key(n) == _key(name)), name)
     if source == "vizdoom":
         from worldgen.envs.vizdoom_game import VizdoomGame
 
@@ -67,16 +65,20 @@ def _names(source: str) -> list[str]:
 
 
 def _key(name: str) -> str:
-    """vizdoom:Defend-The-Center and ale:MsPacman are understood."""
     return name.lower().replace("_", "").replace("-", "").replace(" ", "")
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """The known names that a name is close to, or all of them where they are few: for the end of a message."""
+    by_key = {_key(k): k for k in known} | {_key(k.partition(":")[2]): k for k in known if ":" in k}
+    close = dict.fromkeys(by_key[k] for k in difflib.get_close_matches(_key(name), by_key, n=3, cutoff=0.75))
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"choose {', '.join(known)}" if len(known) <= 30 else f"such as {', '.join(known[:: len(known) // 8])}"
 
 
 def _unknown(env: str) -> str:
     games = [name for names in list_games().values() for name in names]
-    by_key = {_key(g): g for g in games}
-    by_key |= {_key(g.partition(":")[2]): g for g in games if ":" in g}
-    close = dict.fromkeys(by_key[k] for k in difflib.get_close_matches(_key(env), by_key, n=3, cutoff=0.6))
-    if close:
-        return f"unknown game {env!r}: did you mean {' or '.join(close)}?"
-    examples = "toy, vizdoom:take_cover, pyxel:jump, ale:breakout or gym:CarRacing-v3"
-    return f"unknown game {env!r}: name one as source:name, such as {examples}"
+    guess = did_you_mean(env, games)
+    examples = "name one as source:name, such as toy, vizdoom:take_cover, pyxel:jump, ale:breakout or gym:CarRacing-v3"
+    return f"unknown game {env!r}: {guess if guess.startswith('did') else examples}"

@@ -117,10 +117,12 @@ def action_map(space: gymnasium.Space, env_id: str = "") -> ActionMap:
     if isinstance(space, spaces.Box):
         low, high = space.low.ravel(), space.high.ravel()
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
-            raise InputError(f"gym:{env_id} takes actions without bounds ({space}): wrap it in RescaleAction or ClipAction")
+            raise InputError(f"gym:{env_id} takes actions without bounds ({space}): wrap it in RescaleAction")
         names = names if len(names) == len(low) else [f"action {i}" for i in range(len(low))]
         return ActionMap("box", (0,) * len(low), tuple(names), (), tuple(map(float, low)), tuple(map(float, high)))
-    raise InputError(f"gym:{env_id} takes actions of {space}; discrete, multi-discrete, multi-binary and box are understood")
+    raise InputError(
+        f"gym:{env_id} takes actions of {space}; Discrete, MultiDiscrete, MultiBinary and Box are understood"
+    )
 
 
 def _columns(observation: Any) -> dict[str, float]:

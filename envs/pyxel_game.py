@@ -2,7 +2,8 @@
 
 Frames are the game's own small picture at its own rate, or every second or third of them (games that run at 60 are
 recorded at 30 unless asked). Every episode is a process of its own, seeded, so it is bit-exact. Sound is rebuilt from
-what the game plays (see pyxel_sound): mono, 22,050 Hz at 30, 15 or 10 fps; the nearest rate with whole frames elsewhere.
+what the game plays (see pyxel_sound): mono, 22,050 Hz at 30, 15 or 10 fps; elsewhere the nearest rate whose frames are
+whole (22,040 Hz at Snake's 20).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from worldgen.actions import ActionMap
+from worldgen.envs.catalogue import did_you_mean
 from worldgen.envs.game import GameFrame
 from worldgen.envs.history import History
 from worldgen.envs.pyxel_games import GAMES
@@ -40,7 +42,7 @@ class PyxelGame:
 
     def __init__(self, game: str, fps: float | None = None):
         if game not in game_names():
-            raise InputError(f"unknown game pyxel:{game}; choose {', '.join(game_names())}")
+            raise InputError(f"unknown game pyxel:{game}: {did_you_mean(game, game_names())}")
         spec = GAMES[game]
         self.game = game
         self.name = f"pyxel:{game}"
@@ -63,7 +65,7 @@ class PyxelGame:
     def reset(self, seed: int) -> GameFrame:
         self._end_process()
         self._history.begin(seed)
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
         numbers = (seed, self._game_frames, self.sample_rate, self._samples)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "worldgen.envs.pyxel_worker", self.game, self._folder.name, *map(str, numbers)],

@@ -40,19 +40,30 @@ def _at(thing: Any, *names: str, prefix: str = "") -> dict[str, float]:
 
 
 def _enemies(enemies: list[Any], player: Any) -> dict[str, float]:
-    """How many there are, and where the one is that reaches the player's height next."""
-    above = [e for e in enemies if player is not None and e.y < player.y]
-    return _at(max(above, key=lambda e: e.y, default=None), "x", "y", prefix="enemy_") | {
-        "num_enemies": float(len(enemies))
-    }
+    """How many there are, where the one is that reaches the player's height next, and how far to the side the one is
+    that is about to hit (0: none is)."""
+    if player is None:
+        return {"enemy_x": 0.0, "enemy_y": 0.0, "threat_dx": 0.0, "num_enemies": float(len(enemies))}
+    target = max((e for e in enemies if e.y < player.y - 24), key=lambda e: e.y, default=None)
+    threats = [e for e in enemies if abs(e.x - player.x) < 18 and -10 < player.y - e.y < 36]
+    threat = min(threats, key=lambda e: abs(e.x - player.x) + abs(e.y - player.y), default=None)
+    threat_dx = 0.0 if threat is None else float(threat.x - player.x) or 0.5
+    return _at(target, "x", "y", prefix="enemy_") | {"threat_dx": threat_dx, "num_enemies": float(len(enemies))}
 
 
 def _jump(app: Any, _: dict[str, Any]) -> dict[str, float]:
     facts = _at(app, "player_x", "player_y", "player_dy", "score") | {"over": float(not app.is_alive)}
-    # the floor to land on next: the nearest one that still stands, below the feet
-    below = [(x, y) for x, y, alive in app.floor if alive and y >= app.player_y + 8 and -20 < x < 200]
-    x, y = min(below, key=lambda f: abs(f[0] + 12 - app.player_x) + 0.5 * abs(f[1] - app.player_y), default=(-1, -1))
-    return facts | {"floor_x": float(x), "floor_y": float(y)}
+    # where to be to land on the floor that takes the least steering; floors drift left by 4 a frame, steps are 2
+    landings = []
+    for x, y, alive in app.floor:
+        frames, height, speed = 0, app.player_y + 16, app.player_dy
+        while height < y + 4 and frames < 60:
+            height, speed, frames = height + speed, min(speed + 1, 8), frames + 1
+        wanted = x - 4 * frames + 12
+        if alive and y > app.player_y + 8 and abs(wanted - app.player_x) - 18 <= 2 * frames and -10 < wanted < 150:
+            landings.append((abs(wanted - app.player_x) - 2 * frames, wanted, y))
+    easiest = min(landings, default=(0, -1, -1))
+    return facts | {"landing_x": float(easiest[1]), "landing_y": float(easiest[2])}
 
 
 def _platformer(_: Any, module: dict[str, Any]) -> dict[str, float]:

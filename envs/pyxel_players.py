@@ -29,7 +29,7 @@ def pyxel_player(game: PyxelGame) -> Policy:
 
 
 class JumpPlayer:
-    """Steers for the nearest floor below."""
+    """Steers for the floor that is easiest to land on."""
 
     def __init__(self, names: tuple[str, ...]):
         self._idle, self._left, self._right = names.index("idle"), names.index("left"), names.index("right")
@@ -39,12 +39,8 @@ class JumpPlayer:
 
     def act(self, frame: GameFrame, rng: np.random.Generator) -> int:
         state = frame.state
-        if state["floor_y"] < 0:
-            return self._idle
-        # floors drift left, 4 pixels a frame: aim where it will be on landing
-        fall = max(0.0, state["floor_y"] - state["player_y"] - 16) / 8
-        gap = state["floor_x"] + 12 - 4 * fall - state["player_x"]
-        if abs(gap) < 6:
+        gap = state["landing_x"] - state["player_x"]
+        if state["landing_y"] < 0 or abs(gap) < 4:
             return self._idle
         return self._right if gap > 0 else self._left
 
@@ -75,7 +71,7 @@ class SnakePlayer:
 
 
 class ShooterPlayer:
-    """Gets below the enemy that comes next and fires, a press at a time; keeps low."""
+    """Gets below the enemy that comes next and fires, a press at a time; steps out of the way of near ones."""
 
     def __init__(self, names: tuple[str, ...]):
         self._index = {name: i for i, name in enumerate(names)}
@@ -89,12 +85,13 @@ class ShooterPlayer:
         self._fires = not self._fires  # these games fire once per press
         button = " + fire" if self._fires and rng.random() < 0.7 else ""
         gap = s["enemy_x"] - s["x"]
-        close = s["y"] - s["enemy_y"] < 24 and abs(gap) < 14
-        if s["num_enemies"] and close:  # out of its way
-            return self._index[("left" if gap > 0 else "right") + button]
-        if s["num_enemies"] and abs(gap) > 4:
+        if s["threat_dx"]:  # out of its way, and not into the edge
+            aside = "left" if s["threat_dx"] > 0 else "right"
+            aside = "right" if s["x"] < 4 else "left" if s["x"] > 108 else aside
+            return self._index[aside + button]
+        if s["enemy_y"] and abs(gap) > 4:
             return self._index[("right" if gap > 0 else "left") + button]
-        if s["y"] < 110:
+        if s["y"] < 120:
             return self._index["down" + button]
         return self._index["fire" if button else "idle"]
 

@@ -1,6 +1,6 @@
 """One episode of one Pyxel game, in a process of its own (Pyxel holds one game per process, and cannot start over).
 
-Run by PyxelGame: `python -m worldgen.envs.pyxel_worker NAME FOLDER SEED GAME_FRAMES SAMPLE_RATE SAMPLES`. Reads one line
+Run by PyxelGame: `python -m worldgen.envs.pyxel_worker NAME FOLDER SEED GAME_FRAMES SAMPLE_RATE SAMPLES`. Reads a line
 of keys per step, held together and separated by commas; answers each with a JSON line, the picture and the sound.
 FOLDER is for unpacked games and rendered sounds, which the next episode finds there.
 """

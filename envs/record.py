@@ -7,23 +7,23 @@ are never touched: running the same command again continues the numbering. A kil
 
 from __future__ import annotations
 
-import json
 import re
-import sys
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import tyro
 
-from worldgen.data.recording import RecordingInfo, RecordingWriter, write_json
+from worldgen.data.recording import RecordingInfo, RecordingWriter
 from worldgen.envs.catalogue import make_game
 from worldgen.envs.game import Game
 from worldgen.envs.policies import POLICIES, Policy, make_policy
-from worldgen.errors import InputError, MissingExtraError, RunError
+from worldgen.errors import InputError
 
 EPISODE_FRAMES = 3000  # a game that does not end by then is cut, flagged truncated
 
@@ -92,13 +92,14 @@ def record(
 
     lengths: dict[int, int] = {}
     try:
-        if workers == 1:
-            interrupted = _record_serially(plan, game, first, frames, lengths, show)
-        else:
-            from worldgen.envs.record_workers import record_in_parallel
+        with _termination_as_interrupt():
+            if workers == 1:
+                interrupted = _record_serially(plan, game, first, frames, lengths, show)
+            else:
+                from worldgen.envs.record_workers import record_in_parallel
 
-            game.close()  # before the workers start theirs
-            interrupted = record_in_parallel(plan, game.name, first, frames, workers, lengths, show)
+                game.close()  # before the workers start theirs
+                interrupted = record_in_parallel(plan, game.name, first, frames, workers, lengths, show)
     finally:
         game.close()
     total, seconds = sum(lengths.values()), time.perf_counter() - start
@@ -178,7 +179,6 @@ def _record_serially(
         while total < frames:
 
             def on_frame(num_frames: int) -> bool:
-                lengths[index] = num_frames  # so that an interrupted episode counts  # noqa: B023
                 if num_frames % 50 == 0:
                     show(total + num_frames, len(lengths))  # noqa: B023
                 return True
@@ -191,80 +191,30 @@ def _record_serially(
             index += 1
             show(total, len(lengths))
     except KeyboardInterrupt:
+        rows = episode_path(plan, game.name, index).with_suffix(".jsonl")
+        if index not in lengths and rows.is_file():
+            lengths[index] = len(rows.read_text().splitlines())
         return True
     return False
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """Record a game: its frames, its sound and what was pressed."""
-
-    env: tyro.conf.Positional[str]
-    """the game, source:name: vizdoom:take_cover, pyxel:jump, ale:breakout, gym:CarRacing-v3, toy"""
-    out: Path
-    """folder of the recordings; those already there are kept"""
-    frames: int
-    """frames to record in all"""
-    policy: Literal["random", "sticky", "scripted", "mix"] = "mix"
-    """who plays; mix draws one of the others per episode"""
-    seed: int = 0
-    """the same seed gives the same recordings"""
-    fps: float | None = None
-    """frames a second (default: the game's own choice)"""
-    workers: int = 1
-    """processes that play at the same time"""
-    json: str | None = None
-    """write the figures to this file, or - for standard output"""
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends a recording as Ctrl-C does: files are closed and games ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = tyro.cli(Arguments, args=argv, prog="worldgen record", description=Arguments.__doc__)
-    try:
-        result = _with_progress_bar(args)
-    except (InputError, MissingExtraError) as error:
-        print(f"worldgen record: {error}", file=sys.stderr)
-        return 2
-    except RunError as error:
-        print(f"worldgen record: {error}", file=sys.stderr)
-        return 1
-    if args.json == "-":
-        print(json.dumps(result, indent=2))
-    elif args.json:
-        write_json(Path(args.json), result)
-    return 130 if result["interrupted"] else 0
+    from worldgen.envs.record_command import main as command
 
-
-def _with_progress_bar(args: Arguments) -> dict[str, Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    columns = (TextColumn("recording"), BarColumn(), MofNCompleteColumn(), TextColumn("frames, {task.fields[rate]}"))
-    with Bar(*columns, TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task("recording", total=args.frames, rate="")
-
-        def show(progress: Progress) -> None:
-            rate = f"{progress.fps:.0f}/s, {progress.episodes} episodes"
-            bar.update(task, completed=progress.frames, rate=rate)
-
-        result = record(
-            args.env,
-            args.out,
-            args.frames,
-            policy=args.policy,
-            seed=args.seed,
-            fps=args.fps,
-            workers=args.workers,
-            on_progress=show,
-        )
-    sound = f"{result['sound_seconds']:.0f} s of sound" if result["sound_seconds"] else "no sound"
-    console.print(
-        f"{'interrupted: ' if result['interrupted'] else ''}{result['frames']} frames of {result['env']} in "
-        f"{result['episodes']} episodes, {result['game_fps']:g} fps, {sound}, at {result['fps']:.0f} frames/s: {args.out}",
-        highlight=False,
-    )
-    return result
+    return command(argv)
 
 
 if __name__ == "__main__":

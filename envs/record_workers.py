@@ -137,20 +137,21 @@ def _work(plan: Plan, tasks: Any, reports: Any, last_wanted: Any) -> None:
     from worldgen.envs.policies import make_policy
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     warnings.simplefilter("ignore")  # said once already, by the process that started this one
-    parent = multiprocessing.parent_process()
+    parent: Any = multiprocessing.parent_process()
     index = -1
     game = None
     try:
         game = make_game(plan.env, plan.fps)
         policy = make_policy(plan.policy, game)
-        while (task := tasks.get()) is not None:
+        while (task := _next_task(tasks, parent)) is not None:
             index, limit = task
 
             def on_frame(num_frames: int) -> bool:
                 if num_frames % 50 == 0:
                     reports.put(Report(index, num_frames))  # noqa: B023
-                is_orphan = parent is not None and num_frames % 50 == 0 and not parent.is_alive()
+                is_orphan = num_frames % 50 == 0 and not parent.is_alive()
                 return last_wanted.value >= index and not is_orphan  # noqa: B023
 
             path = episode_path(plan, game.name, index)
@@ -161,3 +162,15 @@ def _work(plan: Plan, tasks: Any, reports: Any, last_wanted: Any) -> None:
     finally:
         if game is not None:
             game.close()
+        if not parent.is_alive():
+            reports.cancel_join_thread()  # nobody will read them
+
+
+def _next_task(tasks: Any, parent: Any) -> tuple[int, int] | None:
+    """None when there is nothing left to do, or nobody left to do it for."""
+    while parent.is_alive():
+        try:
+            return tasks.get(timeout=2)
+        except Empty:
+            continue
+    return None

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from worldgen.envs.catalogue import did_you_mean
 from worldgen.envs.doom_actions import discrete_actions
 from worldgen.envs.game import GameFrame
 from worldgen.envs.history import History
@@ -79,7 +80,7 @@ class VizdoomGame:
         if scenario in UNUSABLE:
             raise InputError(f"vizdoom:{scenario} cannot be recorded: {UNUSABLE[scenario]}")
         if scenario not in scenarios():
-            raise InputError(f"unknown scenario vizdoom:{scenario}; choose {', '.join(scenarios())}")
+            raise InputError(f"unknown game vizdoom:{scenario}: {did_you_mean(scenario, scenarios())}")
         self.scenario = scenario
         self.name = f"vizdoom:{scenario}"
         self.tics = tics_per_frame(17.5 if fps is None else fps)

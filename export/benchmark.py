@@ -31,7 +31,7 @@ from worldgen.backends import Array, Backend, open_backend
 from worldgen.bundle import Starts, find_world
 from worldgen.config import NFE_CHOICES, WorldConfig
 from worldgen.errors import InputError
-from worldgen.measure import WARMUP, machine, measure_in_new_process, percentiles, random_actions
+from worldgen.measure import WARMUP, begin_game, machine, measure_in_new_process, percentiles, random_actions
 from worldgen.world import World
 
 BLOCK = 10  # frames in a row before the next engine's turn
@@ -89,7 +89,7 @@ def benchmark(
 
 def _time_frames(
     config: WorldConfig,
-    starts: Starts,
+    starts: Starts | None,
     engines: Mapping[str, Backend],
     nfe: Sequence[int],
     batch: int,
@@ -121,7 +121,7 @@ class _Player:
         self._actions = iter(random_actions(world, frames, seed=0))
         self.ms: list[float] = []
         self.cpu_ms: list[float] = []
-        world.reset(0)
+        begin_game(world)
         self.play(WARMUP)
         self.ms.clear()
         self.cpu_ms.clear()
@@ -160,12 +160,13 @@ class TimedBackend:
 
 
 def _time_graphs(
-    config: WorldConfig, starts: Starts, engines: Mapping[str, Backend], batch: int, frames: int
+    config: WorldConfig, starts: Starts | None, engines: Mapping[str, Backend], batch: int, frames: int
 ) -> dict[str, dict[str, dict[str, float]]]:
     """-> {engine: {graph: figures}}"""
     timed = {name: TimedBackend(backend) for name, backend in engines.items()}
     players, encoding = {}, {}
-    prompt = np.resize(starts.frames, (WARMUP + min(frames, MAX_PROMPT), config.height, config.width, 3))
+    size = (WARMUP + min(frames, MAX_PROMPT), config.height, config.width, 3)
+    prompt = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     for name, backend in timed.items():
         world = World(config, backend, starts, batch)
         world.reconstruct(prompt)

@@ -15,7 +15,7 @@ from worldgen.errors import RunError
 from worldgen.graphs import GraphSpec
 from worldgen.models.steps import example_inputs
 
-TOLERANCE = 1e-5  # relative L2 error of float outputs
+TOLERANCE = 1e-5  # of float_error
 PIXEL_TOLERANCE = 1  # grey levels of uint8 outputs, where rounding may fall either way
 CASES = ((1, 0), (1, 1), (3, 2))  # batch, seed
 
@@ -56,8 +56,15 @@ def _error(name: str, session, module: nn.Module, spec: GraphSpec, bounds, batch
             if difference > PIXEL_TOLERANCE:
                 raise RunError(f"{name}.onnx: {tensor.name} differs from torch by {difference} grey levels")
             continue
-        error = float(np.linalg.norm(want - have)) / max(1e-12, float(np.linalg.norm(want)))
+        error = float_error(want, have, is_number=tensor.shape == ())
         if error > TOLERANCE:
             raise RunError(f"{name}.onnx: {tensor.name} differs from torch by {error:.1e}, more than {TOLERANCE:.0e}")
         worst = max(worst, error)
     return worst
+
+
+def float_error(want: np.ndarray, have: np.ndarray, is_number: bool) -> float:
+    """Relative L2 error. Of a number per game, a reward or a probability, that is less than 1 the absolute error: one
+    in a million times more or less likely to end is the same game."""
+    scale = np.sqrt(want.size) if is_number else 1e-12
+    return float(np.linalg.norm(want - have)) / max(float(scale), float(np.linalg.norm(want)))

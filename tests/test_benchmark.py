@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -42,6 +43,11 @@ def test_world_fps_counts_every_game(tiny_world_onnx):
     frame = figures["engines"]["onnxruntime"]["frame"]["1"]
     assert frame["world_fps"] == pytest.approx(4 * frame["fps"], rel=1e-3)
     assert any("nfe 1" in line for line in table(figures))
+
+
+def test_a_world_without_starts_can_be_timed(tiny_world_onnx, tmp_path):
+    shutil.copytree(tiny_world_onnx, tmp_path / "w", ignore=shutil.ignore_patterns("starts"))
+    assert benchmark(tmp_path / "w", nfe=(1,), frames=2, say=lambda text: None)["engines"]["onnxruntime"]["frame"]["1"]
 
 
 def test_a_timed_backend_plays_the_same_frames(tiny_world_onnx):

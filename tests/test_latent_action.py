@@ -55,7 +55,7 @@ def test_shapes_are_what_the_signatures_say():
     assert codes.shape == (2, 5) and codes.dtype == torch.int64
     assert loss.shape == () and loss.isfinite()
     assert torch.equal(network.encode(frames), codes)
-    assert 0 <= codes.min() and codes.max() < 8
+    assert codes.min() >= 0 and codes.max() < 8
 
 
 def test_the_decoder_sees_the_next_frame_only_through_its_code():

@@ -60,8 +60,8 @@ def test_steps_towards_the_true_tokens_land_on_them(nfe: int):
     clean = sampler.noise([1], [0], 0, SHAPE)
     noise = sampler.noise([2], [0], 0, SHAPE)
     x = noise
-    for i, sigma in enumerate(sampler.sigmas(nfe)):
-        np.testing.assert_allclose(x, (1 - sigma) * clean + sigma * noise, atol=1e-6)  # on the straight path, all along
+    for sigma in sampler.sigmas(nfe):
+        np.testing.assert_allclose(x, (1 - sigma) * clean + sigma * noise, atol=1e-6)  # along the straight path
         x = sampler.euler_step(x, clean, sigma, 1 / nfe)
         assert x.dtype == np.float32
     np.testing.assert_array_equal(x, clean)

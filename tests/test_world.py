@@ -202,6 +202,20 @@ def test_a_mask_needs_games_to_keep(three: World):
 # Snapshots
 
 
+def test_a_masked_restore_puts_only_those_games_back(three: World):
+    actions = [[a] * 3 for a in ACTIONS]
+    frames = play(three, actions)
+    play(three, actions[:4])
+    state = three.snapshot()
+    go_on(three, actions[4:8])
+    three.restore(state, mask=np.array([True, False, True]))
+    np.testing.assert_array_equal(three.image[[0, 2]], frames[4, [0, 2]])
+    np.testing.assert_array_equal(three.image[1], frames[8, 1])
+    after = go_on(three, [[ACTIONS[4], ACTIONS[8], ACTIONS[4]]])
+    np.testing.assert_array_equal(after[0, [0, 2]], frames[5, [0, 2]])
+    np.testing.assert_array_equal(after[0, 1], frames[9, 1])
+
+
 def test_a_restored_snapshot_plays_the_same_future(world: World):
     frames = play(world, ACTIONS)
     play(world, ACTIONS[:6])
@@ -280,6 +294,14 @@ def test_each_of_the_worlds_starts_can_be_chosen(world: World):
     assert len({image.tobytes() for image in firsts}) == 3
     drawn = {world.reset(seed).image.tobytes() for seed in range(30)}
     assert drawn == {image.tobytes() for image in firsts}
+
+
+def test_each_slot_may_have_a_start_of_its_own(three: World):
+    firsts = [three.reset(0, start=i).image[0] for i in range(3)]
+    np.testing.assert_array_equal(three.reset(0, start=[2, 0, 1]).image, [firsts[2], firsts[0], firsts[1]])
+    for wrong in ([0, 1], [0, 1, 3], [0, -1, 1]):
+        with pytest.raises(InputError, match="start"):
+            three.reset(0, start=wrong)
 
 
 @pytest.mark.parametrize("index", [-1, 3, 10**9])
@@ -425,6 +447,15 @@ def test_returned_arrays_are_the_callers_own(three: World):
 
     got = [scribble(three.reset(0))] + [scribble(three.step(action)) for action in actions]
     np.testing.assert_array_equal(np.stack(got), expected)
+
+
+def test_the_picture_on_screen_can_be_asked_for(world: World, three: World):
+    for each, action in ((world, 1), (three, [1, 2, 3])):
+        each.reset(0)
+        shown = each.step(action).image
+        np.testing.assert_array_equal(each.image, shown)
+        each.image[...] = 0
+        np.testing.assert_array_equal(each.image, shown)
 
 
 def test_earlier_frames_stay_as_they_were(three: World):

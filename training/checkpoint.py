@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,6 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
-    is_finished: bool = False
 
 
 def save_checkpoint(
@@ -38,14 +38,17 @@ def save_checkpoint(
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
     name = f"checkpoint-{progress.step:08d}"
+    for unfinished in folder.glob(".checkpoint-*"):  # of runs that were killed while saving
+        shutil.rmtree(unfinished, ignore_errors=True)
     temporary = folder / f".{name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary / "state.safetensors")
     digest = file_hash(temporary / "state.safetensors")
     write_json(temporary / "state.json", {**vars(progress), "sha256": digest})
     replace_folder(temporary, folder / name)
-    for old in sorted(folder.glob("checkpoint-*"))[:-KEEP]:
+    others = sorted(p for p in folder.glob("checkpoint-*") if p.name != name)
+    later = [p for p in others if p.name > name]  # damaged, or this run would have begun from them
+    for old in later + [p for p in others if p.name < name][: 1 - KEEP]:
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -63,14 +66,14 @@ def load_checkpoint(
                 f"{path} holds another network ({str(error).splitlines()[0]}): use the same preset, or another --out"
             ) from None
         _load_optimizer(optimizer, _part(tensors, "optimizer."))
-        return Progress(facts["step"], facts["seconds"], facts["is_finished"])
+        return Progress(facts["step"], facts["seconds"])
     return None
 
 
 def read_progress(folder: Path) -> Progress | None:
     """Of the newest intact checkpoint."""
     for _, facts in _intact(folder):
-        return Progress(facts["step"], facts["seconds"], facts["is_finished"])
+        return Progress(facts["step"], facts["seconds"])
     return None
 
 
@@ -81,9 +84,9 @@ def _intact(folder: Path) -> Iterator[tuple[Path, dict]]:
             if file_hash(path / "state.safetensors") == facts["sha256"]:
                 yield path, facts
                 continue
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             pass
-        print(f"{path} is damaged: trying the one before it")
+        print(f"{path} is damaged: trying the one before it", file=sys.stderr)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -20,7 +20,8 @@ def _picture(figures: dict[str, Any]) -> list[str]:
         return ["Without known actions the world cannot be held against the recordings frame by frame."]
     fps, horizons = figures["fps"], {int(h): f for h, f in figures["horizons"].items()}
     better = [h for h, f in horizons.items() if f["skill"] > 0]
-    sure = [h for h in better if f_low(horizons[h]["skill_90"]) > 0]
+    known = [h for h in better if horizons[h]["skill_90"]]
+    is_doubtful = bool(known) and all(_low(horizons[h]["skill_90"]) <= 0 for h in known)
     said = []
     if not better:
         said.append(
@@ -29,7 +30,7 @@ def _picture(figures: dict[str, Any]) -> list[str]:
     else:
         best = max(better, key=lambda h: horizons[h]["skill"])
         gain = f"by up to {horizons[best]['skill']:.1f} dB (at {best} frames, {best / fps:.1f} s)"
-        doubt = "" if sure else ", though the interval of every horizon reaches below 0"
+        doubt = ", though the interval of every horizon reaches below 0" if is_doubtful else ""
         said.append(f"It beats repeating the last true frame at {_listed(better)} frames, {gain}{doubt}.")
         if worse := [h for h in horizons if h not in better]:
             said.append(f"At {_listed(worse)} frames it does not.")
@@ -50,14 +51,14 @@ def _picture(figures: dict[str, Any]) -> list[str]:
     return said
 
 
-def f_low(bounds: list[float] | None) -> float:
+def _low(bounds: list[float] | None) -> float:
     return bounds[0] if bounds else float("-inf")
 
 
 def _control(control: dict[str, Any] | None) -> list[str]:
     if control is None:
         return []
-    delta, low = control["delta_psnr"], f_low(control["delta_psnr_90"])
+    delta, low = control["delta_psnr"], _low(control["delta_psnr_90"])
     if delta <= 0.05:
         strength = "It does not do what it is told"
     elif low <= 0 and control["delta_psnr_90"]:

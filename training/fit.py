@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -88,7 +88,7 @@ def learning_rate_share(fit: Fit, step: int) -> float:
 def train_stage(stage: Stage, fit: Fit, world: Path, *, resume: bool, say=print) -> Progress:
     """Trains one stage into WORLD/<stage> and WORLD/training/<stage>. Safe to kill at any moment.
 
-    Raises RunError on a loss that is not finite, before the optimiser step; the last good checkpoint stays.
+    Raises RunError on a loss or gradient that is not finite, before the optimiser step; the last good checkpoint stays.
     """
     from accelerate import Accelerator
     from torch.utils.tensorboard import SummaryWriter
@@ -106,7 +106,7 @@ def train_stage(stage: Stage, fit: Fit, world: Path, *, resume: bool, say=print)
         f"{stage.name}: {num_parameters / 1e6:.2f} M parameters on {accelerator.device}, {fit.steps} steps of "
         f"{fit.batch} x {fit.length} frames, from step {progress.step}, into {world / stage.name}"
     )
-    if progress.is_finished:
+    if progress.step >= fit.steps and (world / stage.name).is_dir():
         return progress
     log = _Log(folder, SummaryWriter(folder / "tensorboard"), say) if is_main else None
     started, trained_before = time.monotonic(), progress.seconds
@@ -121,11 +121,9 @@ def train_stage(stage: Stage, fit: Fit, world: Path, *, resume: bool, say=print)
         return True
 
     def save(progress: Progress) -> None:
-        if is_main:
+        if is_main:  # the network first: killed between the two, a resumed run writes it again
+            save_network(_finished(stage, average), world, stage.name)
             save_checkpoint(folder, progress, accelerator.unwrap_model(network), average, optimizer)
-            finished = copy.deepcopy(average)
-            stage.finish(finished)
-            save_network(finished, world, stage.name)
 
     network.train()
     while progress.step < fit.steps and not (fit.minutes and progress.seconds >= 60 * fit.minutes):
@@ -135,15 +133,14 @@ def train_stage(stage: Stage, fit: Fit, world: Path, *, resume: bool, say=print)
         batch = {
             k: v.to(accelerator.device) for k, v in stage.batch(np.random.default_rng((fit.seed, rank, step))).items()
         }
-        generator = torch.Generator(accelerator.device).manual_seed((fit.seed * 1_000_003 + rank) * 10_000_019 + step)
+        number = ((fit.seed * 1_000_003 + rank) * 10_000_019 + step) % 2**63
+        generator = torch.Generator(accelerator.device).manual_seed(number)
         with accelerator.autocast():
             loss, figures = stage.loss(network, batch, generator, step / fit.steps)
-        if not torch.isfinite(loss):
-            raise RunError(
-                f"{stage.name}: the loss is {loss.item()} at step {step}; the last checkpoint in {folder} is good"
-            )
+        _refuse_nan(loss, f"{stage.name}: the loss at step {step}", folder)
         accelerator.backward(loss)
         norm = accelerator.clip_grad_norm_(network.parameters(), fit.clip_norm)
+        _refuse_nan(norm, f"{stage.name}: the gradient at step {step}", folder)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         update_average(average, accelerator.unwrap_model(network), min(fit.ema, (1 + step) / (10 + step)))
@@ -159,12 +156,17 @@ def train_stage(stage: Stage, fit: Fit, world: Path, *, resume: bool, say=print)
             log.pause(spent)
         if due("save", fit.save_seconds):
             save(progress)
-    progress = replace(progress, is_finished=progress.step >= fit.steps)
     if log is not None:
         log.validation(progress, *stage.validate(_finished(stage, average)))
+        log.close()
     save(progress)
     accelerator.wait_for_everyone()
     return progress
+
+
+def _refuse_nan(value: Tensor, what: str, folder: Path) -> None:
+    if not torch.isfinite(value):
+        raise RunError(f"{what} is {value.item()}: the last checkpoint in {folder} is good, --resume goes on from it")
 
 
 def _finished(stage: Stage, average: nn.Module) -> nn.Module:
@@ -220,6 +222,10 @@ class _Log:
     def pause(self, seconds: float) -> None:
         """Time that does not count as training"""
         self._last += seconds
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
 
     def _write(self, kind: str, progress: Progress, figures: dict[str, float]) -> None:
         row = {"kind": kind, "step": progress.step, "seconds": round(progress.seconds, 1), **figures}

@@ -67,7 +67,7 @@ class HeldOut:
 
 def open_held_out(world: Path, config: WorldConfig, data: Path, say: Callable[[str], None] = print) -> HeldOut:
     """Raises InputError when nothing is held out, or the recordings are of another action space."""
-    cache = open_cache(data, height=config.height, width=config.width, fps=config.fps)
+    cache = _open_cache(config, data)
     notes = list(cache.notes)
     segments, facts = _leave_out_trained(world, cache, data, notes)
     actions, known, source = _actions(world, config, cache, segments, notes, say)
@@ -82,6 +82,16 @@ def open_held_out(world: Path, config: WorldConfig, data: Path, say: Callable[[s
         "licences": sorted({i.licence for i in infos if i.licence}),
     }
     return HeldOut(cache, segments, actions, facts, notes)
+
+
+def _open_cache(config: WorldConfig, data: Path) -> Cache:
+    """At the world's size and rate. Training asks for the recordings' own rate: where that is the world's, the cache
+    that it built is found again instead of decoding everything once more."""
+    if any(abs(info.fps - config.fps) < 1e-3 for info in _infos(data)[:1]):
+        cache = open_cache(data, height=config.height, width=config.width)
+        if abs(cache.fps - config.fps) < 1e-3:
+            return cache
+    return open_cache(data, height=config.height, width=config.width, fps=config.fps)
 
 
 def known_segments(segments: Segments, known: np.ndarray) -> Segments:
@@ -124,7 +134,9 @@ def _leave_out_trained(world: Path, cache: Cache, data: Path, notes: list[str]) 
             "or train it with some held out"
         )
     if left_out:
-        notes.append(f"{left_out} of {len(names)} episodes were left out: the world was trained on them")
+        notes.append(
+            f"{left_out} of {len(names)} episodes were left out: the world was trained on episodes of these names"
+        )
     facts = {"path": str(data), "episodes": len(starts), "episodes_left_out": left_out, "is_held_out": is_known}
     return Segments(np.array(starts, np.int64), np.array(stops, np.int64)), facts
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from worldgen.training.held_out import HeldOut
-from worldgen.training.rollout import PROMPT, rollout
+from worldgen.training.rollout import PROMPT, batch_of, rollout
 from worldgen.world import World
 
 SPAN = 8
@@ -42,8 +42,9 @@ def outcome_figures(world: World, held_out: HeldOut, max_windows: int = 256, see
         return None
     starts, weight = _choose(held_out, starts, max_windows, seed)
     reward, terminated, true_reward, true_end = [], [], [], []
-    for begin in range(0, len(starts), world.batch):
-        rows = starts[begin : begin + world.batch, None] + np.arange(PROMPT + SPAN)
+    batch = batch_of(world)
+    for begin in range(0, len(starts), batch):
+        rows = starts[begin : begin + batch, None] + np.arange(PROMPT + SPAN)
         made = rollout(world, held_out.frames(rows), held_out.actions[rows], SPAN, seed + begin)
         reward.append(made.reward)
         terminated.append(made.terminated)
@@ -92,18 +93,20 @@ def _windows(held_out: HeldOut) -> np.ndarray:
 
 
 def _choose(held_out: HeldOut, starts: np.ndarray, limit: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most `limit` windows and how many each stands for. Rewards and ends are rare: up to half of the limit goes to
-    windows that hold one, and the weights undo that preference."""
+    """At most `limit` windows and how many each stands for. Ends and rewards are rare: windows with an end, with a
+    reward and with neither get a third of the limit each, or what the others leave; the weights undo the preference."""
     if len(starts) <= limit:
         return starts, np.ones(len(starts))
-    reward = np.asarray(held_out.cache.reward)
-    is_event = np.asarray(held_out.cache.terminated) | (reward != np.median(reward))
     steps = starts[:, None] + np.arange(PROMPT - 1, PROMPT + SPAN - 1)
-    has_event = is_event[steps].any(1)
+    reward = np.asarray(held_out.cache.reward)
+    has_end = np.asarray(held_out.cache.terminated)[steps].any(1)
+    has_reward = (reward != np.median(reward))[steps].any(1) & ~has_end
+    groups = sorted((starts[has_end], starts[has_reward], starts[~has_end & ~has_reward]), key=len)
     rng = np.random.default_rng(seed)
-    num_events = min(int(has_event.sum()), max(limit // 2, limit - int((~has_event).sum())))
-    picks, weight = [], []
-    for group, count in ((starts[has_event], num_events), (starts[~has_event], limit - num_events)):
+    picks: list[np.ndarray] = []
+    weight: list[np.ndarray] = []
+    for i, group in enumerate(groups):  # the smallest first, so that what it leaves goes to the others
+        count = min(len(group), (limit - sum(len(p) for p in picks)) // (len(groups) - i))
         if count:
             picks.append(rng.choice(group, count, replace=False))
             weight.append(np.full(count, len(group) / count))

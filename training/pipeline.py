@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from worldgen.actions import ActionMap
-from worldgen.bundle import Starts, load_network
+from worldgen.bundle import Starts, find_world, load_network
 from worldgen.config import WorldConfig
 from worldgen.data.cache import Cache, open_cache
 from worldgen.data.dataset import ClipSampler, Segments, split_episodes
@@ -69,6 +69,8 @@ class Recipe:
             raise InputError(f"--minutes is above 0, got {self.minutes}")
         if self.steps is not None and self.steps < 1:
             raise InputError(f"--steps is at least 1, got {self.steps}")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"--seed is between 0 and 2**63, got {self.seed}")
         if "latent_action" in self.stages and self.actions != "latent":
             raise InputError("the stage latent_action belongs to --actions latent")
 
@@ -80,8 +82,11 @@ def train_world(recipe: Recipe, say=print) -> dict[str, Any]:
     """
     preset = get_preset(recipe.preset)
     _check_out(recipe)
+    if recipe.source is not None:
+        recipe = replace(recipe, source=find_world(recipe.source))
     run = _Run(recipe, preset, say)
     stages = recipe.stages or run.default_stages()
+    run.check_lengths(stages)
     summary: dict[str, Any] = {"world": str(recipe.out), "preset": recipe.preset, "stages": {}}
     for name in STAGES:
         if name not in stages:
@@ -97,12 +102,29 @@ def train_world(recipe: Recipe, say=print) -> dict[str, Any]:
 
 
 def _check_out(recipe: Recipe) -> None:
-    started = [s for s in STAGES if read_progress(recipe.out / "training" / s) is not None]
-    stages = recipe.stages or STAGES
-    if not recipe.resume and (again := [s for s in started if s in stages]):
+    def is_begun(stage: str) -> bool:
+        return (recipe.out / stage).exists() or read_progress(recipe.out / "training" / stage) is not None
+
+    if not recipe.resume and (again := [s for s in recipe.stages or STAGES if is_begun(s)]):
         raise InputError(f"{recipe.out} already holds a trained {again[0]}: add --resume, or choose another --out")
-    if recipe.source is not None and not (recipe.source / "world.json").is_file():
-        raise InputError(f"--from {recipe.source} is not a world: no world.json in it")
+
+
+def _device() -> str:
+    """Where the whole dataset is encoded and labelled."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _video_size(data: Path) -> tuple[int, int]:
+    """Width and height of the first video that can be read."""
+    error: InputError | None = None
+    for video in find_videos(data):
+        try:
+            facts = probe(video)
+            return facts.width, facts.height
+        except InputError as refusal:
+            error = error or refusal
+    assert error is not None  # find_videos() gives at least one
+    raise error
 
 
 class _Run:
@@ -110,8 +132,7 @@ class _Run:
 
     def __init__(self, recipe: Recipe, preset: Preset, say):
         self.recipe, self.preset, self.say = recipe, preset, say
-        facts = probe(find_videos(recipe.data)[0])
-        self.width, self.height = frame_size(preset.side, facts.width, facts.height)
+        self.width, self.height = frame_size(preset.side, *_video_size(recipe.data))
         if recipe.source is not None:
             known = WorldConfig.load(recipe.source / "world.json")
             self.width, self.height = known.width, known.height
@@ -138,6 +159,13 @@ class _Run:
         stages = ["tokenizer"] + (["latent_action"] if self.recipe.actions == "latent" else []) + ["dynamics"]
         return tuple(stages + (["heads"] if has_rewards else []))
 
+    def check_lengths(self, stages: tuple[str, ...]) -> None:
+        """Raises InputError now rather than hours later where episodes are shorter than the clips of a stage."""
+        for name in stages:
+            length = self.preset.fits[name].length
+            self._sampler(self.train, length)
+            self._sampler(self.validation, PROMPT + VALIDATION_HORIZON if name == "dynamics" else length)
+
     def fit(self, name: str, stages: tuple[str, ...]) -> Fit:
         fit = self.preset.fits[name]
         if self.recipe.steps is not None:
@@ -158,7 +186,7 @@ class _Run:
                 height=self.height, width=self.width, context=self.preset.context, **self.preset.latent_action
             )
             return LatentActionStage(self._begin(network, name), train, validation, fit.batch)
-        tokenizer = load_network(self.recipe.out, "tokenizer").requires_grad_(False)
+        tokenizer = load_network(self.recipe.out, "tokenizer").requires_grad_(False).to(_device())
         tokens = tokenize(self.cache, tokenizer, self.recipe.out, self.say)
         if name == "dynamics":
             network = Dynamics(
@@ -212,7 +240,9 @@ class _Run:
             return np.asarray(self.cache.actions)
         if self._labels is None:
             self.say(f"labelling {self.cache.num_frames} frames with latent actions")
-            self._labels = label(self.cache, load_network(self.recipe.out, "latent_action"))
+            network = load_network(self.recipe.out, "latent_action").to(_device())
+            # windows as long as the clips it was trained on: it has never looked back further
+            self._labels = label(self.cache, network, length=self.preset.fits["latent_action"].length - 1)
         return self._labels
 
     def config(self) -> WorldConfig:
@@ -231,12 +261,18 @@ class _Run:
 
     def write_facts(self) -> None:
         """world.json, the starts, and which episodes were trained on."""
-        names = self.cache.episode_names
-        trained = set(np.searchsorted(self.cache.starts, self.train.starts, side="right") - 1)
+        names, starts = self.cache.episode_names, self.cache.starts
+        trained = set(np.searchsorted(starts, self.train.starts, side="right") - 1)
+        held = np.searchsorted(starts, self.validation.starts, side="right") - 1
         facts = {
             "data": str(self.recipe.data),
             "train": [name for i, name in enumerate(names) if i in trained],
-            "held_out": [name for i, name in enumerate(names) if i not in trained],
+            "held_out": [names[i] for i in held if i not in trained],
+            "held_out_from": {  # of an episode that was split: its first held-out frame
+                names[i]: int(first - starts[i])
+                for i, first in zip(held, self.validation.starts, strict=True)
+                if i in trained
+            },
         }
         write_json(self.recipe.out / "world.json", self.config().to_json())
         write_json(self.recipe.out / "training" / "data.json", facts)

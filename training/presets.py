@@ -29,7 +29,7 @@ def tiny() -> Preset:
     return Preset(
         side=64,
         context=16,
-        tokenizer={"token_dim": 96, "channels": [64, 96, 192]},
+        tokenizer={"token_dim": 160, "channels": [64, 96, 192]},
         latent_action={"dim": 128, "num_layers": 3, "num_heads": 4},
         dynamics={"dim": 192, "num_layers": 6, "num_heads": 6},
         heads={"dim": 128},
@@ -47,7 +47,7 @@ def small() -> Preset:
     return Preset(
         side=128,
         context=32,
-        tokenizer={"token_dim": 96, "channels": [96, 192, 384], "num_convs": 3},
+        tokenizer={"token_dim": 192, "channels": [96, 192, 384], "num_convs": 3},
         latent_action={"dim": 256, "num_layers": 6, "num_heads": 8, "patch": 16},
         dynamics={"dim": 512, "num_layers": 10, "num_heads": 8},
         heads={"dim": 256},
@@ -65,7 +65,7 @@ def base() -> Preset:
     return Preset(
         side=256,
         context=64,
-        tokenizer={"token_dim": 96, "channels": [128, 256, 512], "num_convs": 4},
+        tokenizer={"token_dim": 256, "channels": [128, 256, 512], "num_convs": 4},
         latent_action={"dim": 512, "num_layers": 8, "num_heads": 8, "patch": 16},
         dynamics={"dim": 896, "num_layers": 16, "num_heads": 14},
         heads={"dim": 256},

@@ -35,11 +35,12 @@ def rollout(world: World, frames: np.ndarray, actions: np.ndarray, steps: int, s
     the same clips differ by their actions alone.
     """
     parts = []
+    batch = batch_of(world)
     values = world.config.actions.values(actions)
     known = not (actions[:, : PROMPT - 1] == world.config.actions.null()).all(-1).any()
-    for begin in range(0, len(frames), world.batch):
-        rows = np.minimum(np.arange(begin, begin + world.batch), len(frames) - 1)  # the last one fills up the batch
-        count = min(world.batch, len(frames) - begin)
+    for begin in range(0, len(frames), batch):
+        rows = np.minimum(np.arange(begin, begin + batch), len(frames) - 1)  # the last one fills up the batch
+        count = min(batch, len(frames) - begin)
         seeds = [seed + int(i) for i in rows]
         first = world.reset(
             seeds, start=frames[rows, :PROMPT], start_actions=values[rows, : PROMPT - 1] if known else None
@@ -49,8 +50,8 @@ def rollout(world: World, frames: np.ndarray, actions: np.ndarray, steps: int, s
             Rollout(
                 first.image[:count],
                 np.stack([f.image[:count] for f in steps_done], axis=1),
-                np.stack([f.reward[:count] for f in steps_done], axis=1),
-                np.stack([f.terminated[:count] for f in steps_done], axis=1),
+                np.stack([np.asarray(f.reward)[:count] for f in steps_done], axis=1),
+                np.stack([np.asarray(f.terminated)[:count] for f in steps_done], axis=1),
             )
         )
     return Rollout(*(np.concatenate([getattr(p, name) for p in parts]) for name in Rollout.__dataclass_fields__))
@@ -59,10 +60,16 @@ def rollout(world: World, frames: np.ndarray, actions: np.ndarray, steps: int, s
 def reconstruct(world: World, frames: np.ndarray) -> np.ndarray:
     """frames (b, t, h, w, 3) uint8 -> the same through the tokenizer alone, world.batch clips at a time"""
     parts = []
-    for begin in range(0, len(frames), world.batch):
-        rows = np.minimum(np.arange(begin, begin + world.batch), len(frames) - 1)
+    batch = batch_of(world)
+    for begin in range(0, len(frames), batch):
+        rows = np.minimum(np.arange(begin, begin + batch), len(frames) - 1)
         parts.append(world.reconstruct(frames[rows])[: len(frames) - begin])
     return np.concatenate(parts)
+
+
+def batch_of(world: World) -> int:
+    assert world.batch is not None, "clips are played side by side: World.load(..., batch=n)"
+    return world.batch
 
 
 def random_actions(world: World, like: np.ndarray, seed: int) -> np.ndarray:

@@ -45,6 +45,8 @@ class TokenizerStage:
         self._train, self._batch, self._motion = train, batch, motion
         self._held_out = validation.evenly(32).frames
         self._statistics = train.evenly(64).frames
+        if not network.basis_scale.ne(1).any():  # a fresh one; a known one comes with its basis
+            network.fit_basis(to_float(torch.from_numpy(train.evenly(256).frames)))
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         return {"frames": torch.from_numpy(self._train.sample(rng, self._batch).frames)}

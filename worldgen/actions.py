@@ -116,7 +116,7 @@ class ActionMap:
         return rows.astype(np.int64)
 
     def values(self, rows: np.ndarray) -> np.ndarray:
-        """Network rows (..., width) -> actions as a user gives them, with the same leading axes. The inverse of encode()."""
+        """Network rows (..., width) -> actions as a user gives them, with the same leading axes. encode() undone."""
         if self.is_discrete:
             return rows[..., 0]
         return rows[..., :-1] if self.kind == "box" else rows

@@ -80,19 +80,22 @@ def load_network(folder: Path, name: str) -> Any:
     """One network of a world, in evaluation mode, float32, strictly. Needs torch."""
     from worldgen.models import network_class
 
-    path = folder / name
+    path, train = folder / name, f"train it with `worldgen train DIR --out {folder} --stages {name}`"
     if not (path / "config.json").is_file() or not (path / WEIGHTS).is_file():
-        raise InputError(f"{folder} has no {name}: train it with `worldgen train DIR --out {folder} --stages {name}`")
-    from safetensors import SafetensorError
+        raise InputError(f"{folder} has no {name}: {train}")
     from safetensors.torch import load_file
 
     cls = network_class(name)
     try:
-        network = cls.from_config(cls.load_config(path))
+        config = json.loads((path / "config.json").read_text())
+        if not isinstance(config, dict):  # diffusers takes text for the name of a network to download
+            raise TypeError("config.json holds no object")
+        network = cls.from_config(config)
         weights = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path / WEIGHTS).items()}
         network.load_state_dict(weights, strict=True)
-    except (SafetensorError, RuntimeError, OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: damaged or foreign weights ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # safetensors, diffusers and a constructor given foreign numbers each raise their own
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: damaged or foreign weights ({reason}): restore them, or {train}") from None
     return network.eval()
 
 
@@ -126,13 +129,13 @@ def read_manifest(folder: Path) -> Manifest:
         files = {**{n: g["file"] for n, g in raw["graphs"].items()}, "": raw["weights_file"]["file"]}
         sums = {**{n: g["sha256"] for n, g in raw["graphs"].items()}, "": raw["weights_file"]["sha256"]}
         period, sources = int(raw["position_period"]), dict(raw["weights"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: not a manifest ({error!r}): {export}") from None
     if missing := [name for name in REQUIRED if name not in specs]:
         raise InputError(f"{path} lists no graph {missing[0]!r}: {export}")
     for name, file in files.items():
-        if Path(file).name != file:
-            raise InputError(f"{path}: graph file {file!r} lies outside {onnx}")
+        if not isinstance(file, str) or not file or file == ".." or Path(file).name != file:
+            raise InputError(f"{path}: {file!r} is no file in {onnx}: {export}")
         if not (onnx / file).is_file():
             raise InputError(f"{onnx / file} is missing: {export}")
         if file_hash(onnx / file) != sums[name]:
@@ -160,17 +163,45 @@ class Starts:
         write_bytes(folder / "starts" / "starts.npz", buffer.getvalue())
 
     @classmethod
-    def load(cls, folder: Path) -> Starts:
+    def load(cls, folder: Path) -> Starts | None:
+        """None where there are none: such a world begins from frames that are given to it."""
         path = folder / "starts" / "starts.npz"
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return cls(arrays["frames"], arrays["actions"])
         except FileNotFoundError:
-            raise InputError(
-                f"{folder} has no starts ({path.name} is missing): train it, or reset(start=FRAMES)"
-            ) from None
+            return None
         except Exception as error:  # zipfile, zlib and numpy each raise their own
             raise InputError(f"{path} is damaged: {error}") from None
+
+
+def check_parts(folder: Path, config: WorldConfig, specs: Mapping[str, GraphSpec], starts: Starts | None) -> None:
+    """Raises InputError where world.json, the networks and the starts are not of one world."""
+    frame, action = specs["decode"].outputs[0].shape, specs["denoise"].input("action")
+    context = specs["commit"].input("cache").shape[-2]
+    actions = config.actions
+    for what, said, real in (
+        ("frames of (h, w, c)", (config.height, config.width, 3), frame),
+        ("a context of", config.context, context),
+        ("actions of", (str(actions.dtype), actions.width), (action.dtype, *action.shape)),
+    ):
+        if said != real:
+            raise InputError(f"{folder / 'world.json'} says {what} {said}, the networks beside it have {real}")
+    given = specs["commit"].output_names
+    if promised := [n for n in ("reward", "terminated") if getattr(config, f"has_{n}") and n not in given]:
+        raise InputError(
+            f"{folder / 'world.json'} promises {promised[0]} but there are no heads: "
+            f"train them with `worldgen train DIR --out {folder} --stages heads`"
+        )
+    if starts is None:
+        return
+    s, t = starts.frames.shape[:2] if starts.frames.ndim == 5 else (0, 0)
+    fits = starts.frames.dtype == np.uint8 and starts.frames.shape[2:] == frame and s * t > 0
+    if not fits or starts.actions.shape != (s, t, actions.width) or starts.actions.dtype != actions.dtype:
+        raise InputError(
+            f"{folder / 'starts' / 'starts.npz'} is not of this world: frames {starts.frames.dtype} "
+            f"{starts.frames.shape}, actions {starts.actions.dtype} {starts.actions.shape}"
+        )
 
 
 def describe(name: str | Path) -> dict[str, Any]:
@@ -193,6 +224,10 @@ def describe(name: str | Path) -> dict[str, Any]:
         "heads": "yes" if config.has_reward or config.has_terminated else "no",
         "networks": [n for n in NETWORKS if (folder / n / WEIGHTS).is_file()],
         "graphs": sorted(read_manifest(folder).specs) if manifest.is_file() else [],
-        "megabytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and "training" not in p.parts)
-        / 1e6,
+        "megabytes": sum(p.stat().st_size for p in _played_files(folder)) / 1e6,
     }
+
+
+def _played_files(folder: Path) -> list[Path]:
+    """All of a world but what only resumes its training."""
+    return [p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).parts[0] != "training"]

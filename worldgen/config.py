@@ -42,6 +42,9 @@ class WorldConfig:
     action_source: str = "recorded"
 
     def __post_init__(self) -> None:
+        for name in ("height", "width", "context", "nfe"):
+            if not isinstance(getattr(self, name), int):
+                raise InputError(f"{name} is a whole number, got {getattr(self, name)!r}")
         if self.height < 8 or self.width < 8:
             raise InputError(f"a frame is at least 8x8, got {self.width}x{self.height}")
         if not 0 < self.fps <= 240:
@@ -60,6 +63,8 @@ class WorldConfig:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> WorldConfig:
+        if not isinstance(raw, dict):
+            raise InputError(f"a world's facts are an object, got {raw!r}")
         version = raw.get("format_version")
         if version != FORMAT_VERSION:
             raise InputError(
@@ -69,7 +74,7 @@ class WorldConfig:
         try:
             return cls(**{**facts, "actions": ActionMap.from_json(facts["actions"])})
         except (KeyError, TypeError) as error:
-            raise InputError(f"world.json: {error}") from None
+            raise InputError(f"not a world's facts ({error})") from None
 
     @classmethod
     def load(cls, path: Path) -> WorldConfig:
@@ -79,3 +84,5 @@ class WorldConfig:
             raise InputError(f"{path.parent} is not a world: no {path.name} in it") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not JSON ({error})") from None
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None

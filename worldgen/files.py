@@ -29,6 +29,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def replace_folder(new: Path, old: Path) -> None:
     """Puts a finished folder in the place of an older one; a crash between the two renames leaves `old` as .old"""
+    for path in new.rglob("*"):
+        if path.is_file():
+            with path.open("r+b") as file:
+                os.fsync(file.fileno())
     aside = old.with_name(f".{old.name}.old")
     shutil.rmtree(aside, ignore_errors=True)
     if old.exists():

@@ -30,13 +30,19 @@ TIMEOUT_SECONDS = 600
 def time_frames(world: World, frames: int, seed: int = 0) -> np.ndarray:
     """Milliseconds of each of `frames` steps under random actions, action in to numpy frame out: (frames,)"""
     actions = random_actions(world, WARMUP + frames, seed)
-    world.reset(seed)
+    begin_game(world, seed)
     ms = np.empty(len(actions))
     for i, action in enumerate(actions):
         began = time.perf_counter()
         world.step(action)
         ms[i] = 1000 * (time.perf_counter() - began)
     return ms[WARMUP:]
+
+
+def begin_game(world: World, seed: int = 0) -> None:
+    """A new game, from one of the world's starts or, where it has none, from a grey frame."""
+    grey = np.full((world.config.height, world.config.width, 3), 128, np.uint8)
+    world.reset(seed, start=None if world.num_starts else grey)
 
 
 def random_actions(world: World, count: int, seed: int) -> list[Any]:
@@ -107,7 +113,7 @@ def measure(name: str | Path, *, backend: str, nfe: int | None, batch: int | Non
     peak_megabytes; gpu_megabytes (None without); engine; machine."""
     began = time.perf_counter()
     world = World.load(name, backend=backend, batch=batch, nfe=nfe)
-    world.reset(0)
+    begin_game(world)
     load_seconds = round(time.perf_counter() - began, 3)
     ms = time_frames(world, frames)
     return {

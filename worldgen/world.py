@@ -11,7 +11,7 @@ import numpy as np
 
 from worldgen import sampler
 from worldgen.backends import Array, Backend, open_backend
-from worldgen.bundle import Starts, find_world
+from worldgen.bundle import Starts, check_parts, find_world
 from worldgen.config import NFE_CHOICES, WorldConfig
 from worldgen.errors import InputError
 
@@ -50,6 +50,18 @@ class State:
     def __len__(self) -> int:
         return len(self.seed)
 
+    def __getitem__(self, rows: np.ndarray | slice) -> State:
+        """Some of the games, or some of them several times."""
+        return State(
+            seed=self.seed[rows],
+            step=self.step[rows],
+            cache=self.cache[rows],
+            previous=self.previous[rows],
+            decoder=self.decoder[rows],
+            image=self.image[rows],
+            world=self.world,
+        )
+
 
 class World:
     """A trained world, running. Not thread-safe: one thread steps it."""
@@ -74,7 +86,10 @@ class World:
     ) -> World:
         """name: a bundled world or a folder. backend: auto, onnxruntime or torch. nfe: instead of the world's own."""
         folder = find_world(name)
-        world = cls(WorldConfig.load(folder / "world.json"), open_backend(folder, backend), Starts.load(folder), batch)
+        config, starts = WorldConfig.load(folder / "world.json"), Starts.load(folder)
+        engine = open_backend(folder, backend)
+        check_parts(folder, config, engine.specs, starts)
+        world = cls(config, engine, starts, batch)
         if nfe is not None:
             world.nfe = nfe
         return world
@@ -110,6 +125,12 @@ class World:
         return (self.config.height, self.config.width)
 
     @property
+    def image(self) -> np.ndarray:
+        """The picture on screen, (h, w, 3) uint8, batch first: a copy."""
+        image = self._current().image
+        return (image if self.batch is not None else image[0]).copy()
+
+    @property
     def sample_rate(self) -> int | None:
         return None
 
@@ -125,32 +146,36 @@ class World:
         self,
         seed: int | Sequence[int] = 0,
         *,
-        start: int | np.ndarray | None = None,
+        start: int | Sequence[int] | np.ndarray | None = None,
         start_actions: Any = None,
         mask: np.ndarray | None = None,
     ) -> Frame:
         """Begins new games and shows their first frame.
 
         seed: slot i gets seed + i, or a seed per slot.
-        start: None draws one of the world's starts by each slot's seed; an index picks one; frames (h, w, 3),
-            (t, h, w, 3) or (batch, t, h, w, 3) uint8 are a prompt. The last frame of it is shown.
+        start: None draws one of the world's starts by each slot's seed; an index picks one, or an index per slot;
+            frames (h, w, 3), (t, h, w, 3) or (batch, t, h, w, 3) uint8 are a prompt. The last frame of it is shown.
         start_actions: for a prompt of frames, the actions between them, (t - 1 of them, batch first); unknown if None.
-        mask: (batch,) bool, which slots begin anew; the others stay as they are.
+        mask: (batch,) bool, which slots begin anew and are paid for; the others stay as they are.
         """
-        seeds = self._seeds(seed)
-        if start is None or isinstance(start, int | np.integer):
-            frames, actions = self._pick_starts(seeds, start)
+        chosen = self._mask(mask)
+        rows = np.flatnonzero(chosen)
+        seeds = self._seeds(seed)[rows]
+        indices = np.asarray(start)
+        if start is None:
+            frames, actions = self._pick_starts(seeds, None)
+        elif indices.ndim < 2 and indices.dtype.kind in "iu":
+            frames, actions = self._pick_starts(seeds, self._per_slot(indices, "starts")[rows])
         else:
-            frames, actions = self._prompt(np.asarray(start), start_actions)
-        state, frame = self._run_prompt(seeds, frames, actions)
-        if mask is not None:
-            mask = np.asarray(mask, bool)
-            if mask.shape != (self._num_slots,):
-                raise InputError(f"mask has shape {mask.shape}, expected ({self._num_slots},)")
-            state = self._merge(mask, state)
-            frame = replace(frame, image=state.image)
-        self._state = state
-        return self._unbatch(frame)
+            frames, actions = (x[rows] for x in self._prompt(indices, start_actions))
+        if mask is None:
+            self._state, frame = self._run_prompt(seeds, frames, actions)
+            return self._unbatch(frame)
+        if rows.size:
+            state, frame = self._run_prompt(seeds, frames, actions)
+            self._state = self._merge(chosen, state)
+        zeros = np.zeros(self._num_slots, np.float32)
+        return self._unbatch(Frame(self._current().image, None, zeros, zeros > 0))
 
     def step(self, action: Any) -> Frame:
         """Plays one action (an action per slot with batch=n) and shows the frame it leads to."""
@@ -192,22 +217,20 @@ class World:
             world=state.world,
         )
 
-    def restore(self, state: State) -> None:
-        """Puts every game back to a snapshot; a snapshot of one game fills all slots. Refuses another world's."""
+    def restore(self, state: State, mask: np.ndarray | None = None) -> None:
+        """Puts every game, or those of the mask (batch,), back to a snapshot; a snapshot of one game fills all slots.
+        Refuses another world's."""
         if state.world != self.hash:
             raise InputError(f"the snapshot belongs to world {state.world}, this is {self.hash}")
         if len(state) not in (1, self._num_slots):
             raise InputError(f"the snapshot holds {len(state)} games, this world runs {self._num_slots}")
+        chosen = self._mask(mask)
         rows = np.zeros(self._num_slots, np.int64) if len(state) == 1 else np.arange(self._num_slots)
-        self._state = State(
-            seed=state.seed[rows],
-            step=state.step[rows],
-            cache=self._backend.asarray(state.cache[rows]),
-            previous=self._backend.asarray(state.previous[rows]),
-            decoder=self._backend.asarray(state.decoder[rows]),
-            image=state.image[rows],
-            world=state.world,
+        state, asarray = state[rows[chosen]], self._backend.asarray
+        state = replace(
+            state, cache=asarray(state.cache), previous=asarray(state.previous), decoder=asarray(state.decoder)
         )
+        self._state = state if chosen.all() else self._merge(chosen, state)
 
     # One frame
 
@@ -216,15 +239,15 @@ class World:
         x = self._noise(state, sampler.DENOISE)
         step_size = 1 / self._nfe
         shared = {
-            "step_size": self._level(step_size),
+            "step_size": self._level(step_size, state),
             "previous": state.previous,
-            "context_sigma": self._level(self.config.context_sigma),
+            "context_sigma": self._level(self.config.context_sigma, state),
             "action": action,
             "cache": state.cache,
             **self._ring(state),
         }
         for sigma in sampler.sigmas(self._nfe):
-            clean = self._backend.run("denoise", {"noisy": x, "sigma": self._level(sigma), **shared})["tokens"]
+            clean = self._backend.run("denoise", {"noisy": x, "sigma": self._level(sigma, state), **shared})["tokens"]
             x = sampler.euler_step(x, clean, sigma, step_size)
         return x
 
@@ -234,14 +257,14 @@ class World:
             "tokens": tokens,
             "noise": self._noise(state, sampler.COMMIT),
             "previous": state.previous,
-            "context_sigma": self._level(self.config.context_sigma),
+            "context_sigma": self._level(self.config.context_sigma, state),
             "action": action,
             "cache": state.cache,
             **self._ring(state),
         }
         done = self._backend.run("commit", inputs)
         shown = self._backend.run("decode", {"tokens": tokens, "state": state.decoder})
-        zeros = np.zeros(self._num_slots, np.float32)
+        zeros = np.zeros(len(state), np.float32)
         reward = self._backend.numpy(done["reward"]) if "reward" in done else zeros
         terminated = self._backend.numpy(done["terminated"]) > 0.5 if "terminated" in done else zeros > 0.5
         frame = Frame(self._backend.numpy(shown["frame"]), None, reward, terminated)
@@ -258,8 +281,8 @@ class World:
     def _noise(self, state: State, draw: int) -> Array:
         return self._backend.asarray(sampler.noise(state.seed, state.step, draw, self._tokens.shape))
 
-    def _level(self, value: float) -> Array:
-        return self._backend.asarray(np.full(self._num_slots, value, np.float32))
+    def _level(self, value: float, state: State) -> Array:
+        return self._backend.asarray(np.full(len(state), value, np.float32))
 
     def _ring(self, state: State) -> dict[str, Array]:
         return {
@@ -280,16 +303,30 @@ class World:
             raise InputError(f"a seed is between 0 and 2**63, got {bad[0]}")
         return np.array(seeds, np.uint64)
 
-    def _pick_starts(self, seeds: np.ndarray, index: int | None) -> tuple[np.ndarray, np.ndarray]:
+    def _mask(self, mask: np.ndarray | None) -> np.ndarray:
+        """Of the slots meant: (slots,) bool"""
+        chosen = np.ones(self._num_slots, bool) if mask is None else np.asarray(mask, bool)
+        if chosen.shape != (self._num_slots,):
+            raise InputError(f"mask has shape {chosen.shape}, expected ({self._num_slots},)")
+        if mask is not None:
+            self._current()  # the others need a game to go on with
+        return chosen
+
+    def _per_slot(self, values: np.ndarray, what: str) -> np.ndarray:
+        if values.ndim and len(values) != self._num_slots:
+            raise InputError(f"{len(values)} {what} for {self._num_slots} slots")
+        return np.broadcast_to(values, self._num_slots)
+
+    def _pick_starts(self, seeds: np.ndarray, indices: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """(b, t, h, w, 3) uint8 and (b, t, width)"""
         if self._starts is None or self.num_starts == 0:
             raise InputError("this world has no starts: reset(start=FRAMES)")
-        if index is not None and not 0 <= index < self.num_starts:
-            raise InputError(f"start {index} does not exist: this world has 0..{self.num_starts - 1}")
-        if index is not None:
-            picks = [int(index)] * len(seeds)
-        else:
+        if indices is None:
             picks = [int(sampler.generator(s, 0, sampler.START).integers(self.num_starts)) for s in seeds]
+        else:
+            picks = [int(i) for i in indices]
+        if bad := [i for i in picks if not 0 <= i < self.num_starts]:
+            raise InputError(f"start {bad[0]} does not exist: this world has 0..{self.num_starts - 1}")
         return self._starts.frames[picks], self._starts.actions[picks]
 
     def _prompt(self, frames: np.ndarray, actions: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -314,28 +351,30 @@ class World:
 
     def _run_prompt(self, seeds: np.ndarray, frames: np.ndarray, actions: np.ndarray) -> tuple[State, Frame]:
         """Encodes and commits frames (b, t, h, w, 3); row i of actions (b, t, width) led to frame i."""
-        specs, asarray = self._backend.specs, self._backend.asarray
+        specs, asarray, b = self._backend.specs, self._backend.asarray, len(seeds)
         state = State(
             seed=seeds,
-            step=np.zeros(self._num_slots, np.int64),
-            cache=asarray(specs["commit"].input("cache").zeros(self._num_slots)),
-            previous=asarray(specs["commit"].input("previous").zeros(self._num_slots)),
-            decoder=asarray(specs["decode"].input("state").zeros(self._num_slots)),
+            step=np.zeros(b, np.int64),
+            cache=asarray(specs["commit"].input("cache").zeros(b)),
+            previous=asarray(specs["commit"].input("previous").zeros(b)),
+            decoder=asarray(specs["decode"].input("state").zeros(b)),
             image=frames[:, 0],
             world=self.hash,
         )
-        encoder = asarray(specs["encode"].input("state").zeros(self._num_slots))
+        encoder = asarray(specs["encode"].input("state").zeros(b))
         for i in range(frames.shape[1]):
             encoded = self._backend.run("encode", {"frame": asarray(frames[:, i].copy()), "state": encoder})
             encoder = encoded["next_state"]
             state, frame = self._finish(state, encoded["tokens"], asarray(actions[:, i].copy()))
-        zeros = np.zeros(self._num_slots, np.float32)
+        zeros = np.zeros(b, np.float32)
         return state, Frame(frame.image, frame.sound, zeros, zeros > 0)
 
     def _merge(self, mask: np.ndarray, new: State) -> State:
-        """New games where the mask is set; the others keep their state."""
-        old = self._current()
-        where = self._backend.where
+        """The games of `new` in the slots of the mask, in their order; the other slots keep their state."""
+        old, where = self._current(), self._backend.where
+        if not mask.any():
+            return old
+        new = new[np.maximum(np.cumsum(mask) - 1, 0)]  # a row for each slot
         return State(
             seed=np.where(mask, new.seed, old.seed),
             step=np.where(mask, new.step, old.step),

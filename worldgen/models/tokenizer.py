@@ -1,8 +1,10 @@
 """The video tokenizer: a causal, streamable convolutional autoencoder with a continuous bottleneck.
 
-Convolutions within a frame; a one-frame memory at each token position mixes time, in the encoder and the decoder, so
-both run frame by frame with a small explicit state. The bottleneck is tanh with a little noise in training (no KL,
-no GAN; Dreamer 4). Tokens leave standardised per channel, ready for diffusion.
+A token begins as the coordinates of its patch in a fixed linear basis (principal components of patches and of their
+changes, so that what moves is kept); convolutions learn what to add to it, and what to add to the picture that it
+spans. A one-frame memory at each token position mixes time, in the encoder and the decoder, so both run frame by frame
+with a small explicit state. A little noise at the bottleneck in training keeps tokens decodable (no KL, no GAN; Dreamer
+4). Tokens leave at unit scale, ready for diffusion.
 
 Letters: b batch, t frames, h w pixels, n tokens a frame, d token width, c channels, r memory layers.
 """
@@ -55,6 +57,9 @@ class Tokenizer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
     """encode() and decode() take any number of frames and a state, and give the state after the last one."""
 
     config: Any  # the arguments of __init__
+    basis: Tensor
+    basis_scale: Tensor
+    patch_mean: Tensor
     token_mean: Tensor
     token_std: Tensor
 
@@ -64,7 +69,7 @@ class Tokenizer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
         *,
         height: int,
         width: int,
-        token_dim: int = 96,
+        token_dim: int = 160,
         channels: list[int] = [64, 96, 192],  # noqa: B006 (saved as JSON; never mutated)
         num_convs: int = 2,
         num_memories: int = 1,
@@ -74,6 +79,7 @@ class Tokenizer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
         patch = STEM * 2 ** (len(channels) - 1)
         if height % patch or width % patch:
             raise ValueError(f"frame size {width}x{height} is not a multiple of the token size {patch}")
+        self.patch = patch
         self.grid = (height // patch, width // patch)
         widths = list(channels)
 
@@ -86,6 +92,8 @@ class Tokenizer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
         self.down = nn.Sequential(*down)
         self.encoder_memory = nn.ModuleList(FrameMemory(widths[-1]) for _ in range(num_memories))
         self.to_tokens = nn.Linear(widths[-1], token_dim)
+        nn.init.zeros_(self.to_tokens.weight)
+        nn.init.zeros_(self.to_tokens.bias)
 
         self.from_tokens = nn.Linear(token_dim, widths[-1])
         self.decoder_memory = nn.ModuleList(FrameMemory(widths[-1]) for _ in range(num_memories))
@@ -93,10 +101,16 @@ class Tokenizer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
         for i in range(len(widths) - 2, -1, -1):
             up += [nn.Conv2d(widths[i + 1], 4 * widths[i], 1), nn.PixelShuffle(2)]
             up += [ResidualConv(widths[i]) for _ in range(num_convs)]
-        up += [nn.Conv2d(widths[0], 3 * STEM * STEM, 3, padding=1), nn.PixelShuffle(STEM)]
-        self.up = nn.Sequential(*up)
+        last = nn.Conv2d(widths[0], 3 * STEM * STEM, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.up = nn.Sequential(*up, last, nn.PixelShuffle(STEM))
+
+        self.register_buffer("basis", torch.eye(3 * patch * patch)[:, :token_dim].contiguous())
+        self.register_buffer("basis_scale", torch.ones(token_dim))
+        self.register_buffer("patch_mean", torch.zeros(3 * patch * patch))
         self.register_buffer("token_mean", torch.zeros(token_dim))
-        self.register_buffer("token_std", torch.ones(token_dim))
+        self.register_buffer("token_std", torch.ones(()))
 
     @property
     def num_tokens(self) -> int:
@@ -116,7 +130,7 @@ class Tokenizer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
         return self.unsqueeze(bottleneck + noise, self.empty_state(len(frames)))[0]
 
     def encode(self, frames: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """frames (b, t, 3, h, w) in [-1, 1], state (b, r, n, c) -> tokens (b, t, n, d) about unit variance, state"""
+        """frames (b, t, 3, h, w) in [-1, 1], state (b, r, n, c) -> tokens (b, t, n, d) at unit scale, state"""
         bottleneck, state = self.squeeze(frames, state)
         return (bottleneck - self.token_mean) / self.token_std, state
 
@@ -125,25 +139,47 @@ class Tokenizer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
         return self.unsqueeze(tokens * self.token_std + self.token_mean, state)
 
     def squeeze(self, frames: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """frames (b, t, 3, h, w) -> bottleneck (b, t, n, d) in [-1, 1], before standardisation"""
+        """frames (b, t, 3, h, w) -> bottleneck (b, t, n, d), before standardisation"""
         b = frames.shape[0]
+        coordinates = (self._patches(frames) - self.patch_mean) @ self.basis * self.basis_scale
         x = self.down(rearrange(frames, "b t c h w -> (b t) c h w"))
         x, state = _remember(self.encoder_memory, rearrange(x, "(b t) c y x -> b t (y x) c", b=b), state)
-        return torch.tanh(self.to_tokens(x)), state
+        return coordinates + self.to_tokens(x), state
 
     def unsqueeze(self, bottleneck: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """bottleneck (b, t, n, d) -> frames (b, t, 3, h, w)"""
-        b = bottleneck.shape[0]
+        b, p = bottleneck.shape[0], self.patch
+        spanned = bottleneck / self.basis_scale @ self.basis.T + self.patch_mean
+        spanned = rearrange(spanned, "b t (y x) (c p q) -> b t c (y p) (x q)", p=p, q=p, y=self.grid[0])
         x, state = _remember(self.decoder_memory, self.from_tokens(bottleneck), state)
         x = self.up(rearrange(x, "b t (y x) c -> (b t) c y x", y=self.grid[0]))
-        return rearrange(x, "(b t) c h w -> b t c h w", b=b), state
+        return spanned + rearrange(x, "(b t) c h w -> b t c h w", b=b), state
+
+    def _patches(self, frames: Tensor) -> Tensor:
+        return rearrange(frames, "b t c (y p) (x q) -> b t (y x) (c p q)", p=self.patch, q=self.patch)
+
+    @torch.no_grad()
+    def fit_basis(self, frames: Tensor) -> None:
+        """Sets the linear basis from training frames (b, t, 3, h, w): principal components of the patches and of their
+        changes from frame to frame. Coordinates are scaled half-way to equal variance (variance^(-1/4))."""
+        patches = self._patches(frames).double()
+        change = (patches[:, 1:] - patches[:, :-1]).flatten(0, 2)
+        patches = patches.flatten(0, 2)
+        centred = patches - patches.mean(0)
+        covariance = centred.T @ centred / len(centred) + change.T @ change / max(1, len(change))
+        basis = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, : self.config.token_dim]
+        variance = (centred @ basis).var(0).clamp_min(1e-6)
+        scale = variance**-0.25
+        scale = scale / (scale.square() * variance).mean().sqrt()
+        for buffer, value in ((self.basis, basis), (self.basis_scale, scale), (self.patch_mean, patches.mean(0))):
+            buffer.copy_(value)
 
     @torch.no_grad()
     def standardise(self, bottleneck: Tensor) -> None:
-        """Sets the token statistics from bottlenecks (..., d) of training frames."""
+        """Sets the tokens' mean and common scale from bottlenecks (..., d) of training frames."""
         flat = bottleneck.reshape(-1, bottleneck.shape[-1])
         self.token_mean.copy_(flat.mean(0))
-        self.token_std.copy_(flat.std(0).clamp_min(1e-3))
+        self.token_std.copy_((flat - flat.mean(0)).square().mean().sqrt().clamp_min(1e-3))
 
 
 def _remember(layers: nn.ModuleList, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

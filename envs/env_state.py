@@ -1,0 +1,31 @@
+"""Where the games of an environment are, as a value: what snapshot() gives and restore() takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from worldgen.world import State
+
+
+@dataclass(frozen=True)
+class EnvState:
+    """Of b games (1 of a WorldEnv): the world's State, steps (b,) int64 and ends (b,) bool of their episodes.
+
+    The random generators that draw the seeds of later episodes are not part of it: it is these games, not the next.
+    """
+
+    world: State
+    num_steps: np.ndarray
+    is_over: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.num_steps)
+
+    def __getitem__(self, i: int) -> EnvState:
+        """Game i alone, for a WorldEnv or for any slot of a WorldVectorEnv."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"the snapshot holds {len(self)} games, there is no game {i}")
+        one = slice(i, i + 1)
+        return EnvState(self.world[one], self.num_steps[one], self.is_over[one])

@@ -1,0 +1,49 @@
+"""Opens the world that an environment is made of, checks what was asked of it, and says what an agent will miss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gymnasium import logger
+
+from worldgen.envs.env_errors import EnvError, as_env_error
+from worldgen.world import World
+
+
+def open_world(
+    world: str | Path | World, *, backend: str, nfe: int | None, batch: int | None, include_sound: bool
+) -> World:
+    """A bundled name or a folder is loaded; a World, which then belongs to one environment, must have this batch."""
+    with as_env_error():
+        if isinstance(world, str | Path):
+            world = World.load(world, backend=backend, batch=batch, nfe=nfe)
+        elif backend != "auto":
+            raise EnvError("a World has its backend already: give a backend with a name or a folder")
+        elif nfe is not None:
+            world.nfe = nfe
+    if world.batch != batch:
+        wanted = "WorldEnv plays one game" if batch is None else f"WorldVectorEnv plays {batch} games"
+        raise EnvError(f"{wanted}: it needs World.load(..., batch={batch}), got a World with batch={world.batch}")
+    if include_sound and world.sample_rate is None:
+        raise EnvError(f"world {world.config.name!r} is silent: leave include_sound out")
+    _warn_of_missing_heads(world)
+    return world
+
+
+def check_choices(metadata: dict[str, Any], render_mode: str | None, max_episode_steps: int | None) -> None:
+    modes = [None, *metadata["render_modes"]]
+    if render_mode not in modes:
+        raise EnvError(f"unknown render_mode {render_mode!r}; choose {', '.join(map(repr, modes))}")
+    if max_episode_steps is not None and max_episode_steps < 1:
+        raise EnvError(f"max_episode_steps is at least 1, got {max_episode_steps}")
+
+
+def _warn_of_missing_heads(world: World) -> None:
+    facts = {"reward": world.config.has_reward, "terminated": world.config.has_terminated}
+    means = {"reward": "every reward is 0", "terminated": "no episode terminates"}
+    if missing := [name for name, has in facts.items() if not has]:
+        logger.warn(
+            f"world {world.config.name!r} has no trained {' or '.join(missing)} head: "
+            + ", ".join(means[name] for name in missing)
+        )

@@ -1,0 +1,86 @@
+"""What reset(options=...) understands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from worldgen.envs.env_errors import EnvError
+from worldgen.envs.env_state import EnvState
+from worldgen.world import State
+
+CHOICES = "'random', an index, an image (h, w, 3) uint8 or a clip (t, h, w, 3) uint8"
+
+
+@dataclass(frozen=True)
+class ResetOptions:
+    """options={"start": ..., "start_actions": ..., "state": ..., "reset_mask": ...}, all of them optional.
+
+    start: "random" (one of the world's own starts, drawn by the seed), the index of one, an image, or a clip; with n
+        games also a list with one of these kinds per game, of the same length if they are clips.
+    start_actions: the actions between the frames of a clip, t - 1 of them (per game, with n games); else unknown.
+    state: a snapshot, of an environment or a World, that a new episode begins from.
+    reset_mask: (n,) bool, the games that begin anew; a WorldVectorEnv's only.
+    """
+
+    start: Any = None
+    start_actions: Any = None
+    state: State | None = None
+    reset_mask: np.ndarray | None = None
+
+    @classmethod
+    def read(cls, options: Mapping[str, Any] | None, num_slots: int | None = None) -> ResetOptions:
+        """num_slots: None for a WorldEnv."""
+        options = dict(options or {})
+        known = ["start", "start_actions", "state", *(["reset_mask"] if num_slots else [])]
+        if unknown := [key for key in options if key not in known]:
+            raise EnvError(f"unknown reset option {unknown[0]!r}; choose {', '.join(known)}")
+        state = options.get("state")
+        if state is not None and not isinstance(state, State | EnvState):
+            raise EnvError(f"a state is what snapshot() gives, got {type(state).__name__}")
+        if state is not None and (options.get("start") is not None or options.get("start_actions") is not None):
+            raise EnvError("a game begins from a start or from a state, not from both")
+        return cls(
+            _start(options.get("start"), num_slots),
+            options.get("start_actions"),
+            state.world if isinstance(state, EnvState) else state,
+            _mask(options.get("reset_mask"), num_slots),
+        )
+
+
+def _start(start: Any, num_slots: int | None) -> Any:
+    """As World.reset takes it."""
+    if start is None or (isinstance(start, str) and start == "random"):
+        return None
+    if isinstance(start, list | tuple):
+        return _starts(start, num_slots)
+    if isinstance(start, str):
+        raise EnvError(f"unknown start {start!r}; choose {CHOICES}")
+    return start if isinstance(start, int) else np.asarray(start)
+
+
+def _starts(starts: list | tuple, num_slots: int | None) -> np.ndarray:
+    """One per game -> indices (n,) or clips (n, t, h, w, 3)"""
+    if num_slots is None:
+        raise EnvError(f"a start is {CHOICES}; got a {type(starts).__name__}")
+    each = [np.asarray(start) for start in starts]
+    each = [x[None] if x.ndim == 3 else x for x in each]
+    if len(each) != num_slots:
+        raise EnvError(f"{len(each)} starts for {num_slots} games")
+    if len({x.shape for x in each}) > 1:
+        raise EnvError(f"the starts of the games differ in shape: {sorted({x.shape for x in each})}")
+    return np.stack(each)
+
+
+def _mask(mask: Any, num_slots: int | None) -> np.ndarray | None:
+    if mask is None:
+        return None
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.shape != (num_slots,):
+        raise EnvError(f"reset_mask is ({num_slots},) bool, got {mask.dtype} {mask.shape}")
+    if not mask.any():
+        raise EnvError("reset_mask chooses no game: set at least one")
+    return mask

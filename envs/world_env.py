@@ -1,0 +1,145 @@
+"""One generated game as a Gymnasium environment.
+
+env = gymnasium.make("worldgen.envs:worldgen/World-v0", world="doom")
+observation, info = env.reset(seed=0)
+observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+
+from worldgen.envs.env_errors import ClosedError, EnvError, ResetNeededError, as_env_error
+from worldgen.envs.env_state import EnvState
+from worldgen.envs.open_world import check_choices, open_world
+from worldgen.envs.reset_options import ResetOptions
+from worldgen.envs.world_spaces import action_space, check_action, observation_space
+from worldgen.world import World
+
+if TYPE_CHECKING:
+    from worldgen.envs.env_window import EnvWindow
+
+
+class WorldEnv(gymnasium.Env[np.ndarray, Any]):
+    """Observations are the world's frames (h, w, 3) uint8, the caller's own; reward and end come from trained heads.
+
+    reset(seed=s) begins the game that World.reset(s) and `worldgen play --seed s` begin; reset() draws the seed of the
+    next game from np_random. info holds the game's "seed", the "step" of the episode and, if asked for, the "sound"
+    (samples, channels) float32 of that step. reset(options=...): see ResetOptions.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array"]}
+
+    def __init__(
+        self,
+        world: str | Path | World = "doom",
+        *,
+        backend: str = "auto",
+        nfe: int | None = None,
+        max_episode_steps: int | None = None,
+        include_sound: bool = False,
+        render_mode: str | None = None,
+    ):
+        """world: a bundled name, a folder, or a World that no other environment uses. backend, nfe: see World.load.
+        max_episode_steps: truncates an episode after so many steps, as Gymnasium's TimeLimit does."""
+        check_choices(type(self).metadata, render_mode, max_episode_steps)
+        self._world = open_world(world, backend=backend, nfe=nfe, batch=None, include_sound=include_sound)
+        self.observation_space = observation_space(self._world)
+        self.action_space = action_space(self._world.config.actions)
+        self.metadata = {**type(self).metadata, "render_fps": self._world.config.fps}
+        self.render_mode = render_mode
+        self.max_episode_steps = max_episode_steps
+        self._include_sound = include_sound
+        self._has_begun, self._is_over, self._is_closed = False, False, False
+        self._num_steps, self._seed = 0, 0
+        self._window: EnvWindow | None = None
+
+    @property
+    def world(self) -> World:
+        return self._world
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        self._check_open()
+        chosen = ResetOptions.read(options)
+        super().reset(seed=seed)
+        with as_env_error():
+            if chosen.state is not None:
+                self._world.restore(chosen.state)
+                self._seed = int(chosen.state.seed[0])
+            else:
+                game_seed = seed if seed is not None else int(self.np_random.integers(2**63))
+                self._world.reset(game_seed, start=chosen.start, start_actions=chosen.start_actions)
+                self._seed = game_seed
+        self._has_begun, self._is_over, self._num_steps = True, False, 0
+        return self._show(self._world.image), self._info(None)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self._check_begun()
+        if self._is_over:
+            raise ResetNeededError("the episode is over: call reset()")
+        check_action(self._world.config.actions, action)
+        frame = self._world.step(action)
+        self._num_steps += 1
+        terminated = bool(frame.terminated)
+        truncated = self.max_episode_steps is not None and self._num_steps >= self.max_episode_steps
+        self._is_over = terminated or truncated
+        return self._show(frame.image), float(frame.reward), terminated, truncated, self._info(frame.sound)
+
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """rgb_array: the frame on screen, (h, w, 3) uint8. human: None; reset() and step() have drawn it already."""
+        self._check_begun()
+        return self._world.image if self.render_mode == "rgb_array" else None
+
+    def snapshot(self) -> EnvState:
+        """A copy of where the game is. restore() continues from it, bit for bit."""
+        self._check_begun()
+        return EnvState(self._world.snapshot(), np.array([self._num_steps]), np.array([self._is_over]))
+
+    def restore(self, state: EnvState) -> np.ndarray:
+        """Puts the game back, its episode's steps and end included -> the observation there."""
+        self._check_open()
+        if not isinstance(state, EnvState):
+            raise EnvError(f"restore takes what snapshot() gave, got {type(state).__name__}")
+        with as_env_error():
+            self._world.restore(state.world)
+        self._has_begun, self._is_over = True, bool(state.is_over[0])
+        self._num_steps, self._seed = int(state.num_steps[0]), int(state.world.seed[0])
+        return self._show(self._world.image)
+
+    def close(self) -> None:
+        if self._window is not None:
+            self._window.close()
+            self._window = None
+        self._is_closed = True
+
+    def _info(self, sound: np.ndarray | None) -> dict[str, Any]:
+        info: dict[str, Any] = {"step": self._num_steps, "seed": self._seed}
+        if self._include_sound and sound is not None:
+            info["sound"] = sound
+        return info
+
+    def _show(self, image: np.ndarray) -> np.ndarray:
+        """The image; a person sees it too."""
+        if self.render_mode == "human" and self._window is None:
+            from worldgen.envs.env_window import EnvWindow
+
+            config = self._world.config
+            self._window = EnvWindow(f"worldgen - {config.name}", *self._world.image_size, config.fps)
+        if self._window is not None:
+            self._window.show(image)
+        return image
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ClosedError("the environment is closed: make another")
+
+    def _check_begun(self) -> None:
+        self._check_open()
+        if not self._has_begun:
+            raise ResetNeededError("the game has not begun: call reset() first")

@@ -22,10 +22,6 @@ class ResetNeededError(EnvError, error.ResetNeeded):
     """There is no game to go on with."""
 
 
-class ClosedError(EnvError, error.ClosedEnvironmentError):
-    """The environment was closed."""
-
-
 @contextmanager
 def as_env_error() -> Iterator[None]:
     """What a world refuses, as an EnvError."""

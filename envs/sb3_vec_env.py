@@ -1,7 +1,9 @@
-"""Generated games for stable-baselines3, whose VecEnv is not Gymnasium's.
+"""Generated games for stable-baselines3:
 
     envs = WorldVectorEnv("doom", num_envs=16, autoreset_mode="SameStep")
     PPO("CnnPolicy", SB3VecEnv(envs)).learn(100_000)
+
+Its VecEnv is not Gymnasium's.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ class SB3VecEnv(VecEnv):
             raise EnvError(f"SB3VecEnv takes a WorldVectorEnv, wrapped or not; got {type(envs).__name__}")
         if envs.unwrapped.autoreset_mode is not AutoresetMode.SAME_STEP:
             raise EnvError('stable-baselines3 resets in the same step: WorldVectorEnv(..., autoreset_mode="SameStep")')
-        self.envs = envs
+        self.envs: Any = envs  # VectorEnv declares neither a list of seeds nor what WorldVectorEnv has of its own
         self._games = [Game(envs, i) for i in range(envs.num_envs)]
         self._actions: np.ndarray | None = None
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
@@ -89,7 +91,9 @@ class SB3VecEnv(VecEnv):
             raise EnvError(f"the games share one world: {attr_name} is set for all of them, without indices")
         setattr(self.envs.unwrapped, attr_name, value)
 
-    def env_method(self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any) -> list[Any]:
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
+    ) -> list[Any]:
         return [getattr(self._games[i], method_name)(*method_args, **method_kwargs) for i in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: Indices = None) -> list[bool]:
@@ -100,7 +104,7 @@ class SB3VecEnv(VecEnv):
 class Game:
     """One of the games as stable-baselines3 looks at it; what it does not have itself is the vector environment's."""
 
-    def __init__(self, envs: VectorEnv, index: int):
+    def __init__(self, envs: Any, index: int):
         self._envs, self._index = envs, index
         self.observation_space, self.action_space = envs.single_observation_space, envs.single_action_space
 
@@ -123,7 +127,7 @@ class Game:
 
 def _info_of(infos: dict[str, Any], i: int) -> dict[str, Any]:
     """Gymnasium's dict of arrays -> the dict of game i; arrays of wrappers may come without a mask"""
-    info = {}
+    info: dict[str, Any] = {}
     for key, value in infos.items():
         if key.startswith("_") or not infos.get(f"_{key}", [True] * (i + 1))[i]:
             continue

@@ -1,8 +1,10 @@
-"""One generated game as a Gymnasium environment.
+"""One generated game as a Gymnasium environment:
 
-env = gymnasium.make("worldgen.envs:worldgen/World-v0", world="doom")
-observation, info = env.reset(seed=0)
-observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+    env = gymnasium.make("worldgen.envs:worldgen/World-v0", world="doom")
+    observation, info = env.reset(seed=0)
+    observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+
+A World object instead of a name goes to WorldEnv itself: Gymnasium copies what it makes an environment from.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from worldgen.envs.env_errors import ClosedError, EnvError, ResetNeededError, as_env_error
+from worldgen.envs.env_errors import EnvError, ResetNeededError, as_env_error
 from worldgen.envs.env_state import EnvState
 from worldgen.envs.open_world import check_choices, open_world
 from worldgen.envs.reset_options import ResetOptions
@@ -54,7 +56,7 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
         self.render_mode = render_mode
         self.max_episode_steps = max_episode_steps
         self._include_sound = include_sound
-        self._has_begun, self._is_over, self._is_closed = False, False, False
+        self._has_begun, self._is_over = False, False
         self._num_steps, self._seed = 0, 0
         self._window: EnvWindow | None = None
 
@@ -65,7 +67,6 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        self._check_open()
         chosen = ResetOptions.read(options)
         super().reset(seed=seed)
         with as_env_error():
@@ -91,7 +92,7 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
         self._is_over = terminated or truncated
         return self._show(frame.image), float(frame.reward), terminated, truncated, self._info(frame.sound)
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """rgb_array: the frame on screen, (h, w, 3) uint8. human: None; reset() and step() have drawn it already."""
         self._check_begun()
         return self._world.image if self.render_mode == "rgb_array" else None
@@ -103,7 +104,6 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
 
     def restore(self, state: EnvState) -> np.ndarray:
         """Puts the game back, its episode's steps and end included -> the observation there."""
-        self._check_open()
         if not isinstance(state, EnvState):
             raise EnvError(f"restore takes what snapshot() gave, got {type(state).__name__}")
         with as_env_error():
@@ -113,10 +113,10 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
         return self._show(self._world.image)
 
     def close(self) -> None:
+        """Closes the window."""
         if self._window is not None:
             self._window.close()
             self._window = None
-        self._is_closed = True
 
     def _info(self, sound: np.ndarray | None) -> dict[str, Any]:
         info: dict[str, Any] = {"step": self._num_steps, "seed": self._seed}
@@ -135,11 +135,6 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
             self._window.show(image)
         return image
 
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise ClosedError("the environment is closed: make another")
-
     def _check_begun(self) -> None:
-        self._check_open()
         if not self._has_begun:
             raise ResetNeededError("the game has not begun: call reset() first")

@@ -22,10 +22,10 @@ def action_space(actions: ActionMap) -> spaces.Space:
     if actions.kind == "discrete":
         return spaces.Discrete(actions.sizes[0])
     if actions.kind == "multi_discrete":
-        return spaces.MultiDiscrete(actions.sizes)
+        return spaces.MultiDiscrete(np.array(actions.sizes))
     if actions.kind == "multi_binary":
         return spaces.MultiBinary(len(actions.sizes))
-    return spaces.Box(np.float32(actions.low), np.float32(actions.high), dtype=np.float32)
+    return spaces.Box(np.array(actions.low, np.float32), np.array(actions.high, np.float32), dtype=np.float32)
 
 
 def check_action(actions: ActionMap, action: Any) -> None:

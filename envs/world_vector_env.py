@@ -1,8 +1,10 @@
-"""n generated games as one Gymnasium vector environment: one forward for all of them, not n.
+"""n generated games as one Gymnasium vector environment:
 
-envs = gymnasium.make_vec("worldgen.envs:worldgen/World-v0", world="doom", num_envs=64)
-observations, infos = envs.reset(seed=0)
-observations, rewards, terminations, truncations, infos = envs.step(envs.action_space.sample())
+    envs = gymnasium.make_vec("worldgen.envs:worldgen/World-v0", world="doom", num_envs=64)
+    observations, infos = envs.reset(seed=0)
+    observations, rewards, terminations, truncations, infos = envs.step(envs.action_space.sample())
+
+One forward steps them all. A reset runs only the games that begin.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from worldgen.envs.env_errors import ClosedError, EnvError, ResetNeededError, as_env_error
+from worldgen.envs.env_errors import EnvError, ResetNeededError, as_env_error
 from worldgen.envs.env_state import EnvState
 from worldgen.envs.open_world import check_choices, open_world
 from worldgen.envs.reset_options import ResetOptions
@@ -73,7 +75,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
     def world(self) -> World:
         return self._world
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """One per game, as SyncVectorEnv has them."""
         return tuple(self._generator(i)[0] for i in range(self.num_envs))
@@ -86,7 +88,6 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Infos hold the games that begin; observations of the others are what they show."""
-        self._check_open()
         chosen = ResetOptions.read(options, self.num_envs)
         seeds = self._seeds(seed)
         mask = np.ones(self.num_envs, bool) if chosen.reset_mask is None else chosen.reset_mask
@@ -117,7 +118,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
             frame = self._world.step(actions)
             observations = frame.image
             self._num_steps += plays
-            rewards[plays], terminations[plays] = frame.reward[plays], frame.terminated[plays]
+            rewards[plays], terminations[plays] = np.asarray(frame.reward)[plays], np.asarray(frame.terminated)[plays]
         truncations = plays & self._is_too_long()
         self._is_over = terminations | truncations
         ends = self._is_over if self.autoreset_mode is AutoresetMode.SAME_STEP else np.zeros_like(plays)
@@ -140,8 +141,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         return EnvState(self._world.snapshot(), self._num_steps.copy(), self._is_over.copy())
 
     def restore(self, state: EnvState, mask: np.ndarray | None = None) -> np.ndarray:
-        """Puts the games, or those of the mask (n,) bool, back -> observations. A snapshot of one game fills them all."""
-        self._check_open()
+        """Puts the games, or those of the mask (n,) bool, back -> observations. A snapshot of one game fills all."""
         if not isinstance(state, EnvState):
             raise EnvError(f"restore takes what snapshot() gave, got {type(state).__name__}")
         with as_env_error():
@@ -195,7 +195,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         if seed is None:
             return [None] * self.num_envs
         if isinstance(seed, int | np.integer):
-            return [int(seed) + i for i in range(self.num_envs)]
+            seed = [int(seed) + i for i in range(self.num_envs)]
         seeds = [None if s is None else int(s) for s in seed]
         if len(seeds) != self.num_envs:
             raise EnvError(f"{len(seeds)} seeds for {self.num_envs} games")
@@ -206,7 +206,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
     def _draw(self, mask: np.ndarray, seeds: Sequence[int | None]) -> np.ndarray:
         """The seeds of the games that begin, (n,) int64"""
         drawn = np.zeros(self.num_envs, np.int64)
-        for i in np.flatnonzero(mask):
+        for i in np.flatnonzero(mask).tolist():
             seed = seeds[i]
             drawn[i] = self._generator(i)[0].integers(2**63) if seed is None else seed
         return drawn
@@ -216,12 +216,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
             generator = self._generators[i] = seeding.np_random()
         return generator
 
-    def _check_open(self) -> None:
-        if self.closed:
-            raise ClosedError("the environment is closed: make another")
-
     def _check_begun(self) -> None:
-        self._check_open()
         if not self._has_begun:
             raise ResetNeededError("the games have not begun: call reset() first")
 

@@ -31,6 +31,7 @@ def export_onnx(world: Path, say=print) -> dict[str, object]:
     """
     from worldgen.export.verify import verify_onnx
 
+    sources = network_hashes(world)  # before they are read: weights that change meanwhile make these graphs stale
     networks = load_networks(world)
     arguments = (networks["tokenizer"], networks["dynamics"], networks.get("heads"))
     modules, specs = step_modules(*arguments), step_specs(*arguments)
@@ -66,7 +67,7 @@ def export_onnx(world: Path, say=print) -> dict[str, object]:
         "format_version": 1,
         "opset": OPSET,
         "versions": {"torch": torch.__version__, "onnx": onnx.__version__},
-        "weights": network_hashes(world),
+        "weights": sources,
         "weights_file": {"file": WEIGHTS_FILE, "sha256": file_hash(building / WEIGHTS_FILE)},
         "position_period": networks["dynamics"].position_period,
         "graphs": {

@@ -74,7 +74,7 @@ def toy_recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def build_tiny_world(folder: Path, actions: ActionMap = TOY_ACTIONS, seed: int = 0) -> None:
+def build_tiny_world(folder: Path, actions: ActionMap = TOY_ACTIONS, seed: int = 0, side: int = SIDE) -> None:
     import torch
 
     from worldgen.models.dynamics import Dynamics
@@ -83,7 +83,7 @@ def build_tiny_world(folder: Path, actions: ActionMap = TOY_ACTIONS, seed: int =
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        tokenizer = Tokenizer(height=SIDE, width=SIDE, token_dim=8, channels=[8, 16])
+        tokenizer = Tokenizer(height=side, width=side, token_dim=8, channels=[8, 16])
         dynamics = Dynamics(
             num_tokens=tokenizer.num_tokens, token_dim=8, action_kind=actions.kind, action_sizes=list(actions.sizes),
             dim=32, num_layers=2, num_heads=2, context=4,
@@ -94,10 +94,10 @@ def build_tiny_world(folder: Path, actions: ActionMap = TOY_ACTIONS, seed: int =
                 parameter.data += 0.05 * torch.randn_like(parameter)
             save_network(network, folder, name)
     config = WorldConfig(
-        name="tiny", height=SIDE, width=SIDE, fps=FPS, actions=actions, context=4, has_reward=True, has_terminated=True
+        name="tiny", height=side, width=side, fps=FPS, actions=actions, context=4, has_reward=True, has_terminated=True
     )
     write_json(folder / "world.json", config.to_json())
-    frames = np.random.default_rng(seed).integers(0, 256, (3, 4, SIDE, SIDE, 3), dtype=np.uint8)
+    frames = np.random.default_rng(seed).integers(0, 256, (3, 4, side, side, 3), dtype=np.uint8)
     Starts(frames, actions.null(3, 4)).save(folder)
 
 

@@ -168,3 +168,8 @@ def test_clips_of_few_episodes_are_not_taken_for_many():
     few = interval(Resampling(np.repeat([0, 1], 20)).psnr(errors, np.ones(40)))
     many = interval(Resampling(np.arange(40)).psnr(errors, np.ones(40)))
     assert few[1] - few[0] > many[1] - many[0]
+
+
+def test_psnr_of_no_pixels_is_no_number():
+    a = np.zeros((1, 4, 4, 3), np.uint8)
+    assert np.isnan(psnr(a, a, np.zeros((1, 4, 4), bool)))

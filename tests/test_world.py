@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -10,6 +12,9 @@ import pytest
 from conftest import SIDE, TOY_ACTIONS, build_tiny_world
 
 from worldgen.actions import ActionMap
+from worldgen.backends import Backend, open_backend
+from worldgen.bundle import Starts
+from worldgen.config import WorldConfig
 from worldgen.errors import InputError
 from worldgen.world import Frame, State, World
 
@@ -18,14 +23,22 @@ ACTIONS = [1, 1, 4, 0, 2, 3, 3, 1, 0, 4, 2, 2]
 TOLERANCE = {"onnxruntime": 0, "torch": 1}  # grey levels between batch sizes; torch takes other kernels for each
 
 
-@pytest.fixture
-def world(tiny_world: Path, backend: str) -> World:
-    return World.load(tiny_world, backend=backend)
+@pytest.fixture(scope="module")
+def engines(tiny_world: Path) -> Callable[[str], Backend]:
+    """Opened once: they hold no game."""
+    return functools.cache(lambda name: open_backend(tiny_world, name))
 
 
 @pytest.fixture
-def three(tiny_world: Path, backend: str) -> World:
-    return World.load(tiny_world, backend=backend, batch=3)
+def world(tiny_world: Path, engines: Callable[[str], Backend], backend: str) -> World:
+    config, starts = WorldConfig.load(tiny_world / "world.json"), Starts.load(tiny_world)
+    return World(config, engines(backend), starts)
+
+
+@pytest.fixture
+def three(tiny_world: Path, engines: Callable[[str], Backend], backend: str) -> World:
+    config, starts = WorldConfig.load(tiny_world / "world.json"), Starts.load(tiny_world)
+    return World(config, engines(backend), starts, batch=3)
 
 
 def play(world: World, actions: list, seed: int | list[int] = 0, **reset) -> np.ndarray:
@@ -112,10 +125,19 @@ def test_seed_and_actions_both_matter(world: World):
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
 def test_frames_do_not_depend_on_the_batch_size(tiny_world: Path, backend: str, batch: int):
-    alone = World.load(tiny_world, backend=backend)
-    frames = play(World.load(tiny_world, backend=backend, batch=batch), [[a] * batch for a in ACTIONS], seed=5)
-    for slot in {0, batch - 1}:
-        assert_close(frames[:, slot], play(alone, ACTIONS, seed=5 + slot), TOLERANCE[backend])
+    alone, many = World.load(tiny_world, backend=backend), World.load(tiny_world, backend=backend, batch=batch)
+    many.reset(5)
+    frames = [many.step([a] * batch) for a in ACTIONS]
+    state = many.snapshot()
+    for slot in range(batch):
+        alone.reset(5 + slot)
+        for frame, one in zip(frames, (alone.step(a) for a in ACTIONS), strict=True):
+            assert_close(frame.image[slot], one.image, TOLERANCE[backend])
+            assert frame.reward[slot] == pytest.approx(one.reward, abs=1e-5 * TOLERANCE[backend], rel=0)
+            assert frame.terminated[slot] == one.terminated
+        if backend == "onnxruntime":
+            for name in ("cache", "previous", "decoder"):
+                np.testing.assert_array_equal(getattr(state, name)[slot], getattr(alone.snapshot(), name)[0])
 
 
 def test_frames_do_not_depend_on_other_slots(three: World):

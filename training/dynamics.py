@@ -165,19 +165,19 @@ class DynamicsStage:
         tokens: np.ndarray,
         actions: np.ndarray,
         train: ClipSampler,
-        validation: ClipSampler,
+        validation: ClipSampler | None,
         batch: int,
         recipe: DynamicsLoss | None = None,
     ):
         """tokens (N, n, d) of the cache's frames; actions (N, width), row i chosen on frame i; validation: clips of
-        the prompt and the horizon"""
+        the prompt and the horizon, with known actions"""
         self.network = network
         self._tokenizer, self._config, self._recipe = tokenizer, config, recipe or DynamicsLoss()
         self._tokens, self._actions, self._train, self._batch = tokens, actions, train, batch
-        starts = validation.even_starts(16)
-        rows = starts[:, None] + np.arange(validation.length)
-        self._held_out = np.asarray(cache.frames[rows.ravel()]).reshape(*rows.shape, *cache.frames.shape[1:])
-        self._held_out_actions = actions[rows]
+        self._held_out = None
+        if validation is not None:
+            clips = validation.evenly(16)
+            self._held_out = (clips.frames, actions[clips.start[:, None] + np.arange(validation.length)])
         self._null = torch.from_numpy(config.actions.null())
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -189,11 +189,14 @@ class DynamicsStage:
         null = self._null.to(batch["tokens"].device)
         return dynamics_loss(network, batch["tokens"], batch["actions"], null, generator, progress, self._recipe)
 
-    def validate(self, network) -> tuple[dict[str, float], np.ndarray]:
+    def validate(self, network) -> tuple[dict[str, float], np.ndarray | None]:
+        if self._held_out is None:
+            return {}, None
+        frames, actions = self._held_out
         backend = TorchBackend(self._tokenizer, network, device=str(network.device))
-        world = World(self._config, backend, batch=len(self._held_out))
+        world = World(self._config, backend, batch=len(frames))
         world.nfe = 4  # the finest steps are the first to be learned
-        return control_and_horizon(world, self._held_out, self._held_out_actions, horizons=(1, 4, 16))
+        return control_and_horizon(world, frames, actions, horizons=(1, 4, 16))
 
     def finish(self, network) -> None:
         pass

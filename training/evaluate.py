@@ -8,7 +8,11 @@ metric; each part's keys are documented in KEYS of the module named beside it:
     world, hash, engine, nfe, seed, fps, width, height, seconds
     data            what was measured on                            held_out.py
     horizons        {"1": {...}, "4": {...}}: the picture           picture.py
-    control         null without known actions                      control.py
+    control         null without known actions                      control.py, shuffle.py
+    distribution    in-domain Frechet distances                     distribution.py
+    stability       a long game, null unless asked for              stability.py
+    inverse_dynamics    null without torch or known actions         inverse_dynamics.py
+    counterfactual  null without a real game that forks             counterfactual.py
     outcomes        reward and end, null without heads or actions   outcomes.py
     cost            of one game, in a process of its own            worldgen/measure.py
     averages        how figures are averaged, in words
@@ -28,18 +32,24 @@ from typing import Any
 
 import numpy as np
 
+from worldgen.backends import open_backend
 from worldgen.bundle import find_world
 from worldgen.config import WorldConfig
 from worldgen.errors import InputError
 from worldgen.files import write_json
 from worldgen.measure import measure_in_new_process
 from worldgen.training.control import AT, control_figures
+from worldgen.training.counterfactual import MakeGame, counterfactual_figures
+from worldgen.training.distribution import distribution_figures
 from worldgen.training.findings import findings
 from worldgen.training.held_out import HeldOut, open_held_out
+from worldgen.training.inverse_dynamics import inverse_dynamics_figures
 from worldgen.training.outcomes import outcome_figures
 from worldgen.training.picture import picture_figures
 from worldgen.training.replay import Replay, replay
 from worldgen.training.rollout import PROMPT, random_actions, replace_played
+from worldgen.training.shuffle import shuffle_figures
+from worldgen.training.stability import num_games, stability_figures
 from worldgen.world import World
 
 MAX_BATCH = 32  # clips side by side
@@ -58,17 +68,23 @@ def evaluate(
     nfe: int | None = None,
     clips: int = 32,
     horizons: Sequence[int] = (1, 4, 16, 64),
+    stability: int = 0,
+    make_game: MakeGame | None = None,
     seed: int = 0,
     report: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """-> the figures; with `report` also a page with plots, contact sheets and a video in that folder.
 
+    stability: frames of the long games; 1100 compares frames 900-1100 with the game, 0 leaves them out.
+    make_game: opens the real game that a recording names, (source, fps) -> game, to fork it; as envs' catalogue does.
     Raises InputError when nothing is held out or the recordings do not suit the world.
     """
     began = time.monotonic()
     if clips < 1:
         raise InputError(f"--clips is at least 1, got {clips}")
+    if stability < 0:
+        raise InputError(f"--stability is a number of frames, or 0 to leave the long games out, got {stability}")
     folder = find_world(world_name)
     config = WorldConfig.load(folder / "world.json")
     held_out = open_held_out(folder, config, Path(data), say)
@@ -81,6 +97,35 @@ def evaluate(
     )
     say(f"  {facts['episodes']} episodes of {data}, {facts['frames']} frames; {facts['actions']} actions")
     figures, played = measure(world, held_out, starts, steps, seed)
+    if figures["control"] is not None:
+        say("  predicting frames under other clips' actions")
+        rows = starts[:, None] + np.arange(PROMPT + max(steps))
+        figures["control"] |= shuffle_figures(
+            open_backend(folder, backend), config, held_out.frames(rows), held_out.actions[rows], played.episode, seed
+        )
+    say("  reading actions off the frames")
+    read = inverse_dynamics_figures(world, held_out, starts, played, seed)
+    if isinstance(read, str):
+        figures["notes"].append(f"inverse dynamics are not measured: {read}")
+    else:
+        figures["inverse_dynamics"] = read
+    if make_game is not None:
+        say("  forking the real game")
+        forked = counterfactual_figures(world, held_out, Path(data), starts, make_game, seed)
+        if isinstance(forked, str):
+            figures["notes"].append(f"the real game was not forked: {forked}")
+        else:
+            figures["counterfactual"] = forked
+    long_play = None
+    if stability:
+        games = num_games(held_out)
+        say(f"  a long game: {games} times {stability} frames")
+        long_world = World.load(folder, backend=backend, batch=games, nfe=nfe)
+        figures["stability"], long_play = stability_figures(long_world, held_out, stability, seed)
+    else:
+        figures["notes"].append(
+            "no long game was played: what becomes of the world after the last horizon is not known"
+        )
     say("  time and memory, in a process of its own")
     figures["cost"] = measure_in_new_process(folder, backend=backend, nfe=nfe, frames=COST_FRAMES)
     figures["findings"] = findings(figures)
@@ -93,7 +138,7 @@ def evaluate(
     if report is not None:
         from worldgen.training.report import write_report
 
-        page = write_report(Path(report), figures, played, config)
+        page = write_report(Path(report), figures, played, config, long_play)
         write_json(Path(report) / "figures.json", figures)
         say(f"report: {page}")
     return figures
@@ -135,6 +180,10 @@ def measure(
         "horizons": picture_figures(played, horizons),
         "control": control,
         "outcomes": outcomes,
+        "inverse_dynamics": None,
+        "counterfactual": None,
+        "distribution": distribution_figures(played),
+        "stability": None,
         "averages": AVERAGES,
         "notes": notes,
     }

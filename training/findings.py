@@ -10,6 +10,9 @@ def findings(figures: dict[str, Any]) -> list[str]:
     return [
         *_picture(figures),
         *_control(figures["control"]),
+        *_inverse_dynamics(figures.get("inverse_dynamics")),
+        *_counterfactual(figures.get("counterfactual")),
+        *_stability(figures.get("stability"), figures["fps"]),
         *_outcomes(figures["outcomes"]),
         *_cost(figures.get("cost"), figures["fps"]),
     ]
@@ -68,10 +71,70 @@ def _control(control: dict[str, Any] | None) -> list[str]:
     else:
         strength = "It does what it is told"
     said = [f"{strength}: the recorded actions bring it {delta:.2f} dB closer to the recording than random ones."]
+    ratio = control.get("action_shuffle_ratio")
+    if ratio is not None and ratio < 1.05:
+        said.append(
+            f"Its prediction hardly depends on the action: another's makes the error {ratio:.2f} times as large."
+        )
     effects = {name: a["effect"] for name, a in control["per_action"].items()}
     if idle := [name for name, effect in effects.items() if effect < 0.25 * max(effects.values())]:
         said.append(f"These actions hardly change the picture: {', '.join(idle)}.")
     return said
+
+
+def _inverse_dynamics(read: dict[str, Any] | None) -> list[str]:
+    if read is None:
+        return []
+    real, chance = read["accuracy_real"], read["chance"]
+    if real < 1.5 * chance:
+        return [f"Actions can hardly be read even off real frames ({real:.0%}, guessing {chance:.0%})."]
+    return [
+        f"Actions are read off its frames at {read['accuracy_recorded']:.0%} under recorded and "
+        f"{read['accuracy_random']:.0%} under random play; off real frames at {real:.0%} (guessing {chance:.0%})."
+    ]
+
+
+def _counterfactual(forked: dict[str, Any] | None) -> list[str]:
+    if forked is None:
+        return []
+    h = "4" if "4" in forked["horizons"] else max(forked["horizons"], key=int)
+    f = forked["horizons"][h]
+    is_certain = not f["random_gap_90"] or f["random_gap_90"][0] > 0
+    if f["psnr_random"] <= f["psnr_if_actions_are_ignored"]:
+        verdict = "no closer than a perfect world that did not listen"
+    elif f["random_gap"] > 1 and is_certain:
+        verdict = "it knows better what follows from what players do than from other actions"
+    else:
+        verdict = "it knows what other choices would have led to about as well as those that were made"
+    return [
+        f"Under actions that nobody recorded it is {f['psnr_random']:.1f} dB from the real game after {h} frames, "
+        f"{f['psnr_recorded']:.1f} dB under recorded ones: {verdict}."
+    ]
+
+
+def _stability(stability: dict[str, Any] | None, fps: float) -> list[str]:
+    if stability is None:
+        return []
+    ratio, motion = stability["kernel_ratio"], stability["changed_pixel_ratio"]
+    sharp, codec = stability["gradient_energy_ratio"], stability["reconstruction_gradient_energy_ratio"]
+    when = f"After {stability['frames']} frames ({stability['frames'] / fps:.0f} s)"
+    faults = []
+    if motion is not None and motion < 0.5:
+        faults.append("it hardly moves any more" if motion > 0.05 else "the picture is frozen")
+    if motion is not None and motion > 2:
+        faults.append(f"it moves {motion:.1f} times as much as the game")
+    if sharp is not None and sharp < 0.5:
+        faults.append(f"{sharp:.0%} of the real frames' sharpness is left" + (f" (codec {codec:.0%})" if codec else ""))
+    if ratio is not None and ratio > 3:
+        faults.append(f"its frames are {ratio:.1f} times as far from real ones as other real ones are")
+    if faults:
+        return [f"{when} it is no longer the game: {'; '.join(faults)}."]
+    if ratio is None:
+        return [f"{when} it still moves and is sharp; too few episodes are held out to say more."]
+    return [
+        f"{when} it is still the game: as far from real frames as {ratio:.1f} times what other real ones are, "
+        f"{motion:.2f} times the motion."
+    ]
 
 
 def _outcomes(outcomes: dict[str, Any] | None) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,7 +229,8 @@ class _Log:
         self._board.close()
 
     def _write(self, kind: str, progress: Progress, figures: dict[str, float]) -> None:
-        row = {"kind": kind, "step": progress.step, "seconds": round(progress.seconds, 1), **figures}
+        known = {k: v if math.isfinite(v) else None for k, v in figures.items()}
+        row = {"kind": kind, "step": progress.step, "seconds": round(progress.seconds, 1), **known}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         for name, value in figures.items():

@@ -36,11 +36,16 @@ KEYS = {
 }
 
 
+NOTHING = Segments(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """segments: stretches of the cache whose every action but the last is known.
     actions: (N, width) rows of the world's action space, row i chosen on frame i; NULL outside the segments where the
         actions are random. facts: the keys of KEYS. notes: what a reader of the figures must know.
+    trained: stretches of known actions that the world was trained on, for what must be learned from real frames; only
+        of recordings with actions.
     """
 
     cache: Cache
@@ -48,6 +53,7 @@ class HeldOut:
     actions: np.ndarray
     facts: dict[str, Any]
     notes: list[str] = field(default_factory=list)
+    trained: Segments = NOTHING
 
     @property
     def has_actions(self) -> bool:
@@ -69,8 +75,9 @@ def open_held_out(world: Path, config: WorldConfig, data: Path, say: Callable[[s
     """Raises InputError when nothing is held out, or the recordings are of another action space."""
     cache = _open_cache(config, data)
     notes = list(cache.notes)
-    segments, facts = _leave_out_trained(world, cache, data, notes)
+    segments, trained, facts = _leave_out_trained(world, cache, data, notes)
     actions, known, source = _actions(world, config, cache, segments, notes, say)
+    trained = known_segments(trained, known) if source == "recorded" else NOTHING
     if source == "recorded":
         segments = known_segments(segments, known)
     infos = _infos(data)
@@ -81,7 +88,7 @@ def open_held_out(world: Path, config: WorldConfig, data: Path, say: Callable[[s
         "sources": sorted({i.source for i in infos if i.source}),
         "licences": sorted({i.licence for i in infos if i.licence}),
     }
-    return HeldOut(cache, segments, actions, facts, notes)
+    return HeldOut(cache, segments, actions, facts, notes, trained)
 
 
 def _open_cache(config: WorldConfig, data: Path) -> Cache:
@@ -105,7 +112,10 @@ def known_segments(segments: Segments, known: np.ndarray) -> Segments:
     return Segments(np.array(starts, np.int64), np.array(stops, np.int64))
 
 
-def _leave_out_trained(world: Path, cache: Cache, data: Path, notes: list[str]) -> tuple[Segments, dict[str, Any]]:
+def _leave_out_trained(
+    world: Path, cache: Cache, data: Path, notes: list[str]
+) -> tuple[Segments, Segments, dict[str, Any]]:
+    """-> what is held out, what was trained on, facts"""
     names = cache.episode_names
     path = world / "training" / "data.json"
     trained, held_from, is_known = set(), {}, path.is_file()
@@ -117,13 +127,14 @@ def _leave_out_trained(world: Path, cache: Cache, data: Path, notes: list[str]) 
             raise InputError(f"{path}: not a list of what the world was trained on ({error!r})") from None
     else:
         notes.append("the world does not say what it was trained on: some of these recordings may have been in it")
-    starts, stops, left_out = [], [], 0
+    starts, stops = [], []
+    seen: list[tuple[int, int]] = []
     for e, name in enumerate(names):
         start, stop = int(cache.starts[e]), int(cache.starts[e + 1])
         if name in held_from:  # trained on the first part of it
             start = min(stop, start + int(held_from[name]))
         elif name in trained:
-            left_out += 1
+            seen.append((start, stop))
             continue
         if stop > start:
             starts.append(start)
@@ -133,12 +144,14 @@ def _leave_out_trained(world: Path, cache: Cache, data: Path, notes: list[str]) 
             f"the world was trained on all {len(names)} episodes of {data}: evaluate it on others, "
             "or train it with some held out"
         )
-    if left_out:
+    if left_out := len(seen):
         notes.append(
             f"{left_out} of {len(names)} episodes were left out: the world was trained on episodes of these names"
         )
     facts = {"path": str(data), "episodes": len(starts), "episodes_left_out": left_out, "is_held_out": is_known}
-    return Segments(np.array(starts, np.int64), np.array(stops, np.int64)), facts
+    trained_on = np.array(seen, np.int64).reshape(-1, 2)
+    held = Segments(np.array(starts, np.int64), np.array(stops, np.int64))
+    return held, Segments(trained_on[:, 0], trained_on[:, 1]), facts
 
 
 def _actions(

@@ -30,6 +30,12 @@ class Resampling:
         mse = (self._weights @ errors) / np.maximum(self._weights @ counts, 1e-9)
         return 10 * np.log10(255**2 / np.maximum(mse, 255**2 * 1e-10))
 
+    def ratio(self, top: np.ndarray, bottom: np.ndarray) -> np.ndarray | None:
+        """Sums per clip (b,) twice -> the ratio of their sums in each draw; None for one episode."""
+        if self._weights is None:
+            return None
+        return (self._weights @ top) / np.maximum(self._weights @ bottom, 1e-12)
+
 
 def interval(draws: np.ndarray | None) -> list[float] | None:
     """-> [low, high] of the middle SHARE of the draws; None without draws."""

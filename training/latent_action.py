@@ -72,9 +72,11 @@ def latent_action_map(num_codes: int) -> ActionMap:
 
 
 @torch.inference_mode()
-def label(cache: Cache, network: LatentActionModel, length: int = 16, batch: int = 16) -> np.ndarray:
-    """The code chosen on each frame of the dataset, (N, 1) int64; NULL on the last frame of every episode. Windows
-    overlap by half, so that each code has seen at least length / 2 frames of past, where there are as many."""
+def label(cache: Cache, network: LatentActionModel, length: int | None = None, batch: int = 16) -> np.ndarray:
+    """The code chosen on each frame of the dataset, (N, 1) int64; NULL on the last frame of every episode. Windows of
+    `length` overlap by half, so that each code has seen at least length / 2 frames of past, where there are as many; by
+    default as many as the network looks back on."""
+    length = length or 2 * network.config.context
     actions = latent_action_map(network.config.num_codes).null(len(cache.frames))
     half = length // 2
     windows = []

@@ -29,8 +29,8 @@ def squared_errors(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None)
 
 
 def decibels(mse: float) -> float:
-    """Mean squared error of 8-bit values -> PSNR, at most 100 dB."""
-    return float(min(100.0, 10 * np.log10(255**2 / max(mse, 1e-12))))
+    """Mean squared error of 8-bit values -> PSNR, at most 100 dB; nan stays nan."""
+    return float(np.minimum(100.0, 10 * np.log10(255**2 / np.maximum(mse, 1e-12))))
 
 
 def psnr(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:

@@ -32,6 +32,7 @@ from worldgen.training.checkpoint import read_progress
 from worldgen.training.dynamics import DynamicsStage, led_to
 from worldgen.training.fit import Fit, Stage, train_stage
 from worldgen.training.heads import HeadsStage
+from worldgen.training.held_out import known_segments
 from worldgen.training.latent_action import LatentActionStage, label, latent_action_map
 from worldgen.training.presets import Preset, frame_size, get_preset
 from worldgen.training.rollout import PROMPT
@@ -96,7 +97,7 @@ def train_world(recipe: Recipe, say=print) -> dict[str, Any]:
         progress = train_stage(run.stage(name, fit), fit, recipe.out, resume=recipe.resume, say=say)
         summary["stages"][name] = {"steps": progress.step, "seconds": round(progress.seconds, 1)}
         say(f"{name} done in {time.monotonic() - began:.0f} s")
-        if (recipe.out / "dynamics").is_dir():
+        if name in ("dynamics", "heads"):
             run.write_facts()
     return summary
 
@@ -183,7 +184,10 @@ class _Run:
             return TokenizerStage(self._begin(network, name), train, validation, fit.batch)
         if name == "latent_action":
             network = LatentActionModel(
-                height=self.height, width=self.width, context=self.preset.context, **self.preset.latent_action
+                height=self.height,
+                width=self.width,
+                context=max(1, fit.length - 2),  # no further back than its clips let it learn to
+                **self.preset.latent_action,
             )
             return LatentActionStage(self._begin(network, name), train, validation, fit.batch)
         tokenizer = load_network(self.recipe.out, "tokenizer").requires_grad_(False).to(_device())
@@ -196,11 +200,10 @@ class _Run:
                 **action_arguments(self.action_map()),
                 **self.preset.dynamics,
             )
-            rollouts = self._sampler(self.validation, PROMPT + VALIDATION_HORIZON)
             self.write_facts()
             return DynamicsStage(
                 self._begin(network, name), tokenizer, self.config(), self.cache, tokens, self.actions(), train,
-                rollouts, fit.batch,
+                self._rollouts(), fit.batch,
             )  # fmt: skip
         dynamics = load_network(self.recipe.out, "dynamics")
         network = Heads(hidden_dim=dynamics.config.dim, **self.preset.heads)
@@ -211,6 +214,15 @@ class _Run:
 
     def _sampler(self, segments: Segments, length: int) -> ClipSampler:
         return ClipSampler(self.cache, segments, length, with_sound=False)
+
+    def _rollouts(self) -> ClipSampler | None:
+        """Held-out clips to look at while training: every action in them is known. None where there are none."""
+        length = PROMPT + VALIDATION_HORIZON
+        segments = known_segments(self.validation, (self.actions() != self.action_map().null()).any(-1))
+        if (segments.lengths >= length).any():
+            return self._sampler(segments, length)
+        self.say(f"  no {length} frames in a row with known actions are held out: the dynamics is not validated")
+        return None
 
     def _begin(self, network: Any, name: str) -> Any:
         """A fresh network, or with --from the other world's weights in it."""
@@ -241,8 +253,7 @@ class _Run:
         if self._labels is None:
             self.say(f"labelling {self.cache.num_frames} frames with latent actions")
             network = load_network(self.recipe.out, "latent_action").to(_device())
-            # windows as long as the clips it was trained on: it has never looked back further
-            self._labels = label(self.cache, network, length=self.preset.fits["latent_action"].length - 1)
+            self._labels = label(self.cache, network)
         return self._labels
 
     def config(self) -> WorldConfig:

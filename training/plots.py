@@ -85,6 +85,23 @@ def control_plot(control: dict[str, Any]) -> bytes:
     return _png(plt, figure)
 
 
+def stability_plot(stability: dict[str, Any]) -> bytes:
+    """Three curves along a long game: distance to real frames, sharpness, motion; 1 as in the recordings."""
+    curve = stability["over_time"]
+    plt = _pyplot()
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
+    keys = ("kernel_ratio", "gradient_energy_ratio", "changed_pixel_ratio")
+    titles = ("distance to real frames, 1 as real ones", "sharpness, 1 as recorded", "motion, 1 as recorded")
+    for axis, key, title in zip(axes, keys, titles, strict=True):
+        values = [np.nan if point[key] is None else point[key] for point in curve]
+        axis.plot([point["frame"] for point in curve], values, color=MADE, linewidth=1.8, marker=".")
+        axis.axhline(1, color="#cccccc", linewidth=1, zorder=0)
+        axis.set_ylim(bottom=min(0, np.nanmin([0, *values])))
+        axis.set_title(title, fontsize=11, loc="left")
+        axis.set_xlabel(f"frames played (figures of the last {stability['last']} before each)")
+    return _png(plt, figure)
+
+
 def _log_frames(axis: Any, last: int) -> None:
     ticks = [t for t in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if t <= last]
     axis.set_xscale("log", base=2)

@@ -9,10 +9,21 @@ from typing import Any
 
 from worldgen.config import WorldConfig
 from worldgen.files import write_bytes
-from worldgen.training import control, held_out, outcomes, picture
-from worldgen.training.plots import control_plot, horizon_plot
+from worldgen.training import (
+    control,
+    counterfactual,
+    distribution,
+    held_out,
+    inverse_dynamics,
+    outcomes,
+    picture,
+    shuffle,
+    stability,
+)
+from worldgen.training.plots import control_plot, horizon_plot, stability_plot
 from worldgen.training.replay import Replay
-from worldgen.training.sheet import contact_sheet, sheet_clips, to_png, write_side_by_side
+from worldgen.training.sheet import contact_sheet, long_sheet, sheet_clips, to_png, write_side_by_side
+from worldgen.training.stability import LongPlay
 
 VIDEO = "side_by_side.mp4"
 VIDEO_SECONDS = 40
@@ -41,7 +52,9 @@ dd { margin: 0 0 0 1.4rem; font-size: .88rem; color: #444a55; }
 """
 
 
-def write_report(folder: Path, figures: dict[str, Any], replay: Replay, config: WorldConfig) -> Path:
+def write_report(
+    folder: Path, figures: dict[str, Any], replay: Replay, config: WorldConfig, long_play: LongPlay | None = None
+) -> Path:
     """Writes FOLDER/report.html and FOLDER/side_by_side.mp4 -> the page"""
     folder.mkdir(parents=True, exist_ok=True)
     clips = sheet_clips(replay)
@@ -53,7 +66,27 @@ def write_report(folder: Path, figures: dict[str, Any], replay: Replay, config: 
         _section("Recorded and generated", _video(), *(_sheet(replay, i, why, config) for i, why in clips)),
     ]
     if figures["control"]:
-        parts.append(_section("Control", _control(figures["control"]), _plot(control_plot(figures["control"]))))
+        parts.append(
+            _section(
+                "Control",
+                _control(figures["control"]),
+                _inverse_dynamics(figures["inverse_dynamics"]),
+                _plot(control_plot(figures["control"])),
+            )
+        )
+    if figures["counterfactual"]:
+        parts.append(_section("What would have happened", _counterfactual(figures["counterfactual"])))
+    if figures["stability"] and long_play is not None:
+        parts.append(
+            _section(
+                "A long game",
+                _stability(figures["stability"]),
+                _plot(stability_plot(figures["stability"])),
+                f"<figure>{_image(to_png(long_sheet(long_play.frames)), 'sheet')}<figcaption>each row one game, above "
+                "each column the frame</figcaption></figure>",
+            )
+        )
+    parts.append(_section("Distributions", _distribution(figures["distribution"])))
     if figures["outcomes"]:
         parts.append(_section("Reward and end", _pairs(figures["outcomes"])))
     parts += [_section("Cost", _cost(figures["cost"])), _section("What the figures mean", _glossary(figures))]
@@ -137,7 +170,81 @@ def _control(figures: dict[str, Any]) -> str:
             f" In {figures['recognised']:.0%} of the clips the true next frame is nearest to the one made under the "
             f"action that was recorded; guessing gives {figures['recognised_chance']:.0%}."
         )
+    if figures.get("action_shuffle_ratio") is not None:
+        bounds = figures["action_shuffle_ratio_90"]
+        spread = f" (90 % interval {bounds[0]:.2f} to {bounds[1]:.2f})" if bounds else ""
+        text += (
+            " Predicting the next true frame under another clip's action has "
+            f"<b>{figures['action_shuffle_ratio']:.2f}</b>{spread} times the error of predicting it under its own; 1 "
+            "would be a world that ignores actions."
+        )
     return f"<p>{text}</p>"
+
+
+def _inverse_dynamics(figures: dict[str, Any] | None) -> str:
+    if figures is None:
+        return ""
+    rows = [
+        ("recorded actions", *(figures[f"accuracy_{k}"] for k in ("recorded", "real", "restored")), figures["chance"]),
+        ("random actions", figures["accuracy_random"], None, None, figures["chance_random"]),
+    ]
+    return (
+        "<p>Actions read rightly off two neighbouring frames, by a small network that learned it from real ones:</p>"
+        + (_table(("", "generated", "recorded", "tokenizer alone", "guessing"), rows))
+    )
+
+
+def _counterfactual(figures: dict[str, Any]) -> str:
+    keys = ("psnr_random", "copy_last_psnr_random", "psnr_if_actions_are_ignored", "psnr_recorded")
+    rows = [(h, *(f[k] for k in keys), f["games_left"]) for h, f in figures["horizons"].items()]
+    columns = (
+        "frames",
+        "random actions,\nPSNR, dB",
+        "last frame\nrepeated",
+        "the real game under\nthe recorded actions",
+        "recorded\nactions",
+        "games left",
+    )
+    return (
+        f"<p>The real game was forked at {figures['forks']} places of the recordings and played on under random "
+        "actions, and so was the world:</p>" + _table(columns, rows)
+    )
+
+
+def _stability(figures: dict[str, Any]) -> str:
+    spread = figures["real_kernel_ratio_range"]
+    chance = f"1, by chance {spread[0]:.2f} to {spread[1]:.2f}" if spread else "&ndash;"
+    rows = [
+        ("distance to real frames", figures["kernel_ratio"], figures["reconstruction_kernel_ratio"], chance),
+        ("sharpness", figures["gradient_energy_ratio"], figures["reconstruction_gradient_energy_ratio"], "1"),
+        ("motion", figures["changed_pixel_ratio"], None, "1"),
+    ]
+    return (
+        f"<p>{figures['games']} games of {figures['frames']} frames under random actions that are held for a while; "
+        f"the last {figures['last']} frames:</p>" + _table(("", "generated", "tokenizer alone", "recorded"), rows)
+    )
+
+
+def _distribution(figures: dict[str, Any]) -> str:
+    names = {"frame": "single frames", "clip": "clips", "change": "changes from frame to frame"}
+    rows = [(name, figures[k], figures[f"{k}_codec"], figures[f"{k}_real"]) for k, name in names.items()]
+    columns = ("", "generated", "tokenizer alone", "between two halves\nof the recordings")
+    return (
+        "<p>In-domain Frechet distances to the recorded clips, on features that need no download; not FID and not FVD. "
+        "0 is best; 1 is the variance of the recordings.</p>" + _table(columns, rows)
+    )
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    head = "".join(f"<th>{c.replace(chr(10), '<br>')}</th>" for c in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{_shown(v)}</td>' for v in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "&ndash;"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _cost(cost: dict[str, Any]) -> str:
@@ -171,7 +278,11 @@ def _pairs(values: dict[str, Any]) -> str:
 
 def _glossary(figures: dict[str, Any]) -> str:
     parts = [("horizons", picture.KEYS), ("data", held_out.KEYS)]
-    parts += [("control", control.KEYS)] if figures["control"] else []
+    parts += [("control", control.KEYS | shuffle.KEYS)] if figures["control"] else []
+    parts += [("inverse_dynamics", inverse_dynamics.KEYS)] if figures["inverse_dynamics"] else []
+    parts += [("counterfactual", counterfactual.KEYS)] if figures["counterfactual"] else []
+    parts += [("distribution", distribution.KEYS)]
+    parts += [("stability", stability.KEYS)] if figures["stability"] else []
     parts += [("outcomes", outcomes.KEYS)] if figures["outcomes"] else []
     blocks = []
     for name, keys in parts:

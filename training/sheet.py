@@ -77,6 +77,23 @@ def contact_sheet(replay: Replay, clip: int, actions: ActionMap) -> np.ndarray:
     return page
 
 
+def long_sheet(frames: np.ndarray) -> np.ndarray:
+    """Long games (b, t, h, w, 3), one below the other: 8 frames of each, ever further apart -> (h', w', 3) uint8"""
+    b, t, h, w, _ = frames.shape
+    scale = max(1, round(TALL / h))
+    tall, wide, text = h * scale, w * scale, 2
+    head = GLYPH_HEIGHT * text + GAP
+    columns = np.unique(np.geomspace(1, t, 8).round().astype(int)).tolist()
+    page = np.full((head + b * (tall + GAP), len(columns) * (wide + GAP), 3), PAPER, np.uint8)
+    for i, column in enumerate(columns):
+        x = i * (wide + GAP)
+        draw_text(page, str(column), x + (wide - text_width(str(column), text)) // 2, 0, FAINT, text)
+        for row in range(b):
+            y = head + row * (tall + GAP)
+            page[y : y + tall, x : x + wide] = enlarge(frames[row, column - 1], scale)
+    return page
+
+
 def write_side_by_side(path: Path, replay: Replay, clips: Sequence[int], actions: ActionMap, fps: float) -> None:
     """An .mp4: recorded on the left, generated on the right, the action that led to the frame under them."""
     h, w, _ = replay.last.shape[1:]

@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if extra is None:
             raise
         return _fail(2, str(MissingExtraError(f"`worldgen {command}` imports {error.name} and", extra)))
+    except OSError as error:  # a full disk, a folder that may not be written
+        return _fail(1, str(error))
     except KeyboardInterrupt:
         return _fail(130, "interrupted; what was finished is kept")
 
@@ -84,6 +86,7 @@ def _write_figures(figures: Any, target: str | None) -> None:
     if target == "-":
         print(json.dumps(figures, indent=2))
     elif target is not None:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
         write_json(Path(target), figures)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from worldgen.errors import BackendUnavailableError, InputError
+from worldgen.errors import BackendUnavailableError, InputError, MissingExtraError
 from worldgen.graphs import GraphSpec
 
 NAMES = ("onnxruntime", "torch")
@@ -46,7 +46,8 @@ class Backend(Protocol):
 
 def open_backend(folder: Path, name: str = "auto") -> Backend:
     """Opens a world's folder with the named engine. "auto" takes ONNX Runtime if it can, else torch; a named engine
-    never falls back. Raises InputError (unknown name, incomplete or stale world), BackendUnavailableError."""
+    never falls back. Raises InputError (unknown name, incomplete or stale world), BackendUnavailableError where the
+    named engine is not installed, MissingExtraError where none is."""
     if name == "auto":
         has_onnx = (folder / "onnx" / "manifest.json").is_file()
         if has_onnx and _is_installed("onnxruntime"):
@@ -54,7 +55,7 @@ def open_backend(folder: Path, name: str = "auto") -> Backend:
         elif _is_installed("torch"):
             name = "torch"
         elif has_onnx:
-            raise BackendUnavailableError("no engine is installed: pip install 'worldgen[cpu]'")
+            raise MissingExtraError("playing a world", "cpu")
         else:
             raise InputError(f"no ONNX graphs in {folder / 'onnx'}: run `worldgen export {folder} --to onnx`")
     if name == "onnxruntime":

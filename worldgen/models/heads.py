@@ -48,7 +48,8 @@ class Heads(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers declare
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """hidden (..., m, c) -> reward (...), probability of termination (...)"""
         reward, terminated = self.logits(hidden)
-        return symexp((reward.softmax(-1) * self.bins).sum(-1)), terminated.sigmoid()
+        # not (p * bins).sum(-1): ONNX Runtime sums a row by where it lies in memory, so by its slot in the batch
+        return symexp(reward.softmax(-1) @ self.bins), terminated.sigmoid()
 
     def two_hot(self, reward: Tensor) -> Tensor:
         """reward (...) -> (..., bins): the two bins around it, weighted so that their mean is symlog(reward)"""

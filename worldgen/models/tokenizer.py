@@ -102,8 +102,8 @@ class Tokenizer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
             up += [nn.Conv2d(widths[i + 1], 4 * widths[i], 1), nn.PixelShuffle(2)]
             up += [ResidualConv(widths[i]) for _ in range(num_convs)]
         last = nn.Conv2d(widths[0], 3 * STEM * STEM, 3, padding=1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
         self.up = nn.Sequential(*up, last, nn.PixelShuffle(STEM))
 
         self.register_buffer("basis", torch.eye(3 * patch * patch)[:, :token_dim].contiguous())

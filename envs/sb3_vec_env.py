@@ -18,11 +18,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from worldgen.envs.env_errors import EnvError
 from worldgen.envs.env_state import EnvState
 from worldgen.envs.world_vector_env import WorldVectorEnv
+from worldgen.errors import MissingExtraError
 
 try:
     from stable_baselines3.common.vec_env import VecEnv
 except ImportError as error:
-    raise ImportError("SB3VecEnv needs stable-baselines3: pip install stable-baselines3") from error
+    raise MissingExtraError("SB3VecEnv", "rl") from error
 
 Indices = int | Iterable[int] | None
 

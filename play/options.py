@@ -24,7 +24,7 @@ class PlayOptions:
     seed: int = 0
     """Decides the start, the noise and random actions."""
     backend: str = "auto"
-    """auto, onnxruntime, torch or tensorrt."""
+    """auto, onnxruntime or torch."""
     nfe: int | None = None
     """Denoising steps a frame: 1, 2 or 4; by default the world's."""
     start: str | None = None

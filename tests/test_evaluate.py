@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 from conftest import FPS, NUM_EPISODES, SIDE, TOY_ACTIONS, record_toy
-from oracle import OracleWorld, ToyFork, blurred
+from oracle import OracleWorld, blurred
 
 from worldgen.actions import ActionMap
 from worldgen.config import WorldConfig

@@ -13,7 +13,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = {"envs": "worldgen.envs", "play": "worldgen.play", "training": "worldgen.training", "export": "worldgen.export"}
+FOLDERS = {
+    "envs": "worldgen.envs",
+    "play": "worldgen.play",
+    "training": "worldgen.training",
+    "export": "worldgen.export",
+}
 
 
 @pytest.fixture(scope="module")

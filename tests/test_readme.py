@@ -57,11 +57,12 @@ def test_the_first_command_plays(tmp_path, monkeypatch, capsys):
     assert next(tmp_path.glob("*.mp4")).stat().st_size > 1000
 
 
-def test_the_python_example_runs():
-    (code,) = blocks("python")
+def test_the_python_examples_run():
     scope: dict = {}
-    exec(code, scope)
-    assert scope["frame"].image.shape[0] == 4
+    for code in blocks("python"):
+        exec(code, scope)
+    assert scope["frame"].image.shape == (4, 48, 64, 3)
+    assert scope["observations"].shape == (8, 48, 64, 3)
 
 
 @pytest.mark.slow

@@ -27,10 +27,14 @@ from worldgen.world import World
 
 @dataclass(frozen=True)
 class DynamicsLoss:
-    """context_sigma: largest noise on finished frames. motion: extra weight of tokens that change. ramp_floor: weight
-    at pure noise, 1 at clean. action_dropout: share of clips with all actions NULL. shortcut: share of clips that
-    teach long steps, from shortcut_from of the schedule on. own_past: share of clips whose previous frames are the
-    network's own predictions, from own_past_from on, so that it learns to mend them instead of passing them on."""
+    """Choices of the loss.
+
+    context_sigma: largest noise on finished frames. motion: extra weight of tokens that change. ramp_floor: weight at
+    pure noise, 1 at clean. action_dropout: share of clips that begin with NULL actions, up to all of them.
+    shortcut: share of clips that teach long steps, from shortcut_from of the schedule on.
+    own_past: share of clips whose previous frames are the network's own predictions, from own_past_from on, so that it
+    learns to mend them instead of passing them on.
+    """
 
     context_sigma: float = 0.2
     motion: float = 4.0
@@ -68,8 +72,8 @@ def dynamics_loss(
     sigma[:, 0] = context_sigma[:, 0]  # a game begins from a finished frame
     step_size = torch.full_like(sigma, FINEST_STEP)
 
-    is_dropped = uniform(b, 1) < recipe.action_dropout
-    is_dropped = is_dropped | (torch.arange(t, device=tokens.device) == 0)
+    num_dropped = torch.where(uniform(b, 1) < recipe.action_dropout, 1 + t * uniform(b, 1), 1.0)
+    is_dropped = torch.arange(t, device=tokens.device) < num_dropped  # the first frame's always
     actions = torch.where(is_dropped[..., None], null, actions)
 
     previous = _previous(tokens, normal(), context_sigma)

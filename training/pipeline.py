@@ -6,7 +6,9 @@ command with --resume goes on where it was.
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from worldgen.data.dataset import ClipSampler, Segments, split_episodes
 from worldgen.data.ingest import find_videos
 from worldgen.data.probe import probe
 from worldgen.errors import InputError
-from worldgen.files import write_json
+from worldgen.files import replace_folder, write_json
 from worldgen.models.conditioning import action_arguments
 from worldgen.models.dynamics import Dynamics
 from worldgen.models.heads import Heads
@@ -88,6 +90,7 @@ def train_world(recipe: Recipe, say=print) -> dict[str, Any]:
     run = _Run(recipe, preset, say)
     stages = recipe.stages or run.default_stages()
     run.check_lengths(stages)
+    _copy_untrained(recipe, stages)
     summary: dict[str, Any] = {"world": str(recipe.out), "preset": recipe.preset, "stages": {}}
     for name in STAGES:
         if name not in stages:
@@ -108,6 +111,18 @@ def _check_out(recipe: Recipe) -> None:
 
     if not recipe.resume and (again := [s for s in recipe.stages or STAGES if is_begun(s)]):
         raise InputError(f"{recipe.out} already holds a trained {again[0]}: add --resume, or choose another --out")
+
+
+def _copy_untrained(recipe: Recipe, stages: Sequence[str]) -> None:
+    """With --from: the networks of the other world that this run needs and does not train."""
+    if recipe.source is None:
+        return
+    for name in STAGES:
+        if name not in stages and (recipe.source / name).is_dir() and not (recipe.out / name).exists():
+            temporary = recipe.out / f".{name}.tmp"
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.copytree(recipe.source / name, temporary)
+            replace_folder(temporary, recipe.out / name)
 
 
 def _device() -> str:

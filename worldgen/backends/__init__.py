@@ -70,6 +70,8 @@ def open_backend(folder: Path, name: str = "auto") -> Backend:
         from worldgen.backends.torch_backend import TorchBackend
 
         return TorchBackend.load(folder)
+    if name == "tensorrt":
+        raise BackendUnavailableError("this version of worldgen has no TensorRT engine: use --backend onnxruntime")
     raise InputError(f"unknown backend {name!r}; choose auto, {', '.join(NAMES)}")
 
 

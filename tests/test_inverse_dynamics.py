@@ -53,6 +53,7 @@ def test_a_world_that_knows_the_game_is_read_like_the_game(toys):
     assert figures["accuracy_real"] > 0.75 > 2 * figures["chance"]  # against a wall no push can be seen
     assert figures["recorded_ratio"] > 0.85 and figures["random_ratio"] > 0.85
     assert figures["trained_on"] == "episodes the world was trained on"
+    assert figures["per_action"]["left"]["real"] > 0.6 and figures["per_action"]["left"]["random"] > 0.6
 
 
 def test_a_frozen_or_deaf_world_is_read_by_chance(toys):
@@ -60,6 +61,9 @@ def test_a_frozen_or_deaf_world_is_read_by_chance(toys):
     for key in ("recorded", "random"):
         assert frozen[f"accuracy_{key}"] == pytest.approx(0.2, abs=0.05)
     assert frozen["accuracy_real"] > 0.75
+    shares = frozen["per_action"].values()  # whatever is read off a still picture is right for one action at a time
+    assert sum(action["random"] for action in shares) == pytest.approx(1, abs=0.25)
+    assert sum(action["real"] for action in shares) > 3.5
     swapped = figures_of(OracleWorld(16, reads=lambda action: (0, 2, 1, 4, 3)[action]), toys)
     assert swapped["accuracy_random"] < 0.5 * frozen["accuracy_real"]
 

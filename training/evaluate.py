@@ -9,10 +9,10 @@ metric; each part's keys are documented in KEYS of the module named beside it:
     data            what was measured on                            held_out.py
     horizons        {"1": {...}, "4": {...}}: the picture           picture.py
     control         null without known actions                      control.py, shuffle.py
+    inverse_dynamics  null without torch or known actions           inverse_dynamics.py
+    counterfactual  null without a real game that forks             counterfactual.py
     distribution    in-domain Frechet distances                     distribution.py
     stability       a long game, null unless asked for              stability.py
-    inverse_dynamics    null without torch or known actions         inverse_dynamics.py
-    counterfactual  null without a real game that forks             counterfactual.py
     outcomes        reward and end, null without heads or actions   outcomes.py
     cost            of one game, in a process of its own            worldgen/measure.py
     averages        how figures are averaged, in words

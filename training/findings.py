@@ -88,10 +88,18 @@ def _inverse_dynamics(read: dict[str, Any] | None) -> list[str]:
     real, chance = read["accuracy_real"], read["chance"]
     if real < 1.5 * chance:
         return [f"Actions can hardly be read even off real frames ({real:.0%}, guessing {chance:.0%})."]
-    return [
+    said = [
         f"Actions are read off its frames at {read['accuracy_recorded']:.0%} under recorded and "
         f"{read['accuracy_random']:.0%} under random play; off real frames at {real:.0%} (guessing {chance:.0%})."
     ]
+    shares = read.get("per_action") or {}
+    if unseen := [n for n, s in shares.items() if _is_unseen(s["real"], s["recorded"])]:
+        said.append(f"What these do in the game is hardly to be seen in it: {', '.join(unseen)}.")
+    return said
+
+
+def _is_unseen(real: float | None, made: float | None) -> bool:
+    return real is not None and made is not None and real > 0.3 and made < 0.3 * real
 
 
 def _counterfactual(forked: dict[str, Any] | None) -> list[str]:

@@ -45,6 +45,8 @@ KEYS = {
     "trained_on": "where the network that reads learned it: episodes that the world was trained on, or every second "
     "held-out one, the clips being from the others",
     "trained_pairs": "real pairs of frames that it learned from",
+    "per_action": "of each discrete action, the share that is read rightly: real, recorded, random; null where it does "
+    "not occur, and for actions of another kind",
 }
 
 
@@ -81,22 +83,33 @@ def inverse_dynamics_figures(
     free = rollout(world, clips, others, t, seed)
     at_random = others[:, PROMPT - 1 : -1]
 
-    def read(first: np.ndarray, frames: np.ndarray, actions: np.ndarray) -> float:
+    def read(first: np.ndarray, frames: np.ndarray) -> np.ndarray:
         before = np.concatenate([first[:, None], frames[:, : t - 1]], axis=1)
-        return balanced_accuracy(reader(before, frames[:, :t]), actions, sizes)
+        return reader(before, frames[:, :t])
 
-    real = read(played.last[chosen], played.real[chosen], recorded)
+    off_real = read(played.last[chosen], played.real[chosen])
+    off_restored = read(played.restored_last[chosen], played.restored[chosen])
+    off_recorded = read(played.shown[chosen], played.made[chosen])
+    off_random = read(free.shown, free.frames)
+    real = balanced_accuracy(off_real, recorded, sizes)
     figures: dict[str, Any] = {
         "accuracy_real": real,
-        "accuracy_restored": read(played.restored_last[chosen], played.restored[chosen], recorded),
-        "accuracy_recorded": read(played.shown[chosen], played.made[chosen], recorded),
-        "accuracy_random": read(free.shown, free.frames, at_random),
+        "accuracy_restored": balanced_accuracy(off_restored, recorded, sizes),
+        "accuracy_recorded": balanced_accuracy(off_recorded, recorded, sizes),
+        "accuracy_random": balanced_accuracy(off_random, at_random, sizes),
         "chance": chance(recorded, sizes),
         "chance_random": chance(at_random, sizes),
         "pairs": int(recorded.shape[0] * t),
         "trained_on": trained_on,
         "trained_pairs": len(rows),
+        "per_action": None,
     }
+    if world.config.actions.is_discrete:
+        sides = {"real": (off_real, recorded), "recorded": (off_recorded, recorded), "random": (off_random, at_random)}
+        figures["per_action"] = {
+            name: {side: _recall(*x, action=i) for side, x in sides.items()}
+            for i, name in enumerate(world.config.actions.names)
+        }
     figures["recorded_ratio"] = figures["accuracy_recorded"] / real if real else float("nan")
     figures["random_ratio"] = figures["accuracy_random"] / real if real else float("nan")
     return figures
@@ -109,6 +122,11 @@ def balanced_accuracy(read: np.ndarray, actions: np.ndarray, sizes: Sequence[int
         hit, value = read[..., c] == actions[..., c], actions[..., c]
         recalls.append(np.mean([hit[value == v].mean() for v in np.unique(value)]))
     return float(np.mean(recalls))
+
+
+def _recall(read: np.ndarray, actions: np.ndarray, action: int) -> float | None:
+    mine = actions[..., 0] == action
+    return float((read[..., 0][mine] == action).mean()) if mine.any() else None
 
 
 def chance(actions: np.ndarray, sizes: Sequence[int]) -> float:

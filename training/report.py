@@ -184,13 +184,17 @@ def _control(figures: dict[str, Any]) -> str:
 def _inverse_dynamics(figures: dict[str, Any] | None) -> str:
     if figures is None:
         return ""
-    rows = [
-        ("recorded actions", *(figures[f"accuracy_{k}"] for k in ("recorded", "real", "restored")), figures["chance"]),
-        ("random actions", figures["accuracy_random"], None, None, figures["chance_random"]),
+    rows: list[tuple[Any, ...]] = [
+        ("all, recorded actions", *(figures[f"accuracy_{k}"] for k in ("recorded", "real", "restored"))),
+        ("all, random actions", figures["accuracy_random"], None, None),
+        ("guessing", figures["chance"], figures["chance"], figures["chance"]),
     ]
+    for name, shares in (figures["per_action"] or {}).items():
+        rows.append((escape(name), shares["recorded"], shares["real"], None))
+        rows.append((f"{escape(name)}, random actions", shares["random"], None, None))
     return (
-        "<p>Actions read rightly off two neighbouring frames, by a small network that learned it from real ones:</p>"
-        + (_table(("", "generated", "recorded", "tokenizer alone", "guessing"), rows))
+        "<p>Share of actions read rightly off two neighbouring frames, by a small network that learned it from real "
+        "ones:</p>" + _table(("", "generated", "recorded", "tokenizer alone"), rows)
     )
 
 

@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 WEIGHTS_FILE = "weights.bin"
-ALIGNMENT = 4096  # pages, so that runtimes can map the file
+ALIGNMENT = 64  # bytes: a cache line
 SMALL = 1024  # bytes; smaller constants stay in the graph
 
 
@@ -51,17 +51,15 @@ def _cast_from_half(graph: onnx.GraphProto, tensor: TensorProto) -> None:
     name = tensor.name
     tensor.name = f"{name}.half"
     graph.node.insert(0, helper.make_node("Cast", [tensor.name], [name], f"cast {name}", to=TensorProto.FLOAT))
-    for info in list(graph.value_info):
-        if info.name == name:
-            graph.value_info.remove(info)
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Drops the exporter's notes on where each node came from: most of a graph's bytes, and paths of this machine."""
+    """Drops what a runtime infers or ignores: most of a graph's bytes, and paths of the machine that exported it."""
+    del model.graph.value_info[:]
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
-    for info in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
+    for info in [*model.graph.input, *model.graph.output, *model.graph.initializer]:
         del info.metadata_props[:]
         info.doc_string = ""
     del model.graph.metadata_props[:]

@@ -43,7 +43,7 @@ from worldgen.training.tokens import tokenize
 
 STAGES = ("tokenizer", "latent_action", "dynamics", "heads")
 SHARES = {"tokenizer": 0.3, "latent_action": 0.15, "dynamics": 0.6, "heads": 0.1}  # of --minutes
-NUM_STARTS = 16
+NUM_STARTS = 10
 VALIDATION_HORIZON = 16
 
 

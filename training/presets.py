@@ -32,7 +32,7 @@ def tiny() -> Preset:
         tokenizer={"token_dim": 160, "channels": [64, 96, 192]},
         latent_action={"dim": 128, "num_layers": 3, "num_heads": 4},
         dynamics={"dim": 192, "num_layers": 6, "num_heads": 6},
-        heads={"dim": 128},
+        heads={"dim": 32},
         fits={
             "tokenizer": Fit(steps=4000, batch=8, length=8, learning_rate=1e-3),
             "latent_action": Fit(steps=3000, batch=8, length=8, learning_rate=5e-4),

@@ -196,6 +196,8 @@ class EvalOptions:
     """denoising steps a frame: 1, 2 or 4; by default the world's"""
     clips: int = 32
     """how many held-out clips to play"""
+    stability: int = 1100
+    """frames of the long games that show drift; 0 leaves them out"""
     seed: int = 0
     json: str | None = None
     """write the figures to this file, or - for standard output"""
@@ -206,6 +208,7 @@ class EvalOptions:
 def evaluate(argv: Sequence[str]) -> int:
     """measure a world against held-out recordings: picture, control, cost"""
     options = _parse(EvalOptions, "eval", argv)
+    from worldgen.envs.catalogue import make_game
     from worldgen.training.evaluate import evaluate as evaluate_world
 
     figures = evaluate_world(
@@ -214,6 +217,8 @@ def evaluate(argv: Sequence[str]) -> int:
         backend=options.backend,
         nfe=options.nfe,
         clips=options.clips,
+        stability=options.stability,
+        make_game=make_game,
         seed=options.seed,
         report=options.report,
         say=_say_beside(options.json),

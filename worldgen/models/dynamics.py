@@ -86,6 +86,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         self.norm = nn.RMSNorm(dim, eps=1e-6)
         self.tokens_out = nn.Linear(dim, token_dim)
         self.skip = nn.Linear(dim, 2 * token_dim)
+        self.keep = nn.Linear(dim, token_dim)
         self._init_weights(token_dim)
 
     def _init_weights(self, token_dim: int) -> None:
@@ -100,6 +101,8 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         nn.init.zeros_(self.skip.weight)
         nn.init.constant_(self.skip.bias[:token_dim], 1.0)
         nn.init.zeros_(self.skip.bias[token_dim:])
+        nn.init.zeros_(self.keep.weight)
+        nn.init.zeros_(self.keep.bias)
 
     @property
     def cache_shape(self) -> tuple[int, ...]:
@@ -202,5 +205,6 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
             x = block(x, modulation, attend_time)
         hidden = self.norm(x)
         keep_previous, keep_noisy = self.skip(condition)[:, None].chunk(2, dim=-1)
+        keep_previous = keep_previous + self.keep(hidden[:, :-1])  # what stands still is copied, token by token
         clean = self.tokens_out(hidden[:, :-1]) + keep_previous * previous + keep_noisy * noisy
         return clean, hidden

@@ -149,7 +149,7 @@ class Tokenizer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
     def unsqueeze(self, bottleneck: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """bottleneck (b, t, n, d) -> frames (b, t, 3, h, w)"""
         b, p = bottleneck.shape[0], self.patch
-        spanned = bottleneck / self.basis_scale @ self.basis.T + self.patch_mean
+        spanned = F.linear(bottleneck / self.basis_scale, self.basis, self.patch_mean)
         spanned = rearrange(spanned, "b t (y x) (c p q) -> b t c (y p) (x q)", p=p, q=p, y=self.grid[0])
         x, state = _remember(self.decoder_memory, self.from_tokens(bottleneck), state)
         x = self.up(rearrange(x, "b t (y x) c -> (b t) c y x", y=self.grid[0]))

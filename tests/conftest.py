@@ -92,6 +92,10 @@ def build_tiny_world(folder: Path, actions: ActionMap = TOY_ACTIONS, seed: int =
         for name, network in networks.items():
             for parameter in network.parameters():  # away from the zeros that some layers begin with
                 parameter.data += 0.05 * torch.randn_like(parameter)
+        with torch.no_grad():  # untrained, it would run away to black and white: it keeps half of the last frame
+            dynamics.keep.weight.zero_()
+            dynamics.skip.bias[:8] = 0.5
+        for name, network in networks.items():
             save_network(network, folder, name)
     config = WorldConfig(
         name="tiny", height=side, width=side, fps=FPS, actions=actions, context=4, has_reward=True, has_terminated=True

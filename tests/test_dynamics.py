@@ -13,7 +13,7 @@ from worldgen.actions import KINDS, ActionMap  # noqa: E402
 from worldgen.bundle import load_network, save_network  # noqa: E402
 from worldgen.models.conditioning import action_arguments  # noqa: E402
 from worldgen.models.dynamics import FINEST_STEP, Dynamics  # noqa: E402
-from worldgen.training.dynamics import DynamicsLoss, dynamics_loss, led_to, two_half_steps  # noqa: E402
+from worldgen.training.dynamics import DynamicsLoss, drop_actions, dynamics_loss, led_to, two_half_steps  # noqa: E402
 
 N, D, CONTEXT = 4, 6, 4  # tokens a frame, their width, frames of look-back
 MAPS = {
@@ -309,11 +309,17 @@ def test_the_action_of_the_first_frame_is_never_seen():
     assert not torch.equal(loss_of(network, x, 0.99), before)
 
 
-def test_with_every_action_dropped_none_is_seen():
-    network, x = make(), clip(4, 3)
-    before = loss_of(network, x, 0.0, action_dropout=1.0)
-    x["action"] = (x["action"] + 1) % 3
-    assert torch.equal(loss_of(network, x, 0.0, action_dropout=1.0), before)
+def test_a_clip_with_dropped_actions_begins_without_and_may_go_on_with_them():
+    """As a game does that begins from a clip whose actions nobody knows."""
+    actions, null = torch.ones(200, 6, 1, dtype=torch.int64), torch.tensor([3])
+
+    def is_null(share: float) -> torch.Tensor:
+        return (drop_actions(actions, null, torch.Generator().manual_seed(0), share) == 3)[..., 0]
+
+    assert is_null(0.0).sum(1).eq(1).all() and is_null(0.0)[:, 0].all()  # the first frame's, always
+    dropped = is_null(1.0)
+    assert torch.equal(dropped, dropped.cummin(1).values.bool())  # none comes back to NULL
+    assert set(dropped.sum(1).tolist()) == {2, 3, 4, 5, 6}
 
 
 def test_the_loss_leaves_its_batch_as_it_was():

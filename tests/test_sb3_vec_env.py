@@ -152,5 +152,5 @@ def test_without_stable_baselines3_the_way_out_is_named(monkeypatch: pytest.Monk
     monkeypatch.delattr(worldgen.envs, "sb3_vec_env", raising=False)
     monkeypatch.setitem(sys.modules, "stable_baselines3", None)
     monkeypatch.setitem(sys.modules, "stable_baselines3.common.vec_env", None)
-    with pytest.raises(ImportError, match="pip install stable-baselines3"):
+    with pytest.raises(ImportError, match=r"pip install 'worldgen\[rl\]'"):
         importlib.import_module("worldgen.envs").SB3VecEnv  # noqa: B018

@@ -72,9 +72,7 @@ def dynamics_loss(
     sigma[:, 0] = context_sigma[:, 0]  # a game begins from a finished frame
     step_size = torch.full_like(sigma, FINEST_STEP)
 
-    num_dropped = torch.where(uniform(b, 1) < recipe.action_dropout, 1 + t * uniform(b, 1), 1.0)
-    is_dropped = torch.arange(t, device=tokens.device) < num_dropped  # the first frame's always
-    actions = torch.where(is_dropped[..., None], null, actions)
+    actions = drop_actions(actions, null, generator, recipe.action_dropout)
 
     previous = _previous(tokens, normal(), context_sigma)
     num_own = int(recipe.own_past * b) if progress >= recipe.own_past_from else 0
@@ -112,6 +110,16 @@ def dynamics_loss(
     pure = (sigma == 1) & (step_size == FINEST_STEP)
     pure[:, 0] = False
     return loss, {"error_at_pure_noise": error[pure].mean().detach()}
+
+
+def drop_actions(actions: Tensor, null: Tensor, generator: torch.Generator, share: float) -> Tensor:
+    """actions (b, t, width): NULL for the first frame, and in a share of the clips for more, up to all: games begin from
+    clips whose actions nobody knows"""
+    b, t, _ = actions.shape
+    is_chosen, length = torch.rand(2, b, 1, generator=generator, device=actions.device)
+    num_dropped = torch.where(is_chosen < share, 1 + t * length, 1.0)
+    is_dropped = torch.arange(t, device=actions.device) < num_dropped
+    return torch.where(is_dropped[..., None], null, actions)
 
 
 @torch.no_grad()

@@ -89,7 +89,7 @@ def build_tiny_world(folder: Path, actions: ActionMap = TOY_ACTIONS, seed: int =
             dim=32, num_layers=2, num_heads=2, context=4,
         )  # fmt: skip
         networks = {"tokenizer": tokenizer, "dynamics": dynamics, "heads": Heads(hidden_dim=32)}
-        for name, network in networks.items():
+        for network in networks.values():
             for parameter in network.parameters():  # away from the zeros that some layers begin with
                 parameter.data += 0.05 * torch.randn_like(parameter)
         with torch.no_grad():  # untrained, it would run away to black and white: it keeps half of the last frame

@@ -113,8 +113,8 @@ def dynamics_loss(
 
 
 def drop_actions(actions: Tensor, null: Tensor, generator: torch.Generator, share: float) -> Tensor:
-    """actions (b, t, width): NULL for the first frame, and in a share of the clips for more, up to all: games begin from
-    clips whose actions nobody knows"""
+    """actions (b, t, width): NULL for the first frame, and in a share of the clips for more, up to all: games begin
+    from clips whose actions nobody knows too"""
     b, t, _ = actions.shape
     is_chosen, length = torch.rand(2, b, 1, generator=generator, device=actions.device)
     num_dropped = torch.where(is_chosen < share, 1 + t * length, 1.0)

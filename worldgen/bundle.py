@@ -31,6 +31,7 @@ from worldgen.graphs import REQUIRED, GraphSpec
 NETWORKS = ("tokenizer", "latent_action", "dynamics", "heads")
 PLAYED_NETWORKS = ("tokenizer", "dynamics", "heads")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+DEFAULT_WORLD = "doom"
 BUNDLED = Path(__file__).parent / "worlds"
 
 

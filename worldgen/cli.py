@@ -1,12 +1,7 @@
-"""The `worldgen` command. Each subcommand imports what it needs when it runs.
-
-Exit codes: 0 success; 1 a failed run or verification; 2 wrong usage or bad input; 3 an explicitly requested backend
-that cannot run here; 130 interrupted.
-"""
+"""The `worldgen` command. Each subcommand imports what it needs when it runs."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -16,9 +11,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from worldgen.errors import BackendUnavailableError, InputError, MissingExtraError, RunError
-
-DEFAULT_WORLD = "doom"
+from worldgen.bundle import DEFAULT_WORLD
+from worldgen.command import fail, parse, run, say_beside, write_figures
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,39 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     command, rest = arguments[0], arguments[1:]
     if command not in COMMANDS:
-        return _fail(2, f"unknown command {command!r}; choose {', '.join(COMMANDS)}")
-    try:
-        return COMMANDS[command](rest) or 0
-    except (InputError, MissingExtraError) as error:
-        return _fail(2, str(error))
-    except BackendUnavailableError as error:
-        return _fail(3, str(error))
-    except RunError as error:
-        return _fail(1, str(error))
-    except ModuleNotFoundError as error:
-        extra = EXTRA_OF_MODULE.get((error.name or "").split(".")[0])
-        if extra is None:
-            raise
-        return _fail(2, str(MissingExtraError(f"`worldgen {command}` imports {error.name} and", extra)))
-    except OSError as error:  # a full disk, a folder that may not be written
-        return _fail(1, str(error))
-    except KeyboardInterrupt:
-        return _fail(130, "interrupted; what was finished is kept")
-
-
-EXTRA_OF_MODULE = {
-    **dict.fromkeys(("torch", "diffusers", "accelerate", "einops", "safetensors", "onnx", "matplotlib"), "train"),
-    **dict.fromkeys(("tensorboard", "pyarrow", "onnxscript"), "train"),
-    "onnxruntime": "cpu",
-    "vizdoom": "games",
-    "pyxel": "games",
-    "ale_py": "atari",
-}
-
-
-def _fail(code: int, message: str) -> int:
-    print(f"worldgen: {message}", file=sys.stderr)
-    return code
+        return fail(2, f"unknown command {command!r}; choose {', '.join(COMMANDS)}")
+    return run(command, lambda: COMMANDS[command](rest))
 
 
 def _usage() -> str:
@@ -76,23 +39,7 @@ def _usage() -> str:
 
 
 def _parse(options: type, command: str, argv: Sequence[str]) -> Any:
-    return tyro.cli(options, args=list(argv), prog=f"worldgen {command}", description=COMMANDS[command].__doc__)
-
-
-def _write_figures(figures: Any, target: str | None) -> None:
-    """--json FILE, or - for standard output"""
-    from worldgen.files import write_json
-
-    if target == "-":
-        print(json.dumps(figures, indent=2))
-    elif target is not None:
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        write_json(Path(target), figures)
-
-
-def _say_beside(target: str | None) -> Callable[[str], None]:
-    """Progress goes to standard error when the figures go to standard output."""
-    return lambda text: print(text, file=sys.stderr if target == "-" else sys.stdout, flush=True)
+    return parse(options, command, argv, COMMANDS[command].__doc__)
 
 
 def play(argv: Sequence[str]) -> int:
@@ -106,9 +53,12 @@ def play(argv: Sequence[str]) -> int:
 
 def record(argv: Sequence[str]) -> int:
     """record a real game: frames, sound, actions, rewards"""
-    from worldgen.envs.record import main as record_main
+    from worldgen.envs.record_command import RecordOptions, record_with_bar
 
-    return record_main(list(argv))
+    options = _parse(RecordOptions, "record", argv)
+    figures = record_with_bar(options)
+    write_figures(figures, options.json)
+    return 130 if figures["interrupted"] else 0
 
 
 @dataclass(frozen=True)
@@ -124,14 +74,14 @@ def check(argv: Sequence[str]) -> int:
     from worldgen.data.ingest import check_folder, reports_to_json
 
     options = _parse(CheckOptions, "check", argv)
-    say = _say_beside(options.json)
+    say = say_beside(options.json)
     reports = check_folder(options.folder)
     for report in reports:
         facts = f"{report.num_frames} frames, {report.width}x{report.height}" if report.status != "refused" else ""
         say(f"{report.status:9}{report.path}  {facts}  {report.reason or ''}".rstrip())
     usable = [r for r in reports if r.status != "refused"]
     say(f"{len(usable)} of {len(reports)} files usable, {sum(r.seconds for r in usable) / 60:.1f} minutes")
-    _write_figures(reports_to_json(reports), options.json)
+    write_figures(reports_to_json(reports), options.json)
     return 0 if usable else 1
 
 
@@ -165,7 +115,7 @@ class TrainOptions:
 def train(argv: Sequence[str]) -> int:
     """train a world from recordings: all stages in order, then export and a first report"""
     options = _parse(TrainOptions, "train", argv)
-    say = _say_beside(options.json)
+    say = say_beside(options.json)
     from worldgen.training.pipeline import Recipe, train_world
 
     facts = {k: v for k, v in vars(options).items() if k != "json"}
@@ -180,7 +130,7 @@ def train(argv: Sequence[str]) -> int:
 
         write_card(options.out, summary["evaluation"], summary)
         say(f"play it: worldgen play {options.out}")
-    _write_figures(summary, options.json)
+    write_figures(summary, options.json)
     return 0
 
 
@@ -221,9 +171,9 @@ def evaluate(argv: Sequence[str]) -> int:
         make_game=make_game,
         seed=options.seed,
         report=options.report,
-        say=_say_beside(options.json),
+        say=say_beside(options.json),
     )
-    _write_figures(figures, options.json)
+    write_figures(figures, options.json)
     return 0
 
 
@@ -244,8 +194,8 @@ def export(argv: Sequence[str]) -> int:
     from worldgen.export.to_onnx import export_world
 
     world = find_world(options.world)
-    manifest = export_world(world, options.to, say=_say_beside(options.json))
-    _write_figures(manifest, options.json)
+    manifest = export_world(world, options.to, say=say_beside(options.json))
+    write_figures(manifest, options.json)
     return 0
 
 
@@ -273,9 +223,9 @@ def bench(argv: Sequence[str]) -> int:
         backends=options.backend,
         batch=options.batch,
         frames=options.frames,
-        say=_say_beside(options.json),
+        say=say_beside(options.json),
     )
-    _write_figures(figures, options.json)
+    write_figures(figures, options.json)
     return 0
 
 
@@ -292,7 +242,7 @@ def info(argv: Sequence[str]) -> int:
     from worldgen.bundle import bundled_worlds, describe
 
     options = _parse(InfoOptions, "info", argv)
-    say = _say_beside(options.json)
+    say = say_beside(options.json)
     facts: Any = describe(options.world) if options.world else {name: describe(name) for name in bundled_worlds()}
     for name, world in ({facts["name"]: facts} if options.world else facts).items():
         size = f"{world['width']}x{world['height']} at {world['fps']:g} fps, {world['megabytes']:.1f} MB"
@@ -302,7 +252,7 @@ def info(argv: Sequence[str]) -> int:
         say(
             f"  graphs: {', '.join(world['graphs']) or 'none, run `worldgen export`'}; reward and end: {world['heads']}"
         )
-    _write_figures(facts, options.json)
+    write_figures(facts, options.json)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,13 +10,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from worldgen.errors import InputError
+
 
 def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Atomic: temporary file, fsync, rename."""
+    """Atomic: temporary file, fsync, rename. Makes the file's folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -25,6 +29,26 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path, flag: str) -> None:
+    """Raises InputError unless a file can be written there, its folder included. Leaves nothing behind."""
+    missing = [folder for folder in path.parents if not folder.exists()]
+    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError("it is a folder")
+        if blocked := [folder for folder in path.parents if folder.exists() and not folder.is_dir()]:
+            raise NotADirectoryError(f"{blocked[0]} is not a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{flag} {path} cannot be written: {error.strerror or error}") from None
+    finally:
+        for folder in missing:
+            with contextlib.suppress(OSError):  # it was not made, or someone else has put something into it
+                folder.rmdir()
 
 
 def replace_folder(new: Path, old: Path) -> None:

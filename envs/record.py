@@ -1,4 +1,4 @@
-"""Records games: `python -m worldgen.envs.record vizdoom:defend_the_center --out recordings/doom --frames 1000`.
+"""Records games: `worldgen record vizdoom:defend_the_center --out recordings/doom --frames 1000`.
 
 One episode per file, NAME-SEED-INDEX.mkv with its .jsonl and .json (contract C1). Episode i depends on the game, the
 policy, the seed and i alone, so the same command gives the same recordings with any number of workers. Existing files
@@ -11,7 +11,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from worldgen.envs.catalogue import make_game
 from worldgen.envs.game import Game
 from worldgen.envs.policies import POLICIES, Policy, make_policy
 from worldgen.errors import InputError
+from worldgen.files import check_folder_writable
 
 EPISODE_FRAMES = 3000  # a game that does not end by then is cut, flagged truncated
 
@@ -49,10 +50,6 @@ class Progress:
     @property
     def fps(self) -> float:
         return self.frames / max(self.seconds, 1e-9)
-
-    @property
-    def seconds_left(self) -> float:
-        return max(0, self.total - self.frames) / max(self.fps, 1e-9)
 
 
 OnProgress = Callable[[Progress], None]
@@ -81,6 +78,7 @@ def record(
     if policy not in POLICIES:
         raise InputError(f"unknown policy {policy!r}; choose {', '.join(POLICIES)}")
     plan = Plan(env, Path(out), policy, seed, fps)
+    check_folder_writable(plan.out, "--out")
     start = time.perf_counter()
     game = make_game(env, fps)
     facts = {"game_fps": game.fps, "sample_rate": game.sample_rate}
@@ -193,7 +191,7 @@ def _record_serially(
     except KeyboardInterrupt:
         rows = episode_path(plan, game.name, index).with_suffix(".jsonl")
         if index not in lengths and rows.is_file():
-            lengths[index] = len(rows.read_text().splitlines())
+            lengths[index] = len(rows.read_text(encoding="utf-8").splitlines())
         return True
     return False
 
@@ -209,13 +207,3 @@ def _termination_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    from worldgen.envs.record_command import main as command
-
-    return command(argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

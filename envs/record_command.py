@@ -1,11 +1,8 @@
-"""The command line of recording: arguments, a progress bar, one line of what came of it."""
+"""The command line of recording: options, a progress bar, one line of what came of it."""
 
 from __future__ import annotations
 
-import json
-import sys
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,14 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from worldgen.envs.record import Progress, record
-from worldgen.errors import InputError, MissingExtraError, RunError
-from worldgen.files import write_json
 
 
 @dataclass(frozen=True)
-class Arguments:
-    """Record a game: its frames, its sound and what was pressed."""
-
+class RecordOptions:
     env: tyro.conf.Positional[str]
     """the game, source:name: vizdoom:take_cover, pyxel:jump, ale:breakout, gym:CarRacing-v3, toy"""
     out: Path
@@ -42,28 +35,12 @@ class Arguments:
     """write the figures to this file, or - for standard output"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    args = tyro.cli(Arguments, args=argv, prog="worldgen record", description=Arguments.__doc__)
-    try:
-        result = _with_progress_bar(args)
-    except (InputError, MissingExtraError) as error:
-        print(f"worldgen record: {error}", file=sys.stderr)
-        return 2
-    except RunError as error:
-        print(f"worldgen record: {error}", file=sys.stderr)
-        return 1
-    if args.json == "-":
-        print(json.dumps(result, indent=2))
-    elif args.json:
-        write_json(Path(args.json), result)
-    return 130 if result["interrupted"] else 0
-
-
-def _with_progress_bar(args: Arguments) -> dict[str, Any]:
+def record_with_bar(options: RecordOptions) -> dict[str, Any]:
+    """-> the figures of record()"""
     console = Console(stderr=True)
     columns = (TextColumn("recording"), BarColumn(), MofNCompleteColumn(), TextColumn("frames, {task.fields[rate]}"))
     bar = Bar(*columns, TimeRemainingColumn(), console=console)
-    task = bar.add_task("recording", total=args.frames, rate="")
+    task = bar.add_task("recording", total=options.frames, rate="")
 
     def show(progress: Progress) -> None:
         if not bar.live.is_started:
@@ -71,19 +48,19 @@ def _with_progress_bar(args: Arguments) -> dict[str, Any]:
         bar.update(task, completed=progress.frames, rate=f"{progress.fps:.0f}/s, {progress.episodes} episodes")
 
     def warn(message: Warning | str, *_: Any, **__: Any) -> None:
-        console.print(f"worldgen record: {message}", highlight=False, soft_wrap=True)
+        console.print(f"worldgen: {message}", highlight=False, soft_wrap=True)
 
     with warnings.catch_warnings():
         warnings.showwarning = warn
         try:
             result = record(
-                args.env,
-                args.out,
-                args.frames,
-                policy=args.policy,
-                seed=args.seed,
-                fps=args.fps,
-                workers=args.workers,
+                options.env,
+                options.out,
+                options.frames,
+                policy=options.policy,
+                seed=options.seed,
+                fps=options.fps,
+                workers=options.workers,
                 on_progress=show,
             )
         finally:
@@ -93,7 +70,7 @@ def _with_progress_bar(args: Arguments) -> dict[str, Any]:
     console.print(
         f"{'interrupted: ' if result['interrupted'] else ''}{result['frames']} frames of {result['env']} in "
         f"{result['episodes']} episodes, {result['game_fps']:g} fps, {sound}, at {result['fps']:.0f} frames/s: "
-        f"{args.out}",
+        f"{options.out}",
         highlight=False,
         soft_wrap=True,
     )

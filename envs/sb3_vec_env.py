@@ -41,7 +41,7 @@ class SB3VecEnv(VecEnv):
         if envs.unwrapped.autoreset_mode is not AutoresetMode.SAME_STEP:
             raise EnvError('stable-baselines3 resets in the same step: WorldVectorEnv(..., autoreset_mode="SameStep")')
         self.envs: Any = envs  # VectorEnv declares neither a list of seeds nor what WorldVectorEnv has of its own
-        self._games = [Game(envs, i) for i in range(envs.num_envs)]
+        self._games = [GameView(envs, i) for i in range(envs.num_envs)]
         self._actions: np.ndarray | None = None
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self.metadata = {**envs.metadata, **self.metadata}
@@ -102,7 +102,7 @@ class SB3VecEnv(VecEnv):
         return [False for _ in self._get_indices(indices)]
 
 
-class Game:
+class GameView:
     """One of the games as stable-baselines3 looks at it; what it does not have itself is the vector environment's."""
 
     def __init__(self, envs: Any, index: int):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
+from worldgen.bundle import DEFAULT_WORLD
 from worldgen.envs.env_errors import EnvError, ResetNeededError, as_env_error
 from worldgen.envs.env_state import EnvState
 from worldgen.envs.open_world import check_choices, open_world
@@ -38,7 +39,7 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
 
     def __init__(
         self,
-        world: str | Path | World = "doom",
+        world: str | Path | World = DEFAULT_WORLD,
         *,
         backend: str = "auto",
         nfe: int | None = None,

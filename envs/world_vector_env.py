@@ -18,6 +18,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from worldgen.bundle import DEFAULT_WORLD
 from worldgen.envs.env_errors import EnvError, ResetNeededError, as_env_error
 from worldgen.envs.env_state import EnvState
 from worldgen.envs.open_world import check_choices, open_world
@@ -38,7 +39,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
 
     def __init__(
         self,
-        world: str | Path | World = "doom",
+        world: str | Path | World = DEFAULT_WORLD,
         num_envs: int = 1,
         *,
         backend: str = "auto",

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from worldgen.bundle import PLAYED_NETWORKS, find_world, load_networks, save_network
+from worldgen.command import fail, run
 from worldgen.errors import InputError
 from worldgen.export.to_onnx import export_onnx
 from worldgen.files import replace_folder
 
 
-def publish(world: Path, out: Path, say=print) -> float:
+def publish(world: Path, out: Path, say: Callable[[str], None] = print) -> float:
     """Writes the folder `out`, whole or not at all -> its size in MB. Weights are rounded to half precision; the graphs
     are exported from the rounded ones, so every engine computes with the same numbers."""
     if out.resolve() == world.resolve():
@@ -38,15 +39,17 @@ def publish(world: Path, out: Path, say=print) -> float:
     return size
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if len(arguments) != 2:
-        raise SystemExit("usage: python -m worldgen.export.publish WORLD OUT")
-    try:
+        return fail(2, "usage: python -m worldgen.export.publish WORLD OUT")
+
+    def command() -> int:
         publish(find_world(arguments[0]), Path(arguments[1]))
-    except InputError as error:
-        raise SystemExit(f"publish: {error}") from None
+        return 0
+
+    return run("publish", command)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,27 +10,27 @@ import io
 import logging
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 import torch
 
 from worldgen.bundle import load_networks, network_hashes
-from worldgen.errors import InputError
+from worldgen.errors import BackendUnavailableError, InputError
 from worldgen.export.shared_weights import WEIGHTS_FILE, share_weights
+from worldgen.export.verify import verify_onnx
 from worldgen.files import file_hash, replace_folder, write_json
 from worldgen.models.steps import example_inputs, step_modules, step_specs
 
 OPSET = 20
 
 
-def export_onnx(world: Path, say=print) -> dict[str, object]:
+def export_onnx(world: Path, say: Callable[[str], None] = print) -> dict[str, object]:
     """Writes WORLD/onnx whole or not at all -> the manifest, with the parity that was measured.
 
     Raises InputError when a network is missing, RunError when a graph disagrees with torch.
     """
-    from worldgen.export.verify import verify_onnx
-
     sources = network_hashes(world)  # before they are read: weights that change meanwhile make these graphs stale
     networks = load_networks(world)
     arguments = (networks["tokenizer"], networks["dynamics"], networks.get("heads"))
@@ -95,7 +95,9 @@ def _quietly():
         logging.disable(level)
 
 
-def export_world(world: Path, target: str = "onnx", say=print) -> dict[str, object]:
+def export_world(world: Path, target: str = "onnx", say: Callable[[str], None] = print) -> dict[str, object]:
+    if target == "tensorrt":
+        raise BackendUnavailableError("this version of worldgen has no TensorRT engine: use --to onnx")
     if target != "onnx":
         raise InputError(f"unknown export target {target!r}; choose onnx")
     return export_onnx(world, say=say)

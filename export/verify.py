@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ def verify_onnx(
     modules: Mapping[str, nn.Module],
     specs: Mapping[str, GraphSpec],
     bounds: Mapping[str, int],
-    say=print,
+    say: Callable[[str], None] = print,
 ) -> dict[str, float]:
     """-> the largest error of each graph over batch sizes and seeds. Raises RunError beyond the tolerance."""
     errors = {}

@@ -66,7 +66,7 @@ def read_actions(path: Path, actions: ActionMap) -> list[Any]:
         path = sidecar
     try:
         if path.suffix == ".json":
-            rows = _rows_of_json(json.loads(path.read_text()), path)
+            rows = _rows_of_json(json.loads(path.read_text(encoding="utf-8")), path)
         elif path.suffix in (".jsonl", ".csv", ".parquet"):
             rows = read_sidecar(path).actions
         else:

@@ -35,6 +35,7 @@ class ClipWriter:
         strip = draw_legend(width, self._actions, None).shape[0] if legend else 0
         self._picture = np.zeros((height + strip, width, 3), np.uint8)
         self._height = height
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._video = VideoWriter(
             self._temporary,
             width,

@@ -1,12 +1,11 @@
 """worldgen play: a world in a window, or without one.
 
-python -m worldgen.play.main doom
-python -m worldgen.play.main doom --headless --frames 300 --out clip.mp4 --json -
+worldgen play doom
+worldgen play doom --headless --frames 300 --out clip.mp4 --json -
 """
 
 from __future__ import annotations
 
-import json as json_module
 import os
 import re
 import sys
@@ -18,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from worldgen.bundle import DEFAULT_WORLD
+from worldgen.command import say_beside, write_figures
 from worldgen.errors import InputError
-from worldgen.files import write_json
+from worldgen.files import check_writable
 from worldgen.play.action_source import check_actions
 from worldgen.play.headless import FRAMES, action_source, run_headless
 from worldgen.play.live import NoDisplayError
 from worldgen.play.loop import Player
-from worldgen.play.options import DEFAULT_WORLD, PlayOptions, check_options, check_writable
+from worldgen.play.options import PlayOptions, check_options
 from worldgen.play.recorder import EpisodeRecorder
 from worldgen.play.session import Session, SessionLog
 from worldgen.play.start_image import load_start
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 def play(options: PlayOptions, load_world: Callable[..., World] | None = None) -> dict[str, Any]:
     """Plays, and returns the figures of the play. load_world: as World.load, which it is by default."""
-    say = _say_beside_json if options.json == "-" else _say
+    say = say_beside(options.json)
     has_window = not options.headless and has_display()
     if not options.headless and not has_window:
         say("no display here: playing without a window")
@@ -48,10 +49,7 @@ def play(options: PlayOptions, load_world: Callable[..., World] | None = None) -
     size += f" shown at {width}x{height}" if (height, width) != (world.config.height, world.config.width) else ""
     say(f"{world.config.name}: {size}, {world.config.fps:g} fps, {world.backend_name}, nfe {world.nfe}")
     stats = _play_world(world, options, session, has_window, say)
-    if options.json == "-":
-        print(json_module.dumps(stats, indent=2))
-    elif options.json is not None:
-        write_json(Path(options.json), stats)
+    write_figures(stats, options.json)
     return stats
 
 
@@ -193,14 +191,6 @@ def _compare(session: Session, replayed: Session, say: Callable[[str], None]) ->
         )
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _say_beside_json(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 class _Progress:
     """Frames, rate and time left, on a terminal only."""
 
@@ -219,13 +209,3 @@ class _Progress:
     def close(self) -> None:
         if self._is_shown:
             print("\r" + " " * 60, end="\r", file=sys.stderr)
-
-
-def main(argv: list[str] | None = None) -> dict[str, Any]:
-    import tyro
-
-    return play(tyro.cli(PlayOptions, args=argv))
-
-
-if __name__ == "__main__":
-    main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +10,7 @@ import tyro
 
 from worldgen.config import NFE_CHOICES
 from worldgen.errors import InputError
-
-DEFAULT_WORLD = "doom"
+from worldgen.files import check_folder_writable, check_writable
 
 
 @dataclass(frozen=True)
@@ -71,17 +69,4 @@ def check_options(options: PlayOptions, has_window: bool) -> None:
         if path is not None and str(path) != "-":
             check_writable(Path(path), f"--{flag}")
     if options.recordings is not None:
-        check_writable(options.recordings / "play.mkv", "--recordings")
-
-
-def check_writable(path: Path, flag: str) -> None:
-    """Raises InputError unless a file can be written there; makes its folder."""
-    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError("it is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"{flag} {path} cannot be written: {error.strerror or error}") from None
+        check_folder_writable(options.recordings, "--recordings")

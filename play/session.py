@@ -52,7 +52,7 @@ class Session:
     @classmethod
     def load(cls, path: Path) -> Session:
         try:
-            raw = json.loads(Path(path).read_text())
+            raw = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read session {path}: {error}") from None
         return cls.from_json(raw, path)

@@ -6,6 +6,7 @@ something to draw or a key to take.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -112,7 +113,7 @@ class Window:
         try:
             pygame.mixer.init(rate, -16, self._player.world.channels, 512, allowedchanges=0)
         except pygame.error as error:
-            print(f"no sound device ({error}): playing silently")
+            print(f"no sound device ({error}): playing silently", file=sys.stderr)
             return None
         return SoundOut(pygame.mixer, self._player.world.channels)
 

@@ -14,7 +14,7 @@ import pytest
 from recordings import HEIGHT, WALK, WIDTH, coded_frame, number_of, record, write_video
 
 from worldgen.actions import ActionMap
-from worldgen.data import ingest
+from worldgen.data import map_files
 from worldgen.data.cache import Cache, load_cache, open_cache
 from worldgen.data.recording import RecordingInfo, RecordingWriter
 from worldgen.errors import InputError
@@ -242,7 +242,7 @@ def test_two_builders_at_once_agree(build):
 def test_a_pool_of_processes_builds_the_same(build, monkeypatch):
     for e in range(3):
         record(build.data / f"e{e}.mkv", 20, first=20 * e)
-    monkeypatch.setattr(ingest, "MIN_POOL_BYTES", 0)
+    monkeypatch.setattr(map_files, "MIN_POOL_BYTES", 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     calls = []
     cache = build(on_progress=lambda done, total, path: calls.append((done, total)))

@@ -15,7 +15,7 @@ from worldgen.errors import InputError
 from worldgen.play.action_source import read_actions, sticky_random
 from worldgen.play.headless import play_headless
 from worldgen.play.legend import draw_legend, legend_keys, pressed_keys
-from worldgen.play.main import has_display, main, play
+from worldgen.play.main import has_display, play
 from worldgen.play.options import PlayOptions
 from worldgen.play.start_image import MAX_FRAMES, load_start
 from worldgen.text import draw_text, text_mask
@@ -367,13 +367,6 @@ def test_an_out_folder_is_made_and_a_folder_is_no_out(tmp_path):
     (tmp_path / "folder.mp4").mkdir()
     with pytest.raises(InputError, match="it is a folder"):
         play(PlayOptions(headless=True, out=tmp_path / "folder.mp4"), load_world=never)
-
-
-def test_the_command_line_explains_itself(capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["--help"])
-    assert caught.value.code == 0
-    assert "--headless" in capsys.readouterr().out
 
 
 # The legend

@@ -14,8 +14,9 @@ import pytest
 from recordings import HEIGHT, WIDTH, coded_frame, game_frames, record, write_video
 
 from worldgen.actions import ActionMap
-from worldgen.data import ingest
-from worldgen.data.ingest import check_folder, find_videos, infer_action_map, inspect_file, open_recording
+from worldgen.data import ingest, map_files
+from worldgen.data.ingest import check_folder, find_videos, inspect_file, open_recording
+from worldgen.data.recorded_actions import infer_action_map
 from worldgen.errors import InputError
 
 
@@ -155,10 +156,10 @@ def crash_on_b(path: Path) -> str:
 
 
 def test_a_file_that_crashes_its_process_costs_only_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr(ingest, "MIN_POOL_BYTES", 0)
+    monkeypatch.setattr(map_files, "MIN_POOL_BYTES", 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     paths = [tmp_path / name for name in "abc"]
-    results = ingest.map_files(crash_on_b, paths, paths)
+    results = map_files.map_files(crash_on_b, paths, paths)
     assert results[0] == "a" and results[2] == "c" and "crashed" in str(results[1])
 
 

@@ -10,10 +10,11 @@ import pytest
 from game_checks import read_recording, recordings
 from recordings import WALK, coded_frame, number_of
 
+from worldgen.cli import main
 from worldgen.envs.catalogue import list_games, make_game
 from worldgen.envs.game import GameFrame
 from worldgen.envs.policies import MIX, MixPolicy, NoisyPolicy, RandomPolicy, StickyPolicy, make_policy
-from worldgen.envs.record import main, record, record_episode
+from worldgen.envs.record import record, record_episode
 from worldgen.errors import InputError
 
 
@@ -144,7 +145,7 @@ def test_an_interrupted_recording_keeps_what_was_played(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills with a signal")
 def test_a_killed_recording_is_usable(tmp_path):
-    command = [sys.executable, "-m", "worldgen.envs.record", "toy", "--out", str(tmp_path), "--frames", "100000"]
+    command = [sys.executable, "-m", "worldgen.cli", "record", "toy", "--out", str(tmp_path), "--frames", "100000"]
     process = subprocess.Popen([*command, "--policy", "sticky"], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
     rows = tmp_path / "toy-0-00000.jsonl"
@@ -158,7 +159,7 @@ def test_a_killed_recording_is_usable(tmp_path):
 
 
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path, capsys):
-    assert main(["vizdoom:defend_the_centre", "--out", str(tmp_path), "--frames", "50"]) == 2
+    assert main(["record", "vizdoom:defend_the_centre", "--out", str(tmp_path), "--frames", "50"]) == 2
     output = capsys.readouterr().err
     assert len(output.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
@@ -166,7 +167,18 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path, capsys):
 
 def test_the_command_writes_its_figures(tmp_path):
     figures = tmp_path / "figures.json"
-    arguments = ["toy", "--out", str(tmp_path), "--frames", "40", "--policy", "random", "--json", str(figures)]
+    arguments = [
+        "record",
+        "toy",
+        "--out",
+        str(tmp_path),
+        "--frames",
+        "40",
+        "--policy",
+        "random",
+        "--json",
+        str(figures),
+    ]
     assert main(arguments) == 0
     result = json.loads(figures.read_text())
     assert result["frames"] == 40
@@ -193,6 +205,13 @@ def test_a_senseless_argument_is_refused_before_anything_is_written(tmp_path, ar
     with pytest.raises(InputError, match=str(next(iter(arguments.values())))):
         record("toy", tmp_path / "out", **{"frames": 20} | arguments)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_no_folder_of_recordings(tmp_path):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(InputError, match="--out .* is a file"):
+            record("toy", out, 20)
 
 
 def test_every_listed_game_has_a_source():

@@ -400,8 +400,9 @@ def test_without_a_sound_device_the_window_says_so_and_plays_on(monkeypatch, cap
     monkeypatch.setenv("SDL_AUDIODRIVER", "no-such-driver")
     window = open_window(FakeWorld(fps=100, sample_rate=24000), max_frames=5)
     assert window.sound is None
-    out = capsys.readouterr().out
-    assert "playing silently" in out and out.count("\n") == 1
+    said = capsys.readouterr()
+    assert "playing silently" in said.err and said.err.count("\n") == 1
+    assert not said.out  # the figures of --json - go there
     window.run()
     assert window.live.player.stats.frames == 5
 

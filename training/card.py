@@ -70,7 +70,7 @@ def _trained(world: Path, figures: Mapping[str, Any], facts: Mapping[str, Any]) 
 
 def _episodes(world: Path) -> str:
     try:
-        raw = json.loads((world / "training" / "data.json").read_text())
+        raw = json.loads((world / "training" / "data.json").read_text(encoding="utf-8"))
         return f", {len(raw['train'])} episodes trained on and {len(raw['held_out'])} held out"
     except (OSError, ValueError, KeyError, TypeError):
         return ""

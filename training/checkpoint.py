@@ -80,7 +80,7 @@ def read_progress(folder: Path) -> Progress | None:
 def _intact(folder: Path) -> Iterator[tuple[Path, dict]]:
     for path in sorted(folder.glob("checkpoint-*"), reverse=True):
         try:
-            facts = json.loads((path / "state.json").read_text())
+            facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
             if file_hash(path / "state.safetensors") == facts["sha256"]:
                 yield path, facts
                 continue

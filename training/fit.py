@@ -9,6 +9,7 @@ import copy
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,7 +87,7 @@ def learning_rate_share(fit: Fit, step: int) -> float:
     return warm * cool
 
 
-def train_stage(stage: Stage, fit: Fit, world: Path, *, resume: bool, say=print) -> Progress:
+def train_stage(stage: Stage, fit: Fit, world: Path, *, resume: bool, say: Callable[[str], None] = print) -> Progress:
     """Trains one stage into WORLD/<stage> and WORLD/training/<stage>. Safe to kill at any moment.
 
     Raises RunError on a loss or gradient that is not finite, before the optimiser step; the last good checkpoint stays.
@@ -195,7 +196,7 @@ def _parameter_groups(network: nn.Module, fit: Fit) -> list[dict[str, Any]]:
 class _Log:
     """log.jsonl, TensorBoard and one line on the terminal."""
 
-    def __init__(self, folder: Path, board: Any, say):
+    def __init__(self, folder: Path, board: Any, say: Callable[[str], None]):
         self._file = (folder / "log.jsonl").open("a")
         self._folder, self._board, self._say = folder, board, say
         self._last = time.monotonic()

@@ -34,7 +34,7 @@ class HeadsStage:
         self,
         network: Heads,
         dynamics: Dynamics,
-        actions_map: ActionMap,
+        action_map: ActionMap,
         context_sigma: float,
         cache: Cache,
         tokens: np.ndarray,
@@ -45,7 +45,7 @@ class HeadsStage:
     ):
         self.network = network
         self._dynamics: nn.Module = dynamics.eval().requires_grad_(False)
-        self._map, self._sigma = actions_map, context_sigma
+        self._action_map, self._sigma = action_map, context_sigma
         self._cache, self._tokens, self._actions = cache, tokens, actions
         self._train, self._validation, self._batch = train, validation, batch
         is_event = (np.asarray(cache.reward) != 0) | np.asarray(cache.terminated)
@@ -66,7 +66,7 @@ class HeadsStage:
         reward, terminated = np.asarray(self._cache.reward)[rows], np.asarray(self._cache.terminated)[rows]
         return {
             "tokens": tokens,
-            "actions": torch.from_numpy(led_to(self._map, self._actions[rows])),
+            "actions": torch.from_numpy(led_to(self._action_map, self._actions[rows])),
             "reward": torch.from_numpy(reward[:, :-1].astype(np.float32)),
             "terminated": torch.from_numpy(terminated[:, :-1]),
         }

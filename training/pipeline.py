@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from worldgen.data.cache import Cache, open_cache
 from worldgen.data.dataset import ClipSampler, Segments, split_episodes
 from worldgen.data.ingest import find_videos
 from worldgen.data.probe import probe
+from worldgen.data.progress import say_progress
 from worldgen.errors import InputError
-from worldgen.files import replace_folder, write_json
+from worldgen.files import check_folder_writable, replace_folder, write_json
 from worldgen.models.conditioning import action_arguments
 from worldgen.models.dynamics import Dynamics
 from worldgen.models.heads import Heads
@@ -45,6 +46,7 @@ STAGES = ("tokenizer", "latent_action", "dynamics", "heads")
 SHARES = {"tokenizer": 0.3, "latent_action": 0.15, "dynamics": 0.6, "heads": 0.1}  # of --minutes
 NUM_STARTS = 10
 VALIDATION_HORIZON = 16
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,19 @@ class Recipe:
             raise InputError("the stage latent_action belongs to --actions latent")
 
 
-def train_world(recipe: Recipe, say=print) -> dict[str, Any]:
+def train_world(recipe: Recipe, say: Say = print) -> dict[str, Any]:
     """Trains a world -> a summary: stages with steps and seconds, and where it is.
 
-    Raises InputError before anything is written when the data, the preset or the folder do not fit.
+    Raises InputError before anything is written when the data, the preset or the folder do not fit. Ctrl-C says how to
+    go on.
     """
+    try:
+        return _train_world(recipe, say)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command with --resume goes on from the last checkpoint") from None
+
+
+def _train_world(recipe: Recipe, say: Say) -> dict[str, Any]:
     preset = get_preset(recipe.preset)
     _check_out(recipe)
     if recipe.source is not None:
@@ -106,6 +116,8 @@ def train_world(recipe: Recipe, say=print) -> dict[str, Any]:
 
 
 def _check_out(recipe: Recipe) -> None:
+    check_folder_writable(recipe.out, "--out")
+
     def is_begun(stage: str) -> bool:
         return (recipe.out / stage).exists() or read_progress(recipe.out / "training" / stage) is not None
 
@@ -146,14 +158,14 @@ def _video_size(data: Path) -> tuple[int, int]:
 class _Run:
     """The data and the networks of one run; each is opened when the first stage asks for it."""
 
-    def __init__(self, recipe: Recipe, preset: Preset, say):
+    def __init__(self, recipe: Recipe, preset: Preset, say: Say):
         self.recipe, self.preset, self.say = recipe, preset, say
         self.width, self.height = frame_size(preset.side, *_video_size(recipe.data))
         if recipe.source is not None:
             known = WorldConfig.load(recipe.source / "world.json")
             self.width, self.height = known.width, known.height
         say(f"data: {recipe.data} at {self.width}x{self.height}")
-        self.cache: Cache = open_cache(recipe.data, height=self.height, width=self.width)
+        self.cache: Cache = open_cache(recipe.data, height=self.height, width=self.width, on_progress=say_progress(say))
         for note in self.cache.notes:
             say(f"  {note}")
         refused = [r for r in self.cache.reports if r.status == "refused"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from worldgen.models.tokenizer import Tokenizer, to_float
 LANES = 32  # episodes encoded side by side
 
 
-def tokenize(cache: Cache, tokenizer: Tokenizer, world: Path, say=print) -> np.ndarray:
+def tokenize(cache: Cache, tokenizer: Tokenizer, world: Path, say: Callable[[str], None] = print) -> np.ndarray:
     """-> (N, n, d) float16 memory map, row i the tokens of cache.frames[i]. Rebuilt when data or tokenizer change."""
     folder = world / "training" / "tokens"
     folder.mkdir(parents=True, exist_ok=True)

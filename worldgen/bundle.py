@@ -88,7 +88,7 @@ def load_network(folder: Path, name: str) -> Any:
 
     cls = network_class(name)
     try:
-        config = json.loads((path / "config.json").read_text())
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         if not isinstance(config, dict):  # diffusers takes text for the name of a network to download
             raise TypeError("config.json holds no object")
         network = cls.from_config(config)
@@ -125,7 +125,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise InputError(f"no ONNX graphs in {onnx}: {export}")
     try:
-        raw = json.loads(path.read_text())
+        raw = json.loads(path.read_text(encoding="utf-8"))
         specs = {name: GraphSpec.from_json(name, graph) for name, graph in raw["graphs"].items()}
         files = {**{n: g["file"] for n, g in raw["graphs"].items()}, "": raw["weights_file"]["file"]}
         sums = {**{n: g["sha256"] for n, g in raw["graphs"].items()}, "": raw["weights_file"]["sha256"]}
@@ -209,7 +209,6 @@ def describe(name: str | Path) -> dict[str, Any]:
     """The facts of a world as a person would ask for them."""
     folder = find_world(name)
     config = WorldConfig.load(folder / "world.json")
-    keys = {n: " + ".join(k) or "nothing" for n, k in zip(config.actions.names, config.actions.keys, strict=False)}
     manifest = folder / "onnx" / "manifest.json"
     return {
         "name": config.name,
@@ -221,8 +220,9 @@ def describe(name: str | Path) -> dict[str, Any]:
         "context": config.context,
         "action_source": config.action_source,
         "actions": list(config.actions.names),
-        "keys": ", ".join(f"{k} = {n}" for n, k in keys.items()),
-        "heads": "yes" if config.has_reward or config.has_terminated else "no",
+        "keys": {n: list(held) for n, held in zip(config.actions.names, config.actions.keys, strict=False)},
+        "has_reward": config.has_reward,
+        "has_terminated": config.has_terminated,
         "networks": [n for n in NETWORKS if (folder / n / WEIGHTS).is_file()],
         "graphs": sorted(read_manifest(folder).specs) if manifest.is_file() else [],
         "megabytes": sum(p.stat().st_size for p in _played_files(folder)) / 1e6,

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ import tyro
 
 from worldgen.bundle import DEFAULT_WORLD
 from worldgen.command import fail, parse, run, say_beside, write_figures
+from worldgen.files import check_folder_writable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,10 +74,11 @@ class CheckOptions:
 def check(argv: Sequence[str]) -> int:
     """say of every recording in a folder what is usable, repaired or refused, and why"""
     from worldgen.data.ingest import check_folder, reports_to_json
+    from worldgen.data.progress import say_progress
 
     options = _parse(CheckOptions, "check", argv)
     say = say_beside(options.json)
-    reports = check_folder(options.folder)
+    reports = check_folder(options.folder, on_progress=say_progress(say))
     for report in reports:
         facts = f"{report.num_frames} frames, {report.width}x{report.height}" if report.status != "refused" else ""
         say(f"{report.status:9}{report.path}  {facts}  {report.reason or ''}".rstrip())
@@ -116,18 +119,18 @@ def train(argv: Sequence[str]) -> int:
     """train a world from recordings: all stages in order, then export and a first report"""
     options = _parse(TrainOptions, "train", argv)
     say = say_beside(options.json)
+    # all of them now: what is not installed is said before hours of training
+    import_module("matplotlib")
+    from worldgen.export.to_onnx import export_onnx
+    from worldgen.training.card import write_card
+    from worldgen.training.evaluate import evaluate
     from worldgen.training.pipeline import Recipe, train_world
 
     facts = {k: v for k, v in vars(options).items() if k != "json"}
     summary = train_world(Recipe(**facts), say=say)
     if (options.out / "dynamics").is_dir():
-        from worldgen.export.to_onnx import export_onnx
-        from worldgen.training.evaluate import evaluate
-
         summary["parity"] = export_onnx(options.out, say=say)["parity"]
         summary["evaluation"] = evaluate(options.out, options.data, report=options.out / "training" / "report", say=say)
-        from worldgen.training.card import write_card
-
         write_card(options.out, summary["evaluation"], summary)
         say(f"play it: worldgen play {options.out}")
     write_figures(summary, options.json)
@@ -161,6 +164,9 @@ def evaluate(argv: Sequence[str]) -> int:
     from worldgen.envs.catalogue import make_game
     from worldgen.training.evaluate import evaluate as evaluate_world
 
+    if options.report is not None:  # what would stop it at the end is said now
+        import_module("matplotlib")
+        check_folder_writable(options.report, "--report")
     figures = evaluate_world(
         options.world,
         options.data,
@@ -231,28 +237,30 @@ def bench(argv: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class InfoOptions:
-    world: Annotated[str | None, tyro.conf.Positional] = None
-    """a bundled world or a world's folder; without one, the bundled worlds are listed"""
+    world: Annotated[str, tyro.conf.Positional] = DEFAULT_WORLD
+    """a bundled world or a world's folder"""
     json: str | None = None
     """write the facts to this file, or - for standard output"""
 
 
 def info(argv: Sequence[str]) -> int:
-    """say what a world is: size, speed, actions, keys, networks"""
+    """say what a world is: size, rate, actions, keys, networks, graphs"""
     from worldgen.bundle import bundled_worlds, describe
 
     options = _parse(InfoOptions, "info", argv)
     say = say_beside(options.json)
-    facts: Any = describe(options.world) if options.world else {name: describe(name) for name in bundled_worlds()}
-    for name, world in ({facts["name"]: facts} if options.world else facts).items():
-        size = f"{world['width']}x{world['height']} at {world['fps']:g} fps, {world['megabytes']:.1f} MB"
-        say(f"{name}: {size}, {world['folder']}")
-        say(f"  actions: {', '.join(world['actions'])}")
-        say(f"  keys: {world['keys'] or 'none'}")
-        say(
-            f"  graphs: {', '.join(world['graphs']) or 'none, run `worldgen export`'}; reward and end: {world['heads']}"
-        )
-    write_figures(facts, options.json)
+    world = describe(options.world)
+    keys = [f"{' + '.join(held) or 'nothing'} = {name}" for name, held in world["keys"].items()]
+    heads = [name for name in ("reward", "terminated") if world[f"has_{name}"]]
+    size = f"{world['width']}x{world['height']} at {world['fps']:g} fps, {world['megabytes']:.1f} MB"
+    say(f"{world['name']}: {size}, {world['folder']}")
+    say(f"  actions: {', '.join(world['actions'])}")
+    say(f"  keys: {', '.join(keys) or 'none'}")
+    say(f"  heads: {', '.join(heads) or 'none'}")
+    say(f"  networks: {', '.join(world['networks']) or 'none'}")
+    say(f"  graphs: {', '.join(world['graphs']) or f'none, run `worldgen export {options.world} --to onnx`'}")
+    say(f"bundled worlds: {', '.join(bundled_worlds()) or 'none'}")
+    write_figures(world, options.json)
     return 0
 
 

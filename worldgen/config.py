@@ -79,7 +79,7 @@ class WorldConfig:
     @classmethod
     def load(cls, path: Path) -> WorldConfig:
         try:
-            return cls.from_json(json.loads(path.read_text()))
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise InputError(f"{path.parent} is not a world: no {path.name} in it") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -32,23 +32,36 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def check_writable(path: Path, flag: str) -> None:
-    """Raises InputError unless a file can be written there, its folder included. Leaves nothing behind."""
-    missing = [folder for folder in path.parents if not folder.exists()]
-    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Raises InputError unless a file can be written there, its folder made where it is missing. Leaves nothing."""
+    obstacle = "it is a folder" if path.is_dir() else _obstacle(path.parent)
+    if obstacle:
+        raise InputError(f"{flag} {path} cannot be written: {obstacle}")
+
+
+def check_folder_writable(folder: Path, flag: str) -> None:
+    """The same for files in a folder."""
+    if obstacle := _obstacle(folder):
+        raise InputError(f"{flag} {folder} cannot be written to: {obstacle}")
+
+
+def _obstacle(folder: Path) -> str | None:
+    """Why no file can be made in a folder, which need not be there yet."""
+    ways = [folder, *folder.parents]
+    if files := [way for way in ways if way.exists() and not way.is_dir()]:
+        return f"{files[0]} is a file"
+    missing = [way for way in ways if not way.exists()]
+    probe = folder / f".{os.getpid()}.tmp"
     try:
-        if path.is_dir():
-            raise IsADirectoryError("it is a folder")
-        if blocked := [folder for folder in path.parents if folder.exists() and not folder.is_dir()]:
-            raise NotADirectoryError(f"{blocked[0]} is not a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(f"{flag} {path} cannot be written: {error.strerror or error}") from None
+        return error.strerror or str(error)
     finally:
-        for folder in missing:
-            with contextlib.suppress(OSError):  # it was not made, or someone else has put something into it
-                folder.rmdir()
+        for way in missing:
+            with contextlib.suppress(OSError):  # it was not made, or someone has put something into it meanwhile
+                way.rmdir()
+    return None
 
 
 def replace_folder(new: Path, old: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from worldgen import sampler
 from worldgen.backends import Array, Backend, open_backend
-from worldgen.bundle import Starts, check_parts, find_world
+from worldgen.bundle import DEFAULT_WORLD, Starts, check_parts, find_world
 from worldgen.config import NFE_CHOICES, WorldConfig
 from worldgen.errors import InputError
 
@@ -82,7 +82,12 @@ class World:
 
     @classmethod
     def load(
-        cls, name: str | Path = "doom", *, backend: str = "auto", batch: int | None = None, nfe: int | None = None
+        cls,
+        name: str | Path = DEFAULT_WORLD,
+        *,
+        backend: str = "auto",
+        batch: int | None = None,
+        nfe: int | None = None,
     ) -> World:
         """name: a bundled world or a folder. backend: auto, onnxruntime or torch. nfe: instead of the world's own."""
         folder = find_world(name)

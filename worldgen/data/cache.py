@@ -24,7 +24,8 @@ import numpy as np
 from worldgen.actions import ActionMap
 from worldgen.data.cache_build import CACHE_VERSION, build, checksum
 from worldgen.data.cache_shard import Settings
-from worldgen.data.ingest import FileReport, Progress, find_videos
+from worldgen.data.ingest import FileReport, find_videos
+from worldgen.data.progress import Progress
 from worldgen.data.recording import SIDECAR_SUFFIXES
 from worldgen.errors import InputError
 
@@ -125,7 +126,7 @@ def open_cache(
 def load_cache(entry: Path) -> Cache | None:
     """The cache in a folder that build wrote; None where it is missing or not whole."""
     try:
-        meta = json.loads((entry / "meta.json").read_text())
+        meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
         if meta["version"] != CACHE_VERSION or meta["checksums"] != {
             name: checksum(entry / name) for name in meta["checksums"]
         }:

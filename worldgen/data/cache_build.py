@@ -15,7 +15,9 @@ import numpy as np
 from worldgen.actions import ActionMap
 from worldgen.data.cache_shard import Settings, write_shard
 from worldgen.data.common_actions import common_actions
-from worldgen.data.ingest import REFUSALS, FileReport, Progress, Recording, map_files, open_recording, refusal
+from worldgen.data.ingest import REFUSALS, FileReport, Recording, open_recording, refusal
+from worldgen.data.map_files import map_files
+from worldgen.data.progress import Progress
 from worldgen.errors import InputError
 
 CACHE_VERSION = 1

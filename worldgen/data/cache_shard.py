@@ -10,7 +10,8 @@ import numpy as np
 
 from worldgen.actions import ActionMap
 from worldgen.data.decode import VideoNotes, resample
-from worldgen.data.ingest import REFUSALS, FileReport, Recording, encode_actions, refusal
+from worldgen.data.ingest import REFUSALS, FileReport, Recording, refusal
+from worldgen.data.recorded_actions import encode_actions
 from worldgen.data.sound import read_sound
 from worldgen.errors import InputError
 

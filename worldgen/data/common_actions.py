@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from worldgen.actions import ActionMap
-from worldgen.data.ingest import Recording, encode_actions
+from worldgen.data.ingest import Recording
+from worldgen.data.recorded_actions import encode_actions
 from worldgen.errors import InputError
 
 

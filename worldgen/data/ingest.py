@@ -6,28 +6,21 @@ for report in check_folder(folder): print(report.path, report.status, report.rea
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from worldgen.actions import ActionMap
 from worldgen.data.decode import VideoNotes, decode
+from worldgen.data.map_files import map_files
 from worldgen.data.probe import VideoFacts, probe
+from worldgen.data.progress import Progress
+from worldgen.data.recorded_actions import encode_actions, infer_action_map
 from worldgen.data.recording import VIDEO_SUFFIXES, RecordingInfo, Sidecar, find_sidecar, read_info, read_sidecar
 from worldgen.errors import InputError
 
-T = TypeVar("T")
-S = TypeVar("S")
-# (files done, files in all, the file just done)
-Progress = Callable[[int, int, Path], None]
-# below this a pool costs more than it gives
-MIN_POOL_BYTES = 16 << 20
 # what a file, and what lies beside it, can be at fault for (text that is not UTF-8 is a ValueError)
 REFUSALS = (InputError, ValueError, ImportError, OSError)
 
@@ -164,8 +157,8 @@ def match_rows(sidecar: Sidecar, facts: VideoFacts, video: Path, beside: Path) -
         cut = f"{beside.name} has {num_rows} rows for {num_frames} frames: the rows after the video's end are left out"
         return _cut_rows(sidecar, num_frames), facts, cut
     raise InputError(
-        f"{video} has {num_frames} frames but {beside.name} has {num_rows} rows: one row a frame is needed, "
-        "so they are not of the same recording, or one of them lost its start"
+        f"{video}: {num_frames} frames but {num_rows} rows in {beside.name}; one row a frame is needed, "
+        "so they are not of the same recording, or one of them lost its start: remove the one that does not belong"
     )
 
 
@@ -187,61 +180,6 @@ def _pad_row(sidecar: Sidecar) -> Sidecar:
         truncated=np.append(sidecar.truncated, False),
         state={k: np.append(v, np.nan) for k, v in sidecar.state.items()},
     )
-
-
-def encode_actions(action_map: ActionMap, actions: list[Any], source: Path) -> np.ndarray:
-    """Actions as recorded -> (t, width) rows that networks read; NULL where None. Errors name the file and row."""
-    rows = action_map.null(len(actions))
-    known = [i for i, a in enumerate(actions) if a is not None]
-    if not known:
-        return rows
-    is_scalar_box = action_map.kind == "box" and len(action_map.sizes) == 1
-
-    def values(i: int) -> Any:
-        return [actions[i]] if is_scalar_box and not isinstance(actions[i], list) else actions[i]
-
-    try:
-        rows[known] = action_map.encode([values(i) for i in known], len(known))
-        return rows
-    except (InputError, ValueError, TypeError):
-        pass
-    for i in known:  # again, to name the row
-        try:
-            rows[i] = action_map.encode(values(i))
-        except (InputError, ValueError, TypeError) as error:
-            raise InputError(f"{source}, row {i}: {error}") from None
-    return rows
-
-
-def infer_action_map(actions: Iterable[Any], source: Path) -> ActionMap:
-    """What the actions of a recording without NAME.json look like: integers are discrete, lists of 0 and 1 buttons,
-    other lists of integers multi-discrete, floats continuous."""
-    known = [a for a in actions if a is not None]
-    if any(isinstance(a, str) for a in known):
-        word = next(a for a in known if isinstance(a, str))
-        raise InputError(f"{source}: action {word!r} is a word; write integers, and the names into {source.stem}.json")
-    has_lists = isinstance(known[0], list)
-    try:
-        table = np.array(known)
-    except ValueError:
-        table = np.zeros(0, object)
-    if table.ndim != 1 + has_lists or table.dtype.kind not in "biuf" or not table.size:
-        raise InputError(f"{source}: the actions differ in kind or length from row to row")
-    if not np.isfinite(table).all():
-        raise InputError(f"{source}: an action is not finite")
-    # parquet and csv turn integers with gaps into floats
-    if not has_lists and (table == np.round(table)).all():
-        if table.min() < 0:
-            raise InputError(f"{source}: action {int(table.min())} is negative; discrete actions count from 0")
-        return ActionMap("discrete", (int(table.max()) + 1,))
-    if has_lists and table.dtype.kind in "biu" and table.min() >= 0:
-        largest = table.astype(np.int64).max(axis=0)
-        if largest.max() <= 1:
-            return ActionMap("multi_binary", (2,) * table.shape[1])
-        return ActionMap("multi_discrete", tuple(int(n) + 1 for n in largest))
-    values = table.reshape(len(table), -1).astype(np.float64)
-    low, high = np.minimum(values.min(axis=0), -1.0), np.maximum(values.max(axis=0), 1.0)
-    return ActionMap("box", (0,) * values.shape[1], low=tuple(low.tolist()), high=tuple(high.tolist()))
 
 
 def inspect_file(path: Path) -> FileReport:
@@ -271,52 +209,3 @@ def check_folder(folder: Path, on_progress: Progress | None = None) -> list[File
 
 def reports_to_json(reports: list[FileReport]) -> dict[str, Any]:
     return {"files": [report.to_json() for report in reports]}
-
-
-def map_files(
-    function: Callable[[S], T], items: list[S], paths: list[Path], on_progress: Progress | None = None
-) -> list[T | InputError]:
-    """[function(item) for item in items], in processes where there is enough to do; paths: the file of each item.
-    A file that kills its process (a decoder's crash, memory) gives an InputError in its place; the others go on."""
-    results: list[Any] = [None] * len(items)
-    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    num_workers = min(len(items), num_cores)
-    size = sum(p.stat().st_size for p in paths if p.is_file())
-    if num_workers < 2 or size < MIN_POOL_BYTES:
-        for i, item in enumerate(items):
-            results[i] = function(item)
-            if on_progress:
-                on_progress(i + 1, len(items), paths[i])
-        return results
-    num_done, left = 0, set(range(len(items)))
-
-    def finish(i: int, result: Any) -> None:
-        nonlocal num_done
-        results[i] = result
-        left.discard(i)
-        num_done += 1
-        if on_progress:
-            on_progress(num_done, len(items), paths[i])
-
-    with _pool(num_workers) as pool:
-        futures = {pool.submit(function, item): i for i, item in enumerate(items)}
-        try:
-            for future in as_completed(futures):
-                finish(futures[future], future.result())
-        except BrokenProcessPool:
-            pass
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    for i in sorted(left):  # one of these killed the pool: each alone
-        with _pool(1) as pool:
-            try:
-                finish(i, pool.submit(function, items[i]).result())
-            except BrokenProcessPool:
-                finish(i, InputError(f"{paths[i]}: the decoder crashed on it"))
-    return results
-
-
-def _pool(num_workers: int) -> ProcessPoolExecutor:
-    # spawn: fork copies the threads' locks of whoever calls, and is not everywhere
-    return ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"))

@@ -69,7 +69,7 @@ class RecordingWriter:
         self.info = info
         self._sample_rate, self._channels = sample_rate, channels
         self._video: VideoWriter | None = None
-        self._rows: IO[str] = self.path.with_suffix(".jsonl").open("w")
+        self._rows: IO[str] = self.path.with_suffix(".jsonl").open("w", encoding="utf-8")
         self._padding: Any = None
         self._is_open_row = False
         self.num_frames = 0
@@ -142,10 +142,10 @@ def read_info(video: Path) -> RecordingInfo | None:
     if not path.is_file():
         return None
     try:
-        return RecordingInfo.from_json(json.loads(path.read_text()))
+        return RecordingInfo.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: not a recording's facts ({error}); see contract C1 in the README, or remove it"
+            f"{path}: not a recording's facts ({error}); see `Train your own` in the README, or remove it"
         ) from None
 
 
@@ -182,7 +182,7 @@ def _number(value: Any) -> float:
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
     rows = []
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     for i, line in enumerate(lines):
         try:
             row = json.loads(line)
@@ -207,7 +207,7 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             return text
 
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return [{k: value(v) for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
 
 

@@ -1,0 +1,68 @@
+"""The same work on many files, in processes that a damaged file may kill."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+from worldgen.data.progress import Progress
+from worldgen.errors import InputError
+
+T = TypeVar("T")
+S = TypeVar("S")
+# below this a pool costs more than it gives
+MIN_POOL_BYTES = 16 << 20
+
+
+def map_files(
+    function: Callable[[S], T], items: list[S], paths: list[Path], on_progress: Progress | None = None
+) -> list[T | InputError]:
+    """[function(item) for item in items], in processes where there is enough to do; paths: the file of each item.
+    A file that kills its process (a decoder's crash, memory) gives an InputError in its place; the others go on."""
+    results: list[Any] = [None] * len(items)
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    num_workers = min(len(items), num_cores)
+    size = sum(p.stat().st_size for p in paths if p.is_file())
+    if num_workers < 2 or size < MIN_POOL_BYTES:
+        for i, item in enumerate(items):
+            results[i] = function(item)
+            if on_progress:
+                on_progress(i + 1, len(items), paths[i])
+        return results
+    num_done, left = 0, set(range(len(items)))
+
+    def finish(i: int, result: Any) -> None:
+        nonlocal num_done
+        results[i] = result
+        left.discard(i)
+        num_done += 1
+        if on_progress:
+            on_progress(num_done, len(items), paths[i])
+
+    with _pool(num_workers) as pool:
+        futures = {pool.submit(function, item): i for i, item in enumerate(items)}
+        try:
+            for future in as_completed(futures):
+                finish(futures[future], future.result())
+        except BrokenProcessPool:
+            pass
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    for i in sorted(left):  # one of these killed the pool: each alone
+        with _pool(1) as pool:
+            try:
+                finish(i, pool.submit(function, items[i]).result())
+            except BrokenProcessPool:
+                finish(i, InputError(f"{paths[i]}: the decoder crashed on it"))
+    return results
+
+
+def _pool(num_workers: int) -> ProcessPoolExecutor:
+    # spawn: fork copies the threads' locks of whoever calls, and is not everywhere
+    return ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"))

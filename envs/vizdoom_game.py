@@ -12,7 +12,9 @@ episode's end, so the last frame is repeated there with silence.
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -219,6 +221,19 @@ def _launch(game: Any, folder: Path) -> None:
     game.set_doom_config_path(str(folder / "vizdoom.ini"))
     with _working_in(folder):  # the engine leaves a _vizdoom folder where it starts
         game.init()
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """What is started inside never sees a Ctrl-C: it is for the recorder, which then ends the engine."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

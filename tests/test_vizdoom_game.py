@@ -1,6 +1,8 @@
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ pytest.importorskip("vizdoom", reason="ViZDoom is not installed: pip install 'wo
 
 from game_checks import assert_same, go_on, is_over, play
 
+from worldgen.data.ingest import check_folder
 from worldgen.envs.catalogue import make_game
 from worldgen.envs.doom_actions import discrete_actions
 from worldgen.envs.game import ForkableGame
@@ -193,3 +196,20 @@ def test_without_openal_the_game_says_so_and_is_silent(tmp_path):
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     assert result.stdout.startswith("None None"), result.stderr
     assert "libopenal1" in result.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="interrupts a group of processes")
+def test_ctrl_c_ends_a_recording_of_doom_well(tmp_path):
+    """A terminal interrupts the engine's process too, which must not die of it in the middle of a step."""
+    command = [sys.executable, "-m", "worldgen.cli", "record", "vizdoom:basic", "--out", str(tmp_path / "doom")]
+    process = subprocess.Popen(
+        [*command, "--frames", "100000"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and sum(1 for _ in tmp_path.rglob("*.mkv")) < 2:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in said, said
+    assert said.splitlines()[-1].startswith("interrupted: ")
+    assert {report.status for report in check_folder(tmp_path)} == {"ok"}

@@ -174,26 +174,49 @@ def _record_serially(
     policy = make_policy(plan.policy, game)
     index, total = first, 0
     try:
-        while total < frames:
+        with _stop_signal() as stop:
+            while total < frames and not stop.is_set():
 
-            def on_frame(num_frames: int) -> bool:
-                if num_frames % 50 == 0:
-                    show(total + num_frames, len(lengths))  # noqa: B023
-                return True
+                def on_frame(num_frames: int) -> bool:
+                    if num_frames % 50 == 0:
+                        show(total + num_frames, len(lengths))  # noqa: B023
+                    return not stop.is_set()
 
-            path = episode_path(plan, game.name, index)
-            lengths[index] = record_episode(
-                game, policy, path, plan.seed, index, episode_limit(frames - total), on_frame
-            )
-            total += lengths[index]
-            index += 1
-            show(total, len(lengths))
+                path = episode_path(plan, game.name, index)
+                lengths[index] = record_episode(
+                    game, policy, path, plan.seed, index, episode_limit(frames - total), on_frame
+                )
+                total += lengths[index]
+                index += 1
+                show(total, len(lengths))
+            return stop.is_set()
     except KeyboardInterrupt:
         rows = episode_path(plan, game.name, index).with_suffix(".jsonl")
         if index not in lengths and rows.is_file():
             lengths[index] = len(rows.read_text(encoding="utf-8").splitlines())
         return True
-    return False
+
+
+@contextmanager
+def _stop_signal() -> Iterator[threading.Event]:
+    """Set by Ctrl-C or SIGTERM: the episode ends with the frame being played, never inside one. A second does not
+    wait."""
+    stop = threading.Event()
+
+    def on_signal(*_: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

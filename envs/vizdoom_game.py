@@ -219,7 +219,7 @@ def _configure(scenario: str, tics: int, has_sound: bool) -> Any:
 
 def _launch(game: Any, folder: Path) -> None:
     game.set_doom_config_path(str(folder / "vizdoom.ini"))
-    with _working_in(folder):  # the engine leaves a _vizdoom folder where it starts
+    with _working_in(folder), _deaf_to_interrupts():  # the engine leaves a _vizdoom folder where it starts
         game.init()
 
 

@@ -197,8 +197,7 @@ class _Log:
     """log.jsonl, TensorBoard and one line on the terminal."""
 
     def __init__(self, folder: Path, board: Any, say: Callable[[str], None]):
-        self._file = (folder / "log.jsonl").open("a")
-        self._folder, self._board, self._say = folder, board, say
+        self._path, self._board, self._say = folder / "log.jsonl", board, say
         self._last = time.monotonic()
 
     def train(self, progress: Progress, fit: Fit, figures: dict[str, Tensor], num_frames: int) -> None:
@@ -226,13 +225,12 @@ class _Log:
         self._last += seconds
 
     def close(self) -> None:
-        self._file.close()
         self._board.close()
 
     def _write(self, kind: str, progress: Progress, figures: dict[str, float]) -> None:
         known = {k: v if math.isfinite(v) else None for k, v in figures.items()}
         row = {"kind": kind, "step": progress.step, "seconds": round(progress.seconds, 1), **known}
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
         for name, value in figures.items():
             self._board.add_scalar(f"{kind}/{name}", value, progress.step)

@@ -157,7 +157,7 @@ def match_rows(sidecar: Sidecar, facts: VideoFacts, video: Path, beside: Path) -
         cut = f"{beside.name} has {num_rows} rows for {num_frames} frames: the rows after the video's end are left out"
         return _cut_rows(sidecar, num_frames), facts, cut
     raise InputError(
-        f"{video}: {num_frames} frames but {num_rows} rows in {beside.name}; one row a frame is needed, "
+        f"{video}: {num_frames} frames but {beside.name} has {num_rows} rows: one row a frame is needed, "
         "so they are not of the same recording, or one of them lost its start: remove the one that does not belong"
     )
 

@@ -112,7 +112,9 @@ def train_stage(stage: Stage, fit: Fit, world: Path, *, resume: bool, say: Calla
         return progress
     log = _Log(folder, SummaryWriter(folder / "tensorboard"), say) if is_main else None
     started, trained_before = time.monotonic(), progress.seconds
-    marks = {"log": started, "save": started, "validate": started - fit.validate_seconds + 60}
+    # the first save and validation come soon: a run that is stopped early keeps something
+    first_save = started - fit.save_seconds + min(30, fit.save_seconds)
+    marks = {"log": started, "save": first_save, "validate": started - fit.validate_seconds + 60}
     frames_since = 0
     figures: dict[str, Tensor] = {}
 

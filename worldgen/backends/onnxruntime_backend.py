@@ -16,14 +16,13 @@ from worldgen.errors import InputError
 class OnnxRuntimeBackend:
     name = "onnxruntime"
 
-    def __init__(self, folder: Path, num_threads: int | None = None):
-        """num_threads: of one graph; default the cores, at most 4."""
+    def __init__(self, folder: Path):
         manifest = read_manifest(folder)
         self.specs = manifest.specs
         self.position_period = manifest.position_period
         self.weights_hash = manifest.weights_hash
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads or min(4, os.cpu_count() or 1)
+        options.intra_op_num_threads = min(4, os.cpu_count() or 1)
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

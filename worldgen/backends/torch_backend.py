@@ -25,13 +25,12 @@ class TorchBackend:
         self._modules = {k: m.to(self.device) for k, m in step_modules(tokenizer, dynamics, heads).items()}
 
     @classmethod
-    def load(cls, folder: Path, device: str | None = None) -> TorchBackend:
+    def load(cls, folder: Path) -> TorchBackend:
         networks = load_networks(folder)
         return cls(
             networks["tokenizer"],
             networks["dynamics"],
             networks.get("heads"),
-            device=device,
             weights_hash=weights_hash(folder),
         )
 

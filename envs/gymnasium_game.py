@@ -80,10 +80,7 @@ class GymnasiumGame:
         return self._history.save()
 
     def load(self, state: bytes) -> None:
-        seed, actions = self._history.read(state)
-        self.reset(seed)
-        for action in actions:
-            self.step(action)
+        self._history.replay(state, self)
 
     def _see(self, observation: Any, reward: float, terminated: bool, truncated: bool) -> GameFrame:
         image = self._env.render()

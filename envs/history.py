@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from worldgen.envs.game import Game
 from worldgen.errors import InputError
 
 
@@ -39,3 +40,10 @@ class History:
         if (game, fps) != (self._game, self._fps):
             raise InputError(f"a saved state of {game} at {fps:g} fps does not fit {self._game} at {self._fps:g} fps")
         return seed, actions
+
+    def replay(self, state: bytes, game: Game) -> None:
+        """Plays a saved state again on the game whose history this is."""
+        seed, actions = self.read(state)
+        game.reset(seed)
+        for action in actions:
+            game.step(action)

@@ -107,10 +107,7 @@ class PyxelGame:
         return self._history.save()
 
     def load(self, state: bytes) -> None:
-        seed, actions = self._history.read(state)
-        self.reset(seed)
-        for action in actions:
-            self.step(action)
+        self._history.replay(state, self)
 
     def _read(self, is_first: bool = False) -> GameFrame:
         assert self._process is not None and self._process.stdout is not None

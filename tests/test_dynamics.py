@@ -13,7 +13,8 @@ from worldgen.actions import KINDS, ActionMap  # noqa: E402
 from worldgen.bundle import load_network, save_network  # noqa: E402
 from worldgen.models.conditioning import action_arguments  # noqa: E402
 from worldgen.models.dynamics import FINEST_STEP, Dynamics  # noqa: E402
-from worldgen.training.dynamics import DynamicsLoss, drop_actions, dynamics_loss, led_to, two_half_steps  # noqa: E402
+from worldgen.training.dynamics import DynamicsLoss, drop_actions, dynamics_loss, two_half_steps  # noqa: E402
+from worldgen.training.rollout import led_to  # noqa: E402
 
 N, D, CONTEXT = 4, 6, 4  # tokens a frame, their width, frames of look-back
 MAPS = {

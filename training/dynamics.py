@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldgen.actions import ActionMap
 from worldgen.backends.torch_backend import TorchBackend
 from worldgen.config import WorldConfig
 from worldgen.data.cache import Cache
 from worldgen.data.dataset import ClipSampler
 from worldgen.models.dynamics import FINEST_STEP, Dynamics
 from worldgen.models.tokenizer import Tokenizer
-from worldgen.training.rollout import control_and_horizon
+from worldgen.training.rollout import control_and_horizon, led_to
 from worldgen.world import World
 
 
@@ -212,9 +211,3 @@ class DynamicsStage:
 
     def finish(self, network) -> None:
         pass
-
-
-def led_to(actions: ActionMap, chosen: np.ndarray) -> np.ndarray:
-    """Rows chosen on each frame of a clip (b, t, width) -> rows that led to each frame, NULL for the first."""
-    b, t, _ = chosen.shape
-    return np.concatenate([actions.null(b, 1), chosen[:, :-1]], axis=1)

@@ -15,7 +15,7 @@ from worldgen.data.cache import Cache
 from worldgen.data.dataset import ClipSampler
 from worldgen.models.dynamics import FINEST_STEP, Dynamics
 from worldgen.models.heads import Heads
-from worldgen.training.dynamics import led_to
+from worldgen.training.rollout import led_to
 
 EVENT_SHARE = 0.5  # of a batch's clips hold a reward or an end: both are rare
 

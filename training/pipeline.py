@@ -32,13 +32,13 @@ from worldgen.models.heads import Heads
 from worldgen.models.latent_action import LatentActionModel
 from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.checkpoint import read_progress
-from worldgen.training.dynamics import DynamicsStage, led_to
+from worldgen.training.dynamics import DynamicsStage
 from worldgen.training.fit import Fit, Stage, train_stage
 from worldgen.training.heads import HeadsStage
 from worldgen.training.held_out import known_segments
 from worldgen.training.latent_action import LatentActionStage, label, latent_action_map
 from worldgen.training.presets import Preset, frame_size, get_preset
-from worldgen.training.rollout import PROMPT
+from worldgen.training.rollout import PROMPT, led_to
 from worldgen.training.tokenizer import TokenizerStage
 from worldgen.training.tokens import tokenize
 

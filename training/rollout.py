@@ -7,10 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worldgen.actions import ActionMap
 from worldgen.training.metrics import contact_sheet, psnr
 from worldgen.world import World
 
 PROMPT = 4  # true frames that a rollout begins from
+
+
+def led_to(actions: ActionMap, chosen: np.ndarray) -> np.ndarray:
+    """Rows chosen on each frame of a clip (b, t, width) -> rows that led to each frame, NULL for the first."""
+    return np.concatenate([actions.null(len(chosen), 1), chosen[:, :-1]], axis=1)
 
 
 @dataclass(frozen=True)

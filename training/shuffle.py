@@ -15,7 +15,7 @@ from worldgen import sampler
 from worldgen.backends import Backend
 from worldgen.config import NFE_CHOICES, WorldConfig
 from worldgen.training.interval import Resampling, interval
-from worldgen.training.rollout import PROMPT
+from worldgen.training.rollout import PROMPT, led_to
 
 FRAMES = 8  # predicted in each clip
 MAX_BATCH = 32
@@ -34,18 +34,18 @@ def shuffle_figures(
     """frames (b, t, h, w, 3) uint8, actions (b, t, width), row i chosen on frame i; episode (b,) -> the keys of KEYS"""
     b, t = actions.shape[:2]
     t = min(t, PROMPT + FRAMES)
-    led_to = np.concatenate([config.actions.null(b, 1), actions[:, : t - 1]], axis=1)
+    true = led_to(config.actions, actions[:, :t])
     rng = np.random.default_rng(seed)
     # frame by frame every clip takes the action of the clip some places on
-    others = np.stack([np.roll(led_to[:, i], int(rng.integers(1, max(2, b))), axis=0) for i in range(t)], axis=1)
-    differs = (others != led_to).any(-1)  # (b, t)
+    others = np.stack([np.roll(true[:, i], int(rng.integers(1, max(2, b))), axis=0) for i in range(t)], axis=1)
+    differs = (others != true).any(-1)  # (b, t)
     differs[:, :PROMPT] = False
     true_error, other_error = np.zeros((b, t)), np.zeros((b, t))
     for begin in range(0, b, MAX_BATCH):
         rows = slice(begin, begin + MAX_BATCH)
         seeds = np.arange(begin, min(begin + MAX_BATCH, b), dtype=np.uint64) + np.uint64(seed)
         true_error[rows], other_error[rows] = _errors(
-            backend, config, frames[rows, :t], led_to[rows], others[rows], seeds
+            backend, config, frames[rows, :t], true[rows], others[rows], seeds
         )
     with_true, with_other = (np.where(differs, e, 0).sum(1) for e in (true_error, other_error))
     draws = Resampling(episode).ratio(with_other, with_true)
@@ -60,12 +60,12 @@ def _errors(
     backend: Backend,
     config: WorldConfig,
     frames: np.ndarray,
-    led_to: np.ndarray,
+    true: np.ndarray,
     others: np.ndarray,
     seeds: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean squared error of each predicted frame's tokens under led_to and under others, both (b, t, width): (b, t)"""
-    b, t = led_to.shape[:2]
+    """Mean squared error of each frame's predicted tokens under the true and under other actions, (b, t) each"""
+    b, t = true.shape[:2]
     specs, run, asarray = backend.specs, backend.run, backend.asarray
     shape = specs["denoise"].outputs[0].shape
     context = specs["commit"].input("cache").shape[-2]
@@ -95,10 +95,10 @@ def _errors(
                 "step_size": level(1 / max(NFE_CHOICES)),  # the finest: the one that is trained on data
             }
             wanted = backend.numpy(tokens)
-            for k, actions in enumerate((led_to, others)):
+            for k, actions in enumerate((true, others)):
                 clean = run("denoise", {**pure, **past, "action": asarray(actions[:, i].copy())})["tokens"]
                 errors[k, :, i] = np.square(backend.numpy(clean) - wanted).reshape(b, -1).mean(1)
         noise = asarray(sampler.noise(seeds, step, sampler.COMMIT, shape))
-        done = run("commit", {"tokens": tokens, "noise": noise, **past, "action": asarray(led_to[:, i].copy())})
+        done = run("commit", {"tokens": tokens, "noise": noise, **past, "action": asarray(true[:, i].copy())})
         cache, previous = done["next_cache"], done["next_previous"]
     return errors[0], errors[1]

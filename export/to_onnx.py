@@ -33,8 +33,7 @@ def export_onnx(world: Path, say: Callable[[str], None] = print) -> dict[str, ob
     """
     sources = network_hashes(world)  # before they are read: weights that change meanwhile make these graphs stale
     networks = load_networks(world)
-    arguments = (networks["tokenizer"], networks["dynamics"], networks.get("heads"))
-    modules, specs = step_modules(*arguments), step_specs(*arguments)
+    modules, specs = step_modules(**networks), step_specs(**networks)
     bounds = {
         "position": networks["dynamics"].position_period,
         "filled": networks["dynamics"].config.context + 1,

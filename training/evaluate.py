@@ -90,7 +90,7 @@ def evaluate(
     held_out = open_held_out(folder, config, Path(data), say)
     steps = reachable(held_out, horizons)
     starts = held_out.clips(clips, PROMPT + max(steps))
-    world = World.load(folder, backend=backend, batch=min(MAX_BATCH, len(starts)), nfe=nfe)
+    world = World.load(folder, backend=backend, batch=min(MAX_BATCH, len(starts)), nfe=nfe, upscale=False, sound="off")
     facts = held_out.facts
     say(
         f"{config.name}: {len(starts)} clips of {PROMPT} + {max(steps)} frames on {world.backend_name}, nfe {world.nfe}"
@@ -120,7 +120,7 @@ def evaluate(
     if stability:
         games = num_games(held_out)
         say(f"  a long game: {games} times {stability} frames")
-        long_world = World.load(folder, backend=backend, batch=games, nfe=nfe)
+        long_world = World.load(folder, backend=backend, batch=games, nfe=nfe, upscale=False, sound="off")
         figures["stability"], long_play = stability_figures(long_world, held_out, stability, seed)
     else:
         figures["notes"].append(

@@ -21,6 +21,9 @@ class Preset:
     latent_action: dict[str, Any]
     dynamics: dict[str, Any]
     heads: dict[str, Any]
+    super_resolution: dict[str, Any]
+    sound_codec: dict[str, Any]
+    sound: dict[str, Any]
     fits: dict[str, Fit]
 
 
@@ -33,11 +36,17 @@ def tiny() -> Preset:
         latent_action={"dim": 128, "num_layers": 3, "num_heads": 4},
         dynamics={"dim": 192, "num_layers": 6, "num_heads": 6},
         heads={"dim": 32},
+        super_resolution={"channels": 48, "num_layers": 6},
+        sound_codec={"latent_dim": 48, "dim": 256, "num_atoms": 96},
+        sound={"dim": 128},
         fits={
             "tokenizer": Fit(steps=4000, batch=8, length=8, learning_rate=1e-3),
             "latent_action": Fit(steps=3000, batch=8, length=8, learning_rate=5e-4),
             "dynamics": Fit(steps=4000, batch=16, length=17, learning_rate=1e-3),
             "heads": Fit(steps=600, batch=16, length=17, learning_rate=1e-3, ema=0.99),
+            "super_resolution": Fit(steps=3000, batch=8, length=2, learning_rate=1e-3, ema=0.995),
+            "sound_codec": Fit(steps=3000, batch=8, length=16, learning_rate=1e-3, ema=0.995),
+            "sound": Fit(steps=3000, batch=16, length=32, learning_rate=1e-3, ema=0.995),
         },
     )
 
@@ -51,11 +60,17 @@ def small() -> Preset:
         latent_action={"dim": 256, "num_layers": 6, "num_heads": 8, "patch": 16},
         dynamics={"dim": 512, "num_layers": 10, "num_heads": 8},
         heads={"dim": 256},
+        super_resolution={"channels": 64, "num_layers": 8},
+        sound_codec={"latent_dim": 64, "dim": 512, "num_atoms": 160},
+        sound={"dim": 256},
         fits={
             "tokenizer": Fit(steps=20_000, batch=32, length=8, learning_rate=5e-4, warmup=500),
             "latent_action": Fit(steps=15_000, batch=32, length=8, learning_rate=3e-4, warmup=500),
             "dynamics": Fit(steps=30_000, batch=64, length=33, learning_rate=5e-4, warmup=1000, ema=0.9995),
             "heads": Fit(steps=3000, batch=64, length=33, learning_rate=5e-4, ema=0.99),
+            "super_resolution": Fit(steps=20_000, batch=64, length=2, learning_rate=1e-3),
+            "sound_codec": Fit(steps=20_000, batch=32, length=32, learning_rate=5e-4),
+            "sound": Fit(steps=20_000, batch=32, length=64, learning_rate=5e-4),
         },
     )
 
@@ -69,11 +84,17 @@ def base() -> Preset:
         latent_action={"dim": 512, "num_layers": 8, "num_heads": 8, "patch": 16},
         dynamics={"dim": 896, "num_layers": 16, "num_heads": 14},
         heads={"dim": 256},
+        super_resolution={"channels": 64, "num_layers": 8},
+        sound_codec={"latent_dim": 64, "dim": 512, "num_atoms": 160},
+        sound={"dim": 256},
         fits={
             "tokenizer": Fit(steps=100_000, batch=32, length=8, learning_rate=3e-4, warmup=1000, ema=0.9995),
             "latent_action": Fit(steps=60_000, batch=32, length=8, learning_rate=2e-4, warmup=1000, ema=0.9995),
             "dynamics": Fit(steps=200_000, batch=32, length=65, learning_rate=3e-4, warmup=2000, ema=0.9998),
             "heads": Fit(steps=5000, batch=32, length=65, learning_rate=5e-4, ema=0.99),
+            "super_resolution": Fit(steps=40_000, batch=64, length=2, learning_rate=1e-3),
+            "sound_codec": Fit(steps=40_000, batch=32, length=32, learning_rate=5e-4),
+            "sound": Fit(steps=40_000, batch=32, length=64, learning_rate=5e-4),
         },
     )
 

@@ -28,8 +28,9 @@ from worldgen.errors import InputError
 from worldgen.files import file_hash, replace_folder, write_bytes
 from worldgen.graphs import REQUIRED, GraphSpec
 
-NETWORKS = ("tokenizer", "latent_action", "dynamics", "heads")
-PLAYED_NETWORKS = ("tokenizer", "dynamics", "heads")
+PLAYED_NETWORKS = ("tokenizer", "dynamics", "heads", "super_resolution", "sound_codec", "sound")
+NETWORKS = ("latent_action", *PLAYED_NETWORKS)
+OPTIONAL_NETWORKS = PLAYED_NETWORKS[2:]
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 DEFAULT_WORLD = "doom"
 BUNDLED = Path(__file__).parent / "worlds"
@@ -101,8 +102,8 @@ def load_network(folder: Path, name: str) -> Any:
 
 
 def load_networks(folder: Path) -> dict[str, Any]:
-    """The networks that make a frame; heads only if the world has them."""
-    names = ["tokenizer", "dynamics"] + (["heads"] if (folder / "heads").is_dir() else [])
+    """The networks that make a frame; OPTIONAL_NETWORKS only if the world has them."""
+    names = [n for n in PLAYED_NETWORKS if n not in OPTIONAL_NETWORKS or (folder / n).is_dir()]
     return {name: load_network(folder, name) for name in names}
 
 
@@ -193,6 +194,11 @@ def check_parts(folder: Path, config: WorldConfig, specs: Mapping[str, GraphSpec
         raise InputError(
             f"{folder / 'world.json'} promises {promised[0]} but there are no heads: "
             f"train them with `worldgen train DIR --out {folder} --stages heads`"
+        )
+    if config.sound == "generated" and "sound" not in specs:
+        raise InputError(
+            f"{folder / 'world.json'} promises sound but there is no sound head: "
+            f"train it with `worldgen train DIR --out {folder} --stages sound_codec sound`"
         )
     if starts is None:
         return

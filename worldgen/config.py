@@ -12,6 +12,7 @@ from worldgen.errors import InputError
 
 FORMAT_VERSION = 1
 NFE_CHOICES = (1, 2, 4)
+SOUND_CHOICES = ("generated", "retrieved", "off")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class WorldConfig:
     context_sigma: noise level at which finished frames are shown to the dynamics (1 noise .. 0 clean).
     has_reward, has_terminated: whether trained heads give them; without one the value is 0.0 or False.
     action_source: "recorded" or "latent".
+    sound: "generated" by a sound head, "retrieved" from a library of recorded sounds, or "off": what is played unless
+        World.load() is told otherwise.
     """
 
     name: str
@@ -40,6 +43,7 @@ class WorldConfig:
     has_reward: bool = False
     has_terminated: bool = False
     action_source: str = "recorded"
+    sound: str = "off"
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "context", "nfe"):
@@ -57,6 +61,8 @@ class WorldConfig:
             raise InputError(f"context_sigma is in [0, 1), got {self.context_sigma}")
         if self.action_source not in ("recorded", "latent"):
             raise InputError(f"action_source is 'recorded' or 'latent', got {self.action_source!r}")
+        if self.sound not in SOUND_CHOICES:
+            raise InputError(f"sound is one of {', '.join(SOUND_CHOICES)}, got {self.sound!r}")
 
     def to_json(self) -> dict[str, Any]:
         return {"format_version": FORMAT_VERSION, **asdict(self), "actions": self.actions.to_json()}

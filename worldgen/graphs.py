@@ -5,6 +5,8 @@ denoise  noisy, sigma, step_size, previous, context_sigma, action, cache, positi
 commit   tokens, noise, previous, context_sigma, action, cache, position, filled
          -> next_cache, next_previous, hidden [, reward, terminated]
 decode   tokens, state -> frame, next_state
+upscale  frame -> image                                          with a super-resolution network: a larger frame
+sound    hidden, action, noise, state -> samples, next_state          with a sound head: what is heard with the frame
 
 The first axis of every tensor is the batch. `cache` is a ring of the last `context` frames; `position` counts frames
 modulo `position_period` and `filled` counts the slots that hold one, so a game may last for ever.

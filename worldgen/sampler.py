@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 # What a draw of noise is for: part of its counter.
-START, DENOISE, COMMIT = 0, 1, 2
+START, DENOISE, COMMIT, SOUND = 0, 1, 2, 3
 
 
 def sigmas(nfe: int) -> list[float]:

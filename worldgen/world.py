@@ -12,15 +12,17 @@ import numpy as np
 from worldgen import sampler
 from worldgen.backends import Array, Backend, open_backend
 from worldgen.bundle import DEFAULT_WORLD, Starts, check_parts, find_world
-from worldgen.config import NFE_CHOICES, WorldConfig
+from worldgen.config import NFE_CHOICES, SOUND_CHOICES, WorldConfig
 from worldgen.errors import InputError
+from worldgen.sound_source import GeneratedSound
 
 
 @dataclass(frozen=True)
 class Frame:
     """What a world shows. With batch=n every field has a leading axis n.
 
-    image: (h, w, 3) uint8. sound: (samples, channels) float32 in [-1, 1], None without a sound head.
+    image: (h, w, 3) uint8. sound: (samples, channels) float32 in [-1, 1], what is heard while the frame is on screen;
+        None where the world is silent.
     reward: float32. terminated: bool. Arrays are the caller's own.
     """
 
@@ -35,8 +37,8 @@ class State:
     """Where b games are, as values: what snapshot() gives and restore() takes.
 
     seed (b,) uint64; step (b,) int64 frames since the start; cache (b, l, 2, m, k, s, e); previous (b, n, d), the last
-    frame's tokens as the dynamics saw them; decoder (b, r, n, c); image (b, h, w, 3) uint8, the frame on screen;
-    world: hash of the weights it belongs to.
+    frame's tokens as the dynamics saw them; decoder (b, r, n, c); sound (b, ...), None where the world is silent;
+    image (b, h, w, 3) uint8, the frame on screen; world: hash of the weights it belongs to.
     """
 
     seed: np.ndarray
@@ -44,6 +46,7 @@ class State:
     cache: Array
     previous: Array
     decoder: Array
+    sound: Array | None
     image: np.ndarray
     world: str
 
@@ -58,6 +61,7 @@ class State:
             cache=self.cache[rows],
             previous=self.previous[rows],
             decoder=self.decoder[rows],
+            sound=None if self.sound is None else self.sound[rows],
             image=self.image[rows],
             world=self.world,
         )
@@ -66,8 +70,18 @@ class State:
 class World:
     """A trained world, running. Not thread-safe: one thread steps it."""
 
-    def __init__(self, config: WorldConfig, backend: Backend, starts: Starts | None = None, batch: int | None = None):
-        """batch: number of games side by side, giving every frame a leading axis; None for one game without it."""
+    def __init__(
+        self,
+        config: WorldConfig,
+        backend: Backend,
+        starts: Starts | None = None,
+        batch: int | None = None,
+        *,
+        upscale: bool = False,
+        sound: str = "off",
+    ):
+        """batch: number of games side by side, giving every frame a leading axis; None for one game without it.
+        upscale, sound: as load() takes them; the backend must have the graphs."""
         if batch is not None and batch < 1:
             raise InputError(f"batch is at least 1, got {batch}")
         self.config = config
@@ -76,6 +90,9 @@ class World:
         self._starts = starts
         self._num_slots = batch or 1
         self._state: State | None = None
+        self._image_size = backend.specs["upscale" if upscale else "decode"].outputs[0].shape[:2]
+        self._is_upscaled = upscale
+        self._sound = GeneratedSound(backend, config.fps) if sound == "generated" else None
         self._nfe = config.nfe
         self._tokens = backend.specs["denoise"].outputs[0]
         self._num_context = backend.specs["commit"].input("cache").shape[-2]
@@ -88,13 +105,22 @@ class World:
         backend: str = "auto",
         batch: int | None = None,
         nfe: int | None = None,
+        upscale: bool = True,
+        sound: str | None = None,
     ) -> World:
-        """name: a bundled world or a folder. backend: auto, onnxruntime or torch. nfe: instead of the world's own."""
+        """name: a bundled world or a folder. backend: auto, onnxruntime or torch. nfe: instead of the world's own.
+        upscale: show larger frames, where the world has super-resolution.
+        sound: "generated" or "off", instead of the world's own."""
         folder = find_world(name)
         config, starts = WorldConfig.load(folder / "world.json"), Starts.load(folder)
         engine = open_backend(folder, backend)
         check_parts(folder, config, engine.specs, starts)
-        world = cls(config, engine, starts, batch)
+        sound = config.sound if sound is None else sound
+        if sound not in SOUND_CHOICES:
+            raise InputError(f"sound is one of {', '.join(SOUND_CHOICES)}, got {sound!r}")
+        if sound == "generated" and "sound" not in engine.specs:
+            raise InputError(f"{folder} has no sound head: play it with sound off")
+        world = cls(config, engine, starts, batch, upscale=upscale and "upscale" in engine.specs, sound=sound)
         if nfe is not None:
             world.nfe = nfe
         return world
@@ -126,8 +152,8 @@ class World:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of Frame.image."""
-        return (self.config.height, self.config.width)
+        """Height and width of Frame.image: the world's own, or larger with super-resolution."""
+        return self._image_size
 
     @property
     def image(self) -> np.ndarray:
@@ -137,11 +163,12 @@ class World:
 
     @property
     def sample_rate(self) -> int | None:
-        return None
+        """In Hz; None where the world is silent. A frame holds the same number of samples always."""
+        return None if self._sound is None else self._sound.sample_rate
 
     @property
     def channels(self) -> int:
-        return 1
+        return 1 if self._sound is None else self._sound.channels
 
     @property
     def num_starts(self) -> int:
@@ -176,11 +203,16 @@ class World:
         if mask is None:
             self._state, frame = self._run_prompt(seeds, frames, actions)
             return self._unbatch(frame)
+        sound = None
+        if self._sound is not None:
+            sound = np.zeros((self._num_slots, self._sound.samples, self._sound.channels), np.float32)
         if rows.size:
             state, frame = self._run_prompt(seeds, frames, actions)
             self._state = self._merge(chosen, state)
+            if sound is not None:
+                sound[rows] = frame.sound
         zeros = np.zeros(self._num_slots, np.float32)
-        return self._unbatch(Frame(self._current().image, None, zeros, zeros > 0))
+        return self._unbatch(Frame(self._current().image, sound, zeros, zeros > 0))
 
     def step(self, action: Any) -> Frame:
         """Plays one action (an action per slot with batch=n) and shows the frame it leads to."""
@@ -208,6 +240,12 @@ class World:
         out = np.stack(restored, axis=1)
         return out if self.batch is not None else out[0]
 
+    def upscale(self, frames: np.ndarray) -> np.ndarray:
+        """What super-resolution makes of frames (b, h, w, 3) uint8 of the world's own size: (b, H, W, 3) uint8"""
+        if "upscale" not in self._backend.specs:
+            raise InputError(f"world {self.config.name!r} has no super-resolution")
+        return self._backend.numpy(self._upscaled(self._backend.asarray(frames)))
+
     def snapshot(self) -> State:
         """A copy of where every game is. restore() continues from it, bit for bit."""
         state = self._current()
@@ -218,6 +256,7 @@ class World:
             cache=numpy(state.cache),
             previous=numpy(state.previous),
             decoder=numpy(state.decoder),
+            sound=None if state.sound is None else numpy(state.sound),
             image=state.image.copy(),
             world=state.world,
         )
@@ -230,10 +269,16 @@ class World:
         if len(state) not in (1, self._num_slots):
             raise InputError(f"the snapshot holds {len(state)} games, this world runs {self._num_slots}")
         chosen = self._mask(mask)
+        if (state.sound is None) != (self._sound is None) or state.image.shape[1:3] != self.image_size:
+            raise InputError("the snapshot was taken with other sound or super-resolution than this world plays with")
         rows = np.zeros(self._num_slots, np.int64) if len(state) == 1 else np.arange(self._num_slots)
         state, asarray = state[rows[chosen]], self._backend.asarray
         state = replace(
-            state, cache=asarray(state.cache), previous=asarray(state.previous), decoder=asarray(state.decoder)
+            state,
+            cache=asarray(state.cache),
+            previous=asarray(state.previous),
+            decoder=asarray(state.decoder),
+            sound=None if state.sound is None else asarray(state.sound),
         )
         self._state = state if chosen.all() else self._merge(chosen, state)
 
@@ -272,16 +317,24 @@ class World:
         zeros = np.zeros(len(state), np.float32)
         reward = self._backend.numpy(done["reward"]) if "reward" in done else zeros
         terminated = self._backend.numpy(done["terminated"]) > 0.5 if "terminated" in done else zeros > 0.5
-        frame = Frame(self._backend.numpy(shown["frame"]), None, reward, terminated)
+        image = self._upscaled(shown["frame"]) if self._is_upscaled else shown["frame"]
+        sound, sound_state = None, None
+        if self._sound is not None:
+            sound, sound_state = self._sound.play(done["hidden"], action, state.sound, state.seed, state.step)
+        frame = Frame(self._backend.numpy(image), sound, reward, terminated)
         state = replace(
             state,
             step=state.step + 1,
             cache=done["next_cache"],
             previous=done["next_previous"],
             decoder=shown["next_state"],
+            sound=sound_state,
             image=frame.image,
         )
         return state, frame
+
+    def _upscaled(self, frame: Array) -> Array:
+        return self._backend.run("upscale", {"frame": frame})["image"]
 
     def _noise(self, state: State, draw: int) -> Array:
         return self._backend.asarray(sampler.noise(state.seed, state.step, draw, self._tokens.shape))
@@ -336,7 +389,7 @@ class World:
 
     def _prompt(self, frames: np.ndarray, actions: Any) -> tuple[np.ndarray, np.ndarray]:
         """A user's frames and the actions between them -> (b, t, h, w, 3) uint8 and (b, t, width), NULL first"""
-        height, width = self.image_size
+        height, width = self.config.height, self.config.width
         if frames.dtype != np.uint8 or frames.ndim not in (3, 4, 5) or frames.shape[-3:] != (height, width, 3):
             raise InputError(
                 f"a start is uint8 ({height}, {width}, 3), or such frames in a row, got {frames.dtype} {frames.shape}"
@@ -363,6 +416,7 @@ class World:
             cache=asarray(specs["commit"].input("cache").zeros(b)),
             previous=asarray(specs["commit"].input("previous").zeros(b)),
             decoder=asarray(specs["decode"].input("state").zeros(b)),
+            sound=None if self._sound is None else self._sound.empty(b),
             image=frames[:, 0],
             world=self.hash,
         )
@@ -386,6 +440,7 @@ class World:
             cache=where(mask, new.cache, old.cache),
             previous=where(mask, new.previous, old.previous),
             decoder=where(mask, new.decoder, old.decoder),
+            sound=None if self._sound is None else where(mask, new.sound, old.sound),
             image=np.where(mask[:, None, None, None], new.image, old.image),
             world=new.world,
         )
@@ -398,4 +453,7 @@ class World:
     def _unbatch(self, frame: Frame) -> Frame:
         if self.batch is not None:
             return replace(frame, image=frame.image.copy())
-        return Frame(frame.image[0].copy(), None, float(np.ravel(frame.reward)[0]), bool(np.ravel(frame.terminated)[0]))
+        sound = None if frame.sound is None else frame.sound[0].copy()
+        return Frame(
+            frame.image[0].copy(), sound, float(np.ravel(frame.reward)[0]), bool(np.ravel(frame.terminated)[0])
+        )

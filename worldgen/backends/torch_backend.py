@@ -16,23 +16,21 @@ from worldgen.models.steps import step_modules, step_specs
 class TorchBackend:
     name = "torch"
 
-    def __init__(self, tokenizer, dynamics, heads=None, *, device: str | None = None, weights_hash: str = "unsaved"):
+    def __init__(
+        self, tokenizer, dynamics, heads=None, *, device: str | None = None, weights_hash: str = "unsaved", **outputs
+    ):
+        """outputs: further networks, by the names that step_modules() knows them by."""
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.specs = step_specs(tokenizer, dynamics, heads)
+        self.specs = step_specs(tokenizer, dynamics, heads, **outputs)
         self.position_period = dynamics.position_period
         self.weights_hash = weights_hash
         self.facts = {"version": torch.__version__, "device": self.device, "threads": torch.get_num_threads()}
-        self._modules = {k: m.to(self.device) for k, m in step_modules(tokenizer, dynamics, heads).items()}
+        modules = step_modules(tokenizer, dynamics, heads, **outputs)
+        self._modules = {k: m.to(self.device) for k, m in modules.items()}
 
     @classmethod
     def load(cls, folder: Path) -> TorchBackend:
-        networks = load_networks(folder)
-        return cls(
-            networks["tokenizer"],
-            networks["dynamics"],
-            networks.get("heads"),
-            weights_hash=weights_hash(folder),
-        )
+        return cls(**load_networks(folder), weights_hash=weights_hash(folder))
 
     @torch.inference_mode()
     def run(self, graph: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

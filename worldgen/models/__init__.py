@@ -10,6 +10,9 @@ _CLASSES = {
     "latent_action": ("worldgen.models.latent_action", "LatentActionModel"),
     "dynamics": ("worldgen.models.dynamics", "Dynamics"),
     "heads": ("worldgen.models.heads", "Heads"),
+    "super_resolution": ("worldgen.models.super_resolution", "SuperResolution"),
+    "sound_codec": ("worldgen.models.sound_codec", "SoundCodec"),
+    "sound": ("worldgen.models.sound", "SoundHead"),
 }
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from worldgen.graphs import GraphSpec, TensorSpec
 from worldgen.models.dynamics import Dynamics
 from worldgen.models.heads import Heads
+from worldgen.models.sound import SoundHead
+from worldgen.models.sound_codec import SoundCodec
+from worldgen.models.super_resolution import FOLD, SuperResolution
 from worldgen.models.tokenizer import Tokenizer, to_float, to_uint8
 
 
@@ -61,17 +66,72 @@ class Commit(nn.Module):
         return cache, previous, hidden, reward, terminated
 
 
-def step_modules(tokenizer: Tokenizer, dynamics: Dynamics, heads: Heads | None) -> dict[str, nn.Module]:
-    modules = {
+class Upscale(nn.Module):
+    def __init__(self, super_resolution: SuperResolution):
+        super().__init__()
+        self.super_resolution = super_resolution
+
+    def forward(self, frame: Tensor) -> Tensor:
+        x = self.super_resolution.shuffled(to_float(frame))
+        pixels = ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # bytes are cheaper to move than floats
+        side = FOLD * self.super_resolution.config.scale
+        return rearrange(pixels, "b (c p q) h w -> b (h p) (w q) c", c=3, p=side, q=side)
+
+
+class Sound(nn.Module):
+    """Its state is one vector: what the head remembers, the latent of the last frame, and the codec's tail."""
+
+    def __init__(self, codec: SoundCodec, head: SoundHead):
+        super().__init__()
+        self.codec = codec
+        self.head = head
+
+    @property
+    def state_dim(self) -> int:
+        return self.head.config.dim + self.head.config.latent_dim + math.prod(self.codec.tail_shape)
+
+    def forward(self, hidden: Tensor, action: Tensor, noise: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        head, codec = self.head, self.codec
+        memory, previous, tail = state.split(
+            [head.config.dim, head.config.latent_dim, math.prod(codec.tail_shape)], dim=-1
+        )
+        condition = head.condition(hidden, action)
+        memory = head.remember(condition, previous, memory)
+        latent = head.sample(torch.cat([memory, condition], dim=-1), noise)
+        samples, tail = codec.decode(latent[:, None], tail.unflatten(-1, codec.tail_shape))
+        state = torch.cat([memory, latent, tail.flatten(1)], dim=-1)
+        return samples[:, 0].clamp(-1, 1), state
+
+
+def step_modules(
+    tokenizer: Tokenizer,
+    dynamics: Dynamics,
+    heads: Heads | None = None,
+    super_resolution: SuperResolution | None = None,
+    sound_codec: SoundCodec | None = None,
+    sound: SoundHead | None = None,
+) -> dict[str, nn.Module]:
+    modules: dict[str, nn.Module] = {
         "encode": Encode(tokenizer),
         "denoise": Denoise(dynamics),
         "commit": Commit(dynamics, heads),
         "decode": Decode(tokenizer),
     }
+    if super_resolution is not None:
+        modules["upscale"] = Upscale(super_resolution)
+    if sound_codec is not None and sound is not None:
+        modules["sound"] = Sound(sound_codec, sound)
     return {name: module.eval().requires_grad_(False) for name, module in modules.items()}
 
 
-def step_specs(tokenizer: Tokenizer, dynamics: Dynamics, heads: Heads | None) -> dict[str, GraphSpec]:
+def step_specs(
+    tokenizer: Tokenizer,
+    dynamics: Dynamics,
+    heads: Heads | None = None,
+    super_resolution: SuperResolution | None = None,
+    sound_codec: SoundCodec | None = None,
+    sound: SoundHead | None = None,
+) -> dict[str, GraphSpec]:
     c = dynamics.config
     is_box = c.action_kind == "box"
     frame = TensorSpec("frame", "uint8", (tokenizer.config.height, tokenizer.config.width, 3))
@@ -100,7 +160,7 @@ def step_specs(tokenizer: Tokenizer, dynamics: Dynamics, heads: Heads | None) ->
     ]
     if heads is not None:
         committed += [level("reward"), level("terminated")]
-    specs = (
+    specs = [
         GraphSpec("encode", (frame, state("state")), (tokens, state("next_state"))),
         GraphSpec(
             "denoise",
@@ -114,7 +174,22 @@ def step_specs(tokenizer: Tokenizer, dynamics: Dynamics, heads: Heads | None) ->
             tuple(committed),
         ),
         GraphSpec("decode", (tokens, state("state")), (frame, state("next_state"))),
-    )
+    ]
+    if super_resolution is not None:
+        h, w, _ = frame.shape
+        s = super_resolution.config.scale
+        specs.append(GraphSpec("upscale", (frame,), (TensorSpec("image", "uint8", (s * h, s * w, 3)),)))
+    if sound_codec is not None and sound is not None:
+        noise = TensorSpec("noise", "float32", (sound.config.latent_dim + 1,))
+        samples = TensorSpec("samples", "float32", (sound_codec.config.samples, sound_codec.config.channels))
+        width = (Sound(sound_codec, sound).state_dim,)
+        specs.append(
+            GraphSpec(
+                "sound",
+                (committed[2], action, noise, TensorSpec("state", "float32", width)),
+                (samples, TensorSpec("next_state", "float32", width)),
+            )
+        )
     return {spec.name: spec for spec in specs}
 
 

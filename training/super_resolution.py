@@ -1,0 +1,114 @@
+"""Trains super-resolution on pairs of the world's small frames and the recordings' own large ones.
+
+worldgen train recordings/ --out worlds/mine --stages super_resolution --steps 500
+
+Half of the small frames are the recordings', made smaller by averaging areas; the other half are what the tokenizer
+makes of those, as in play, so that its blur is repaired too. Two frames in a row go through together: the change from
+one to the next is part of the loss, so that what stands still does not flicker.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from worldgen.data.cache import Cache
+from worldgen.models.super_resolution import FOLD, SuperResolution
+from worldgen.models.tokenizer import Tokenizer, to_float, to_uint8
+from worldgen.training.enlarge import bicubic
+from worldgen.training.metrics import contact_sheet, psnr
+from worldgen.training.native_frames import NativeClips
+
+CROP = 32  # pixels a side of the small frame
+STEADINESS = 0.5  # weight of the error of changes
+SOFTNESS = 0.02  # of the Charbonnier loss: squared below, absolute above
+
+
+def super_resolution_loss(network, small: Tensor, large: Tensor) -> tuple[Tensor, Tensor]:
+    """small (b, t, 3, h, w), large (b, t, 3, s*h, s*w) in [-1, 1] -> the error of frames, and of their changes"""
+    b = len(small)
+    made = rearrange(network(rearrange(small, "b t c h w -> (b t) c h w")), "(b t) c h w -> b t c h w", b=b)
+    error = made.float() - large
+    return _charbonnier(error), _charbonnier(error[:, 1:] - error[:, :-1])
+
+
+def _charbonnier(error: Tensor) -> Tensor:
+    return (error.square() + SOFTNESS**2).sqrt().mean() - SOFTNESS
+
+
+class SuperResolutionStage:
+    name = "super_resolution"
+
+    def __init__(
+        self,
+        network: SuperResolution,
+        tokenizer: Tokenizer,
+        cache: Cache,
+        tokens: np.ndarray,
+        train: NativeClips,
+        validation: NativeClips,
+        batch: int,
+    ):
+        """tokens (N, n, d) of the cache's frames"""
+        self.network = network
+        self._batch, self._train, self._validation = batch, train, validation
+        self._inputs = [_small(cache, train), restored(tokenizer, tokens, cache, train)]
+        self._held_out = {"area": _small(cache, validation), "decoder": restored(tokenizer, tokens, cache, validation)}
+
+    def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        s = self.network.config.scale
+        _, t, h, w, _ = self._inputs[0].shape
+        side_y, side_x = min(CROP, h), min(CROP, w)
+        small = np.empty((self._batch, t, side_y, side_x, 3), np.uint8)
+        large = np.empty((self._batch, t, s * side_y, s * side_x, 3), np.uint8)
+        for i, clip in enumerate(rng.integers(len(self._train.rows), size=self._batch)):
+            y = FOLD * int(rng.integers((h - side_y) // FOLD + 1))
+            x = FOLD * int(rng.integers((w - side_x) // FOLD + 1))
+            small[i] = self._inputs[i % 2][clip, :, y : y + side_y, x : x + side_x]
+            large[i] = self._train.frames[clip, :, s * y : s * (y + side_y), s * x : s * (x + side_x)]
+        return {"small": torch.from_numpy(small), "large": torch.from_numpy(large)}
+
+    def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
+        still, change = super_resolution_loss(network, to_float(batch["small"]), to_float(batch["large"]))
+        return still + STEADINESS * change, {"frame_error": still.detach(), "change_error": change.detach()}
+
+    @torch.no_grad()
+    def validate(self, network) -> tuple[dict[str, float], np.ndarray]:
+        figures, strips = {}, []
+        real = np.asarray(self._validation.frames)[:, -1]
+        for kind, clips in self._held_out.items():
+            small = clips[:, -1]
+            parts = [network(to_float(torch.from_numpy(x).to(network.device))) for x in np.array_split(small, 8)]
+            made = to_uint8(torch.cat(parts)).cpu().numpy()
+            plain = bicubic(small, network.config.scale)
+            figures[f"psnr_{kind}"] = psnr(made, real)
+            figures[f"over_bicubic_{kind}"] = figures[f"psnr_{kind}"] - psnr(plain, real)
+            strips += [list(plain[:4]), list(made[:4])]
+        return figures, contact_sheet(*strips, list(real[:4]))
+
+    def finish(self, network) -> None:
+        network.fold()
+
+
+def _small(cache: Cache, clips: NativeClips) -> np.ndarray:
+    """The cache's own frames of the clips: (p, t, h, w, 3)"""
+    rows = clips.rows[:, None] + np.arange(clips.frames.shape[1])
+    return np.asarray(cache.frames[rows.ravel()]).reshape(*rows.shape, *cache.frames.shape[1:])
+
+
+@torch.inference_mode()
+def restored(tokenizer: Tokenizer, tokens: np.ndarray, cache: Cache, clips: NativeClips) -> np.ndarray:
+    """What the decoder shows for them: (p, t, h, w, 3) uint8. Its memory reaches as many frames back as it has layers;
+    where a clip begins with its episode it begins empty."""
+    reach, t = tokenizer.config.num_memories, clips.frames.shape[1]
+    first = cache.starts[np.searchsorted(cache.starts, clips.rows, side="right") - 1]
+    device = tokenizer.token_mean.device
+    out = np.empty((len(clips.rows), t, cache.height, cache.width, 3), np.uint8)
+    for i, (row, begin) in enumerate(zip(clips.rows.tolist(), first.tolist(), strict=True)):
+        before = max(begin, row - reach)
+        clip = torch.from_numpy(np.asarray(tokens[before : row + t])).float()[None].to(device)
+        frames, _ = tokenizer.decode(clip, tokenizer.empty_state(1))
+        out[i] = to_uint8(frames[0, row - before :]).cpu().numpy()
+    return out

@@ -121,7 +121,8 @@ def limits(config: WorldConfig, figures: Mapping[str, Any]) -> list[str]:
         said.append("It hardly does what it is told.")
     if not (config.has_reward or config.has_terminated):
         said.append("It gives no reward and never ends a game.")
-    said.append("It has no sound.")
+    if config.sound == "off":
+        said.append("It has no sound.")
     if config.action_source == "latent":
         said.append("Its actions are codes without names: what each does is for the player to find out.")
     return said

@@ -14,6 +14,8 @@ metric; each part's keys are documented in KEYS of the module named beside it:
     distribution    in-domain Frechet distances                     distribution.py
     stability       a long game, null unless asked for              stability.py
     outcomes        reward and end, null without heads or actions   outcomes.py
+    large_picture   super-resolution, null without it                large_picture.py
+    sound           null where the world is silent                  sound_figures.py
     cost            of one game, in a process of its own            worldgen/measure.py
     averages        how figures are averaged, in words
     notes           what a reader must know
@@ -27,6 +29,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +47,31 @@ from worldgen.training.distribution import distribution_figures
 from worldgen.training.findings import findings
 from worldgen.training.held_out import HeldOut, open_held_out
 from worldgen.training.inverse_dynamics import inverse_dynamics_figures
+from worldgen.training.large_picture import large_picture_figures
 from worldgen.training.outcomes import outcome_figures
 from worldgen.training.picture import picture_figures
 from worldgen.training.replay import Replay, replay
 from worldgen.training.rollout import PROMPT, random_actions, replace_played
 from worldgen.training.shuffle import shuffle_figures
+from worldgen.training.sound_figures import SoundPlay, sound_figures
 from worldgen.training.stability import num_games, stability_figures
 from worldgen.world import World
 
 MAX_BATCH = 32  # clips side by side
 COST_FRAMES = 100
+SOUND_CLIPS = 24
 AVERAGES = (
     "PSNR is of the squared error averaged over all pixels and clips (the error is averaged, not the decibels); SSIM "
     "is averaged over windows and frames; intervals resample whole episodes."
 )
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What the report shows of the other outputs: a strip of enlarged frames (h, w, 3), and sounds."""
+
+    large_picture: np.ndarray | None = None
+    sound: SoundPlay | None = None
 
 
 def evaluate(
@@ -126,6 +140,24 @@ def evaluate(
         figures["notes"].append(
             "no long game was played: what becomes of the world after the last horizon is not known"
         )
+    extras = Extras()
+    if "upscale" in world.graphs:
+        say("  enlarging frames")
+        enlarged = large_picture_figures(world, held_out, Path(data))
+        if isinstance(enlarged, str):
+            figures["notes"].append(f"super-resolution is not measured: {enlarged}")
+        else:
+            figures["large_picture"], strip = enlarged
+            extras = replace(extras, large_picture=strip)
+    loud_world = World.load(folder, backend=backend, batch=min(SOUND_CLIPS, len(starts)), nfe=nfe, upscale=False)
+    if loud_world.sample_rate is not None:
+        say("  listening")
+        heard = sound_figures(folder, loud_world, held_out, Path(data), seed)
+        if isinstance(heard, str):
+            figures["notes"].append(f"sound is not measured: {heard}")
+        else:
+            figures["sound"], sounds = heard
+            extras = replace(extras, sound=sounds)
     say("  time and memory, in a process of its own")
     figures["cost"] = measure_in_new_process(folder, backend=backend, nfe=nfe, frames=COST_FRAMES)
     figures["findings"] = findings(figures)
@@ -138,7 +170,7 @@ def evaluate(
     if report is not None:
         from worldgen.training.report import write_report
 
-        page = write_report(Path(report), figures, played, config, long_play)
+        page = write_report(Path(report), figures, played, config, long_play, extras)
         write_json(Path(report) / "figures.json", figures)
         say(f"report: {page}")
     return figures
@@ -184,6 +216,8 @@ def measure(
         "counterfactual": None,
         "distribution": distribution_figures(played),
         "stability": None,
+        "large_picture": None,
+        "sound": None,
         "averages": AVERAGES,
         "notes": notes,
     }

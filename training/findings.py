@@ -14,6 +14,8 @@ def findings(figures: dict[str, Any]) -> list[str]:
         *_counterfactual(figures.get("counterfactual")),
         *_stability(figures.get("stability"), figures["fps"]),
         *_outcomes(figures["outcomes"]),
+        *_large_picture(figures.get("large_picture")),
+        *_sound(figures.get("sound")),
         *_cost(figures.get("cost"), figures["fps"]),
     ]
 
@@ -51,6 +53,33 @@ def _picture(figures: dict[str, Any]) -> list[str]:
         )
     if (motion := f["changed_pixel_ratio"]) is not None and not 0.5 < motion < 2:
         said.append(f"After {last} frames it moves {motion:.2f} times as much as the game.")
+    return said
+
+
+def _large_picture(figures: dict[str, Any] | None) -> list[str]:
+    if figures is None:
+        return []
+    gain = {k: figures[k]["network"]["psnr"] - figures[k]["bicubic"]["psnr"] for k in ("area", "decoder")}
+    return [
+        f"Super-resolution to {figures['width']}x{figures['height']} is {gain['decoder']:+.1f} dB against bicubic from "
+        f"the tokenizer's frames, {gain['area']:+.1f} dB from shrunk recordings."
+    ]
+
+
+def _sound(figures: dict[str, Any] | None) -> list[str]:
+    if figures is None:
+        return []
+    said = []
+    for name, what in (("played", "its own frames"), ("listened", "recorded frames")):
+        f = figures[name]
+        found = "nothing begins" if f["onset_f1"] is None else f"onset F1 {f['onset_f1']:.2f}"
+        by_chance = "" if figures["shuffled_onset_f1"] is None else f" (chance {figures['shuffled_onset_f1']:.2f})"
+        way = f["share_of_the_way"]
+        said.append(
+            f"Its sound on {what}: {found}{by_chance}, {f['stft_distance']:.1f} dB from the recorded sound; another "
+            f"clip's is {figures['shuffled']:.1f} dB off, silence {figures['silence']:.1f}"
+            + ("." if way is None else f": {way:.0%} of the way from another clip's to the codec's own.")
+        )
     return said
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from worldgen.errors import MissingExtraError
 from worldgen.training.metrics import changed_pixels, decibels, gradient_energy, squared_errors
 from worldgen.training.replay import Replay
+from worldgen.training.sound_metrics import FLOOR, stft_magnitudes
 
 MADE, COPY, CODEC = "#d1495b", "#8a8f98", "#2e86ab"
 MAX_POINTS = 64  # frames at which the curves are taken
@@ -127,3 +128,23 @@ def _png(plt: Any, figure: Any) -> bytes:
     figure.savefig(buffer, format="png", dpi=130)
     plt.close(figure)
     return buffer.getvalue()
+
+
+def waveform_plot(real: np.ndarray, played: np.ndarray, listened: np.ndarray, sample_rate: int) -> bytes:
+    """Waveforms and spectrograms of one clip, (t, samples, channels) each: recorded, and generated on generated and on
+    recorded frames."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(2, 3, figsize=(15, 5), layout="constrained", sharex=True)
+    titles = ("recorded", "generated, its own frames", "generated, the recorded frames")
+    for column, title, clip in zip(axes.T, titles, (real, played, listened), strict=True):
+        wave = clip.reshape(-1, clip.shape[-1]).mean(-1)
+        seconds = np.arange(len(wave)) / sample_rate
+        column[0].plot(seconds, wave, linewidth=0.4, color=MADE if title != "recorded" else CODEC)
+        column[0].set_ylim(-1.05 * max(0.05, np.abs(real).max()), 1.05 * max(0.05, np.abs(real).max()))
+        column[0].set_title(title, fontsize=11, loc="left")
+        level = np.maximum(stft_magnitudes(wave, 512), FLOOR).T
+        extent = (0, len(wave) / sample_rate, 0, sample_rate / 2000)
+        column[1].imshow(20 * np.log10(level), origin="lower", aspect="auto", extent=extent, vmin=-60, vmax=-15)
+        column[1].set_xlabel("seconds")
+    axes[1, 0].set_ylabel("kHz")
+    return _png(plt, figure)

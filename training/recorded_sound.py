@@ -97,8 +97,9 @@ def recorded_sound(
     sound_format: SoundFormat,
     folder: Path | None = None,
     say: Callable[[str], None] = print,
+    episodes: np.ndarray | None = None,
 ) -> RecordedSound:
-    """Reads it, or finds it in `folder` again."""
+    """Reads it, or finds it in `folder` again. episodes: only of these; the others stay silent."""
     shape = (cache.num_frames, sound_format.samples, sound_format.channels)
     key = {"data": cache.path.name, "shape": list(shape), "sample_rate": sound_format.sample_rate}
     path = folder / "sound.i16" if folder is not None else None
@@ -115,7 +116,9 @@ def recorded_sound(
     out: np.ndarray = np.memmap(path, np.int16, "w+", shape=shape) if path is not None else np.zeros(shape, np.int16)
     say(f"reading sound: {sound_format.sample_rate} Hz, {sound_format.samples} samples a frame, "
         f"{sound_format.channels} channel{'s' * (sound_format.channels > 1)}")  # fmt: skip
-    is_usable, notes = _read_all(cache, data, sound_format, out)
+    is_usable, notes = _read_all(
+        cache, data, sound_format, out, np.arange(cache.num_episodes) if episodes is None else episodes
+    )
     if folder is not None:
         if isinstance(out, np.memmap):
             out.flush()
@@ -123,11 +126,14 @@ def recorded_sound(
     return RecordedSound(sound_format, out, is_usable, tuple(notes))
 
 
-def _read_all(cache: Cache, data: Path, wanted: SoundFormat, out: np.ndarray) -> tuple[np.ndarray, list[str]]:
+def _read_all(
+    cache: Cache, data: Path, wanted: SoundFormat, out: np.ndarray, episodes: np.ndarray
+) -> tuple[np.ndarray, list[str]]:
     is_usable = np.zeros(cache.num_episodes, bool)
     silent, cut, clipped = [], [], []
     files = episode_files(cache, data)
-    for e, file in enumerate(files):
+    for e in sorted({int(e) for e in episodes}):
+        file = files[e]
         start, stop = int(cache.starts[e]), int(cache.starts[e + 1])
         track = None if file is None else _track(file)
         if file is None or track is None:
@@ -149,7 +155,7 @@ def _read_all(cache: Cache, data: Path, wanted: SoundFormat, out: np.ndarray) ->
         is_usable[e] = True
         if np.mean(np.abs(sound.astype(np.int32)) > CLIPPED) > 1e-3:
             clipped.append(cache.episode_names[e])
-    total = cache.num_episodes
+    total = len(set(episodes.tolist()))
     notes = [
         f"{len(names)} of {total} episodes {what}, such as {names[0]}"
         for names, what in (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from worldgen.config import WorldConfig
 from worldgen.files import write_bytes
@@ -15,15 +15,21 @@ from worldgen.training import (
     distribution,
     held_out,
     inverse_dynamics,
+    large_picture,
     outcomes,
     picture,
     shuffle,
+    sound_figures,
     stability,
 )
 from worldgen.training.plots import control_plot, horizon_plot, stability_plot
 from worldgen.training.replay import Replay
+from worldgen.training.report_outputs import large_picture_section, sound_section
 from worldgen.training.sheet import contact_sheet, long_sheet, sheet_clips, to_png, write_side_by_side
 from worldgen.training.stability import LongPlay
+
+if TYPE_CHECKING:
+    from worldgen.training.evaluate import Extras
 
 VIDEO = "side_by_side.mp4"
 VIDEO_SECONDS = 40
@@ -53,9 +59,14 @@ dd { margin: 0 0 0 1.4rem; font-size: .88rem; color: #444a55; }
 
 
 def write_report(
-    folder: Path, figures: dict[str, Any], replay: Replay, config: WorldConfig, long_play: LongPlay | None = None
+    folder: Path,
+    figures: dict[str, Any],
+    replay: Replay,
+    config: WorldConfig,
+    long_play: LongPlay | None = None,
+    extras: Extras | None = None,
 ) -> Path:
-    """Writes FOLDER/report.html and FOLDER/side_by_side.mp4 -> the page"""
+    """Writes FOLDER/report.html and FOLDER/side_by_side.mp4, with sounds FOLDER/sound_*.mp4 -> the page"""
     folder.mkdir(parents=True, exist_ok=True)
     clips = sheet_clips(replay)
     longest = max(1, int(VIDEO_SECONDS * config.fps / (replay.num_frames + config.fps / 2)))
@@ -89,6 +100,12 @@ def write_report(
     parts.append(_section("Distributions", _distribution(figures["distribution"])))
     if figures["outcomes"]:
         parts.append(_section("Reward and end", _pairs(figures["outcomes"])))
+    if figures["large_picture"] and extras is not None and extras.large_picture is not None:
+        table, strip = large_picture_section(figures["large_picture"], extras.large_picture)
+        parts.append(_section("Super-resolution", table, f"<figure>{_image(strip, 'sheet')}</figure>"))
+    if figures["sound"] and extras is not None and extras.sound is not None:
+        table, plot = sound_section(figures["sound"], extras.sound, folder)
+        parts.append(_section("Sound", table, _plot(plot)))
     parts += [_section("Cost", _cost(figures["cost"])), _section("What the figures mean", _glossary(figures))]
     title = escape(f"{figures['world']}: evaluation")
     page = f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
@@ -288,6 +305,8 @@ def _glossary(figures: dict[str, Any]) -> str:
     parts += [("distribution", distribution.KEYS)]
     parts += [("stability", stability.KEYS)] if figures["stability"] else []
     parts += [("outcomes", outcomes.KEYS)] if figures["outcomes"] else []
+    parts += [("large_picture", large_picture.KEYS)] if figures["large_picture"] else []
+    parts += [("sound", sound_figures.KEYS)] if figures["sound"] else []
     blocks = []
     for name, keys in parts:
         terms = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in keys.items())

@@ -6,6 +6,21 @@ import numpy as np
 
 from worldgen import sampler
 from worldgen.backends import Array, Backend
+from worldgen.config import SOUND_CHOICES, WorldConfig
+from worldgen.errors import InputError
+
+
+def open_sound(config: WorldConfig, backend: Backend, mode: str | None) -> GeneratedSound | None:
+    """mode: generated or off; None is what the world is configured for, where the backend has a sound head."""
+    if mode is None:
+        mode = config.sound if "sound" in backend.specs else "off"
+    if mode not in SOUND_CHOICES:
+        raise InputError(f"sound is one of {', '.join(SOUND_CHOICES)}, got {mode!r}")
+    if mode == "off":
+        return None
+    if "sound" not in backend.specs:
+        raise InputError(f"world {config.name!r} has no sound head: play it with sound off, or train one")
+    return GeneratedSound(backend, config.fps)
 
 
 class GeneratedSound:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ import numpy as np
 from worldgen import sampler
 from worldgen.backends import Array, Backend, open_backend
 from worldgen.bundle import DEFAULT_WORLD, Starts, check_parts, find_world
-from worldgen.config import NFE_CHOICES, SOUND_CHOICES, WorldConfig
+from worldgen.config import NFE_CHOICES, WorldConfig
 from worldgen.errors import InputError
-from worldgen.sound_source import GeneratedSound
+from worldgen.sound_source import open_sound
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,12 @@ class World:
         starts: Starts | None = None,
         batch: int | None = None,
         *,
-        upscale: bool = False,
-        sound: str = "off",
+        upscale: bool = True,
+        sound: str | None = None,
     ):
         """batch: number of games side by side, giving every frame a leading axis; None for one game without it.
-        upscale, sound: as load() takes them; the backend must have the graphs."""
+        upscale: show larger frames, where the backend has super-resolution.
+        sound: "generated" or "off", instead of the world's own where the backend has a sound head."""
         if batch is not None and batch < 1:
             raise InputError(f"batch is at least 1, got {batch}")
         self.config = config
@@ -90,9 +91,8 @@ class World:
         self._starts = starts
         self._num_slots = batch or 1
         self._state: State | None = None
-        self._image_size = backend.specs["upscale" if upscale else "decode"].outputs[0].shape[:2]
-        self._is_upscaled = upscale
-        self._sound = GeneratedSound(backend, config.fps) if sound == "generated" else None
+        self._is_upscaled = upscale and "upscale" in backend.specs
+        self._sound = open_sound(config, backend, sound)
         self._nfe = config.nfe
         self._tokens = backend.specs["denoise"].outputs[0]
         self._num_context = backend.specs["commit"].input("cache").shape[-2]
@@ -109,18 +109,12 @@ class World:
         sound: str | None = None,
     ) -> World:
         """name: a bundled world or a folder. backend: auto, onnxruntime or torch. nfe: instead of the world's own.
-        upscale: show larger frames, where the world has super-resolution.
-        sound: "generated" or "off", instead of the world's own."""
+        upscale, sound: as the constructor takes them."""
         folder = find_world(name)
         config, starts = WorldConfig.load(folder / "world.json"), Starts.load(folder)
         engine = open_backend(folder, backend)
         check_parts(folder, config, engine.specs, starts)
-        sound = config.sound if sound is None else sound
-        if sound not in SOUND_CHOICES:
-            raise InputError(f"sound is one of {', '.join(SOUND_CHOICES)}, got {sound!r}")
-        if sound == "generated" and "sound" not in engine.specs:
-            raise InputError(f"{folder} has no sound head: play it with sound off")
-        world = cls(config, engine, starts, batch, upscale=upscale and "upscale" in engine.specs, sound=sound)
+        world = cls(config, engine, starts, batch, upscale=upscale, sound=sound)
         if nfe is not None:
             world.nfe = nfe
         return world
@@ -151,9 +145,15 @@ class World:
         return self._backend.weights_hash
 
     @property
+    def graphs(self) -> tuple[str, ...]:
+        """What the engine runs, those that this world plays without included."""
+        return tuple(self._backend.specs)
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of Frame.image: the world's own, or larger with super-resolution."""
-        return self._image_size
+        height, width, _ = self._backend.specs["upscale" if self._is_upscaled else "decode"].outputs[0].shape
+        return (height, width)
 
     @property
     def image(self) -> np.ndarray:
@@ -238,6 +238,19 @@ class World:
             encoder, decoder = encoded["next_state"], shown["next_state"]
             restored.append(self._backend.numpy(shown["frame"]))
         out = np.stack(restored, axis=1)
+        return out if self.batch is not None else out[0]
+
+    def listen(self, frames: np.ndarray, actions: Any = None) -> np.ndarray:
+        """The sound that this world gives to recorded frames (t, h, w, 3), or (batch, t, h, w, 3), uint8, and the
+        actions between them: (t, samples, channels) float32, batch first. The games being played do not notice."""
+        frames, rows = self._prompt(np.asarray(frames), actions)
+        seeds = np.arange(self._num_slots, dtype=np.uint64)
+        heard = []
+        for _, frame in self._prompt_frames(seeds, frames, rows):
+            if frame.sound is None:
+                raise InputError(f"world {self.config.name!r} is silent")
+            heard.append(frame.sound)
+        out = np.stack(heard, axis=1)
         return out if self.batch is not None else out[0]
 
     def upscale(self, frames: np.ndarray) -> np.ndarray:
@@ -408,6 +421,16 @@ class World:
         return frames, rows
 
     def _run_prompt(self, seeds: np.ndarray, frames: np.ndarray, actions: np.ndarray) -> tuple[State, Frame]:
+        shown = self._prompt_frames(seeds, frames, actions)
+        state, frame = next(shown)
+        for later in shown:
+            state, frame = later
+        zeros = np.zeros(len(seeds), np.float32)
+        return state, Frame(frame.image, frame.sound, zeros, zeros > 0)
+
+    def _prompt_frames(
+        self, seeds: np.ndarray, frames: np.ndarray, actions: np.ndarray
+    ) -> Iterator[tuple[State, Frame]]:
         """Encodes and commits frames (b, t, h, w, 3); row i of actions (b, t, width) led to frame i."""
         specs, asarray, b = self._backend.specs, self._backend.asarray, len(seeds)
         state = State(
@@ -425,8 +448,7 @@ class World:
             encoded = self._backend.run("encode", {"frame": asarray(frames[:, i].copy()), "state": encoder})
             encoder = encoded["next_state"]
             state, frame = self._finish(state, encoded["tokens"], asarray(actions[:, i].copy()))
-        zeros = np.zeros(b, np.float32)
-        return state, Frame(frame.image, frame.sound, zeros, zeros > 0)
+            yield state, frame
 
     def _merge(self, mask: np.ndarray, new: State) -> State:
         """The games of `new` in the slots of the mask, in their order; the other slots keep their state."""

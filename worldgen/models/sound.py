@@ -53,12 +53,14 @@ class SoundHead(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
             for _ in range(2)
         )  # fmt: skip
         self.clean_out = nn.Linear(2 * dim, latent_dim)
+        layer: Any
         for layer in self.flow:
             nn.init.zeros_(layer[-1].weight)
             nn.init.zeros_(layer[-1].bias)
 
     def condition(self, hidden: Tensor, action: Tensor) -> Tensor:
-        """hidden (..., m, c) of a committed frame, the action token last; action (..., width) that led to it -> (..., e)"""
+        """hidden (..., m, c) of a finished frame, the action token last; action (..., width) that led to it
+        -> (..., e)"""
         pooled = self.score(hidden).softmax(-2).transpose(-1, -2) @ hidden
         seen = torch.cat([pooled.flatten(-2), hidden[..., -1, :]], dim=-1)
         return F.silu(self.read(seen) + self.action(action))
@@ -70,7 +72,7 @@ class SoundHead(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
 
     def remember(self, condition: Tensor, previous: Tensor, memory: Tensor) -> Tensor:
         """One step of the same. condition (b, e), previous (b, d), memory (b, e) -> memory (b, e)"""
-        gru = self.memory
+        gru: Any = self.memory
         reset_in, update_in, new_in = F.linear(
             torch.cat([condition, previous], dim=-1), gru.weight_ih_l0, gru.bias_ih_l0
         ).chunk(3, dim=-1)
@@ -91,7 +93,7 @@ class SoundHead(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
         return self.sounding(context)[..., 0]
 
     def sample(self, context: Tensor, noise: Tensor) -> Tensor:
-        """context (..., 2e), noise (..., d + 1) standard normal, the last of it for silence or not -> latent (..., d)"""
+        """context (..., 2e), noise (..., d + 1) standard normal, the last one for silence -> latent (..., d)"""
         x = noise[..., :-1]
         for sigma in sigmas(self.config.nfe):
             clean = self.clean(x, torch.full_like(noise[..., 0], sigma), context)

@@ -1,0 +1,101 @@
+"""The report's sections on super-resolution and sound."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldgen.data.video import VideoWriter
+from worldgen.training.plots import waveform_plot
+from worldgen.training.sheet import to_png
+from worldgen.training.sound_figures import SoundPlay
+
+CLIPS_SHOWN = 3
+CLIP_SCALE = 4
+
+
+def large_picture_section(figures: dict[str, Any], strip: np.ndarray) -> tuple[str, bytes]:
+    """-> a table in HTML, a picture as PNG"""
+    names = {"network": "super-resolution", "bicubic": "bicubic", "nearest": "nearest", "scale2x": "Scale2x"}
+    rows = ""
+    for key, name in names.items():
+        cells = ""
+        for kind in ("area", "decoder"):
+            found = figures[kind][key]
+            cells += "".join(
+                f"<td>{'&ndash;' if found is None else format(found[k], form)}</td>"
+                for k, form in (("psnr", ".2f"), ("ssim", ".3f"), ("flicker", ".2f"))
+            )
+        rows += f"<tr><td>{name}</td>{cells}</tr>"
+    head = "<th></th>" + "".join(f"<th>{t}</th>" for t in ("PSNR, dB", "SSIM", "flicker") * 2)
+    return (
+        "<table><thead><tr><th></th><th colspan=3>from shrunk recordings</th><th colspan=3>from the tokenizer's "
+        f"frames</th></tr><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<p class='small'>{figures['scale']} times larger, {figures['width']}x{figures['height']}, "
+        f"{figures['frames']} held-out frames. Flicker: mean change of pixels that stand still, in grey levels; in the "
+        f"recordings it is {figures['real_flicker']:.2f}. Below: bicubic, super-resolution, recorded.</p>"
+    ), to_png(strip)
+
+
+def sound_section(figures: dict[str, Any], play: SoundPlay, folder: Path) -> tuple[str, bytes]:
+    """Writes FOLDER/sound_recorded_N.mp4 and sound_generated_N.mp4 -> tables in HTML, a plot as PNG"""
+    rows = [("silence", figures["silence"]), ("another clip's sound", figures["shuffled"])]
+    rows += [("codec alone", figures["codec"])] if figures["codec"] is not None else []
+    for name in ("played", "listened"):
+        rows.append((f"<b>{_title(name)}</b>", figures[name]["stft_distance"]))
+    distances = "".join(f"<tr><td>{name}</td><td>{value:.2f}</td></tr>" for name, value in rows)
+    keys = [k for k in figures["played"] if k != "stft_distance"]
+    details = "".join(
+        f"<tr><td>{escape(k.replace('_', ' '))}</td>"
+        + "".join(f"<td>{_shown(figures[name][k])}</td>" for name in ("played", "listened"))
+        + "</tr>"
+        for k in keys
+    )
+    videos = ""
+    for i in range(min(CLIPS_SHOWN, len(play.real))):
+        for kind, frames, sound in (
+            ("recorded", play.real_frames[i], play.real[i]),
+            ("generated", play.played_frames[i], play.played[i]),
+        ):
+            name = f"sound_{kind}_{i + 1}.mp4"
+            _write_clip(folder / name, frames, sound, play.sample_rate)
+            videos += (
+                f"<figure><video controls src='{name}'></video><figcaption>{kind}, clip {i + 1}</figcaption></figure>"
+            )
+    return (
+        "<table><thead><tr><th></th><th>distance to the recorded sound, dB</th></tr></thead>"
+        f"<tbody>{distances}</tbody></table>"
+        f"<table><thead><tr><th></th><th>{_title('played')}</th><th>{_title('listened')}</th></tr></thead>"
+        f"<tbody>{details}</tbody></table>"
+        f"<p class='small'>{figures['clips']} clips of {figures['clip_frames']} frames, {figures['sample_rate']} Hz, "
+        f"{figures['channels']} channels. Onsets by chance: F1 {_shown(figures['shuffled_onset_f1'])}. Clicks in the "
+        f"recordings: {figures['real_click_rate']:.3f}.</p>{videos}"
+    ), waveform_plot(play.real[0], play.played[0], play.listened[0], play.sample_rate)
+
+
+def _title(name: str) -> str:
+    return {"played": "generated frames", "listened": "recorded frames"}[name]
+
+
+def _shown(value: float | None) -> str:
+    return "&ndash;" if value is None else f"{value:.3g}"
+
+
+def _write_clip(path: Path, frames: np.ndarray, sound: np.ndarray, sample_rate: int) -> None:
+    """frames (t, h, w, 3) uint8, sound (t, samples, channels)"""
+    t, samples, channels = sound.shape
+    writer = VideoWriter(
+        path,
+        frames.shape[2],
+        frames.shape[1],
+        sample_rate / samples,
+        sample_rate=sample_rate,
+        channels=channels,
+        scale=CLIP_SCALE,
+    )
+    for frame, heard in zip(frames, sound, strict=True):
+        writer.write(frame, heard)
+    writer.close()

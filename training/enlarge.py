@@ -11,7 +11,8 @@ def nearest(frames: np.ndarray, scale: int) -> np.ndarray:
 
 
 def bicubic(frames: np.ndarray, scale: int) -> np.ndarray:
-    """Keys' cubic convolution (a = -1/2), pixel centres aligned, edges held: (..., h, w, 3) uint8 -> (..., s*h, s*w, 3)"""
+    """Keys' cubic convolution (a = -1/2), pixel centres aligned, edges held:
+    (..., h, w, 3) uint8 -> (..., s*h, s*w, 3)"""
     rows, columns = _cubic(frames.shape[-3], scale), _cubic(frames.shape[-2], scale)
     large = np.einsum("ph,...hwc,qw->...pqc", rows, frames.astype(np.float32), columns, optimize=True)
     return np.clip(np.rint(large), 0, 255).astype(np.uint8)

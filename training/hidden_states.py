@@ -20,7 +20,7 @@ from worldgen.data.dataset import Segments
 from worldgen.files import file_hash, write_json
 from worldgen.models.dynamics import FINEST_STEP, Dynamics
 
-CHUNK = 64  # frames at a time
+CHUNK = 128  # frames at a time
 LANES = 8  # segments side by side
 
 

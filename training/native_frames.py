@@ -22,6 +22,7 @@ from worldgen.data.probe import probe
 from worldgen.errors import InputError
 from worldgen.files import write_json
 
+MAX_SCALE = 4
 DECODED_PER_KEPT = 3  # frames: a file is decoded from its beginning, so fewer files with denser clips are faster
 
 
@@ -33,7 +34,7 @@ class NativeClips:
     frames: np.ndarray
 
 
-def best_scale(cache: Cache, data: Path, max_scale: int) -> int:
+def best_scale(cache: Cache, data: Path, max_scale: int = MAX_SCALE) -> int:
     """How many times larger than the world's frame most recorded frames are, at most max_scale; 1: not larger."""
     frames: Counter[int] = Counter()
     for e, file in enumerate(episode_files(cache, data)):

@@ -9,8 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +30,18 @@ from worldgen.models.conditioning import action_arguments
 from worldgen.models.dynamics import Dynamics
 from worldgen.models.heads import Heads
 from worldgen.models.latent_action import LatentActionModel
-from worldgen.models.sound import SoundHead
-from worldgen.models.sound_codec import SoundCodec
-from worldgen.models.super_resolution import SuperResolution
 from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.checkpoint import read_progress
 from worldgen.training.dynamics import DynamicsStage
 from worldgen.training.fit import Fit, Stage, train_stage
 from worldgen.training.heads import HeadsStage
 from worldgen.training.held_out import known_segments
-from worldgen.training.hidden_states import HiddenStates, hidden_states
 from worldgen.training.latent_action import LatentActionStage, label, latent_action_map
-from worldgen.training.native_frames import best_scale, native_clips
+from worldgen.training.native_frames import best_scale
+from worldgen.training.output_stages import sound_codec_stage, sound_stage, super_resolution_stage
 from worldgen.training.presets import Preset, frame_size, get_preset
-from worldgen.training.recorded_sound import RecordedSound, SoundFormat, choose_format, has_sound, recorded_sound
+from worldgen.training.recorded_sound import has_sound
 from worldgen.training.rollout import PROMPT, led_to
-from worldgen.training.sound import SoundStage
-from worldgen.training.sound_codec import SoundCodecStage
-from worldgen.training.super_resolution import SuperResolutionStage
 from worldgen.training.tokenizer import TokenizerStage
 from worldgen.training.tokens import tokenize
 
@@ -57,9 +50,6 @@ SHARES = {  # of --minutes
     "tokenizer": 0.3, "latent_action": 0.15, "dynamics": 0.6, "heads": 0.1, "super_resolution": 0.1,
     "sound_codec": 0.05, "sound": 0.1,
 }  # fmt: skip
-MAX_SCALE = 4  # of super-resolution
-NATIVE_CLIPS = 2000  # that super-resolution learns from
-HIDDEN_FRAMES = 32_000  # that the sound head learns from
 NUM_STARTS = 10
 VALIDATION_HORIZON = 16
 Say = Callable[[str], None]
@@ -113,7 +103,7 @@ def _train_world(recipe: Recipe, say: Say) -> dict[str, Any]:
     _check_out(recipe)
     if recipe.source is not None:
         recipe = replace(recipe, source=find_world(recipe.source))
-    run = _Run(recipe, preset, say)
+    run = Run(recipe, preset, say)
     stages = recipe.stages or run.default_stages()
     run.check_lengths(stages)
     _copy_untrained(recipe, stages)
@@ -171,7 +161,7 @@ def _video_size(data: Path) -> tuple[int, int]:
     raise error
 
 
-class _Run:
+class Run:
     """The data and the networks of one run; each is opened when the first stage asks for it."""
 
     def __init__(self, recipe: Recipe, preset: Preset, say: Say):
@@ -202,7 +192,7 @@ class _Run:
         has_rewards = bool((self.cache.reward != 0).any() or self.cache.terminated.any())
         stages = ["tokenizer"] + (["latent_action"] if self.recipe.actions == "latent" else []) + ["dynamics"]
         stages += ["heads"] if has_rewards else []
-        stages += ["super_resolution"] if self._scale() > 1 else []
+        stages += ["super_resolution"] if best_scale(self.cache, self.recipe.data) > 1 else []
         stages += ["sound_codec", "sound"] if has_sound(self.cache, self.recipe.data) else []
         return tuple(stages)
 
@@ -210,8 +200,8 @@ class _Run:
         """Raises InputError now rather than hours later where episodes are shorter than the clips of a stage."""
         for name in stages:
             length = self.preset.fits[name].length
-            self._sampler(self.train, length)
-            self._sampler(self.validation, PROMPT + VALIDATION_HORIZON if name == "dynamics" else length)
+            self.sampler(self.train, length)
+            self.sampler(self.validation, PROMPT + VALIDATION_HORIZON if name == "dynamics" else length)
 
     def fit(self, name: str, stages: tuple[str, ...]) -> Fit:
         fit = self.preset.fits[name]
@@ -224,10 +214,10 @@ class _Run:
 
     def stage(self, name: str, fit: Fit) -> Stage:
         torch.manual_seed(self.recipe.seed)  # of the first weights
-        train, validation = self._sampler(self.train, fit.length), self._sampler(self.validation, fit.length)
+        train, validation = self.sampler(self.train, fit.length), self.sampler(self.validation, fit.length)
         if name == "tokenizer":
             network = Tokenizer(height=self.height, width=self.width, **self.preset.tokenizer)
-            return TokenizerStage(self._begin(network, name), train, validation, fit.batch)
+            return TokenizerStage(self.begin(network, name), train, validation, fit.batch)
         if name == "latent_action":
             network = LatentActionModel(
                 height=self.height,
@@ -235,9 +225,9 @@ class _Run:
                 context=max(1, fit.length - 2),  # no further back than its clips let it learn to
                 **self.preset.latent_action,
             )
-            return LatentActionStage(self._begin(network, name), train, validation, fit.batch)
+            return LatentActionStage(self.begin(network, name), train, validation, fit.batch)
         if name == "sound_codec":
-            return self._sound_codec(fit)
+            return sound_codec_stage(self, fit)
         tokenizer = load_network(self.recipe.out, "tokenizer").requires_grad_(False).to(_device())
         tokens = tokenize(self.cache, tokenizer, self.recipe.out, self.say)
         if name == "dynamics":
@@ -250,87 +240,21 @@ class _Run:
             )
             self.write_facts()
             return DynamicsStage(
-                self._begin(network, name), tokenizer, self.config(), self.cache, tokens, self.actions(), train,
+                self.begin(network, name), tokenizer, self.config(), self.cache, tokens, self.actions(), train,
                 self._rollouts(), fit.batch,
             )  # fmt: skip
         if name == "super_resolution":
-            return self._super_resolution(fit, tokenizer, tokens)
+            return super_resolution_stage(self, fit, tokenizer, tokens)
         if name == "sound":
-            return self._sound(fit, tokens)
+            return sound_stage(self, fit, tokens, _device())
         dynamics = load_network(self.recipe.out, "dynamics")
         network = Heads(hidden_dim=dynamics.config.dim, **self.preset.heads)
         return HeadsStage(
-            self._begin(network, name), dynamics, self.action_map(), self.config().context_sigma, self.cache, tokens,
+            self.begin(network, name), dynamics, self.action_map(), self.config().context_sigma, self.cache, tokens,
             self.actions(), train, validation, fit.batch,
         )  # fmt: skip
 
-    def _super_resolution(self, fit: Fit, tokenizer: Tokenizer, tokens: np.ndarray) -> Stage:
-        """Raises InputError where the recordings are not larger than the world's frame."""
-        cache, data = self.cache, self.recipe.data
-        scale = self._scale()
-        if scale < 2:
-            raise InputError(
-                f"{data}: most recordings are less than twice the world's {self.width}x{self.height}, so there is "
-                "nothing for super_resolution to learn: record larger ones, or leave the stage out"
-            )
-        network = SuperResolution(scale=scale, **self.preset.super_resolution)
-        kept = self.recipe.out / "training" / "super_resolution"
-        train = native_clips(cache, data, self.train, scale, NATIVE_CLIPS, fit.length, kept, self.say)
-        validation = native_clips(cache, data, self.validation, scale, 64, fit.length, say=lambda text: None)
-        network = self._begin(network, "super_resolution", network.load_folded)
-        return SuperResolutionStage(network, tokenizer, cache, tokens, train, validation, fit.batch)
-
-    def _sound_codec(self, fit: Fit) -> Stage:
-        source, codec = self.recipe.source, self.preset.sound_codec
-        if source is not None and (source / "sound_codec").is_dir():
-            codec = {k: v for k, v in load_network(source, "sound_codec").config.items() if not k.startswith("_")}
-            sound_format = SoundFormat(codec["samples"], codec["channels"], codec["sample_rate"])
-        else:
-            sound_format = choose_format(self.cache, self.recipe.data)
-        sound = self._recorded_sound(sound_format)
-        network = SoundCodec(**{**codec, **asdict(sound_format)})
-        train, validation = (
-            self._sampler(sound.segments(self.cache, s), fit.length) for s in (self.train, self.validation)
-        )
-        return SoundCodecStage(self._begin(network, "sound_codec"), sound, train, validation, fit.batch)
-
-    def _sound(self, fit: Fit, tokens: np.ndarray) -> Stage:
-        codec = load_network(self.recipe.out, "sound_codec")
-        c = codec.config
-        sound = self._recorded_sound(SoundFormat(c.samples, c.channels, c.sample_rate))
-        dynamics = load_network(self.recipe.out, "dynamics").requires_grad_(False).to(_device())
-        network = SoundHead(
-            hidden_dim=dynamics.config.dim,
-            latent_dim=c.latent_dim,
-            **action_arguments(self.action_map()),
-            **self.preset.sound,
-        )
-        rows = np.concatenate(
-            [led_to(self.action_map(), self.actions()[None, a:b])[0] for a, b in pairwise(self.cache.starts.tolist())]
-        )
-
-        def known(segments: Segments, limit: int, kept: str) -> tuple[HiddenStates, ClipSampler]:
-            hidden = hidden_states(
-                dynamics, self.cache, tokens, rows, self.config().context_sigma, sound.segments(self.cache, segments),
-                limit, self.recipe.out, self.recipe.out / "training" / "sound" / kept, self.say,
-            )  # fmt: skip
-            return hidden, self._sampler(hidden.segments, fit.length)
-
-        train, validation = known(self.train, HIDDEN_FRAMES, "train"), known(self.validation, 3000, "validation")
-        network = self._begin(network, "sound")
-        return SoundStage(network, codec, self.action_map(), self.actions(), sound, train, validation, fit.batch)
-
-    def _recorded_sound(self, sound_format: SoundFormat) -> RecordedSound:
-        kept = self.recipe.out / "training" / "sound_codec"
-        sound = recorded_sound(self.cache, self.recipe.data, sound_format, kept, self.say)
-        for note in sound.notes:
-            self.say(f"  {note}")
-        return sound
-
-    def _scale(self) -> int:
-        return best_scale(self.cache, self.recipe.data, MAX_SCALE)
-
-    def _sampler(self, segments: Segments, length: int) -> ClipSampler:
+    def sampler(self, segments: Segments, length: int) -> ClipSampler:
         return ClipSampler(self.cache, segments, length, with_sound=False)
 
     def _rollouts(self) -> ClipSampler | None:
@@ -338,11 +262,11 @@ class _Run:
         length = PROMPT + VALIDATION_HORIZON
         segments = known_segments(self.validation, (self.actions() != self.action_map().null()).any(-1))
         if (segments.lengths >= length).any():
-            return self._sampler(segments, length)
+            return self.sampler(segments, length)
         self.say(f"  no {length} frames in a row with known actions are held out: the dynamics is not validated")
         return None
 
-    def _begin(self, network: Any, name: str, load: Callable[[Any], None] | None = None) -> Any:
+    def begin(self, network: Any, name: str, load: Callable[[Any], None] | None = None) -> Any:
         """A fresh network, or with --from the other world's weights in it; load: takes them, strictly by default."""
         if self.recipe.source is None or not (self.recipe.source / name).is_dir():
             return network
@@ -411,7 +335,7 @@ class _Run:
     def _starts(self) -> Starts:
         """Beginnings from the training episodes, PROMPT frames each, none within two seconds of an episode's end."""
         length = min(PROMPT + int(2 * self.cache.fps), int(self.train.lengths.max()))
-        picks = self._sampler(self.train, length).even_starts(NUM_STARTS)
+        picks = self.sampler(self.train, length).even_starts(NUM_STARTS)
         rows = picks[:, None] + np.arange(PROMPT)
         frames = np.stack([np.asarray(self.cache.frames[r[0] : r[-1] + 1]) for r in rows])
         return Starts(frames, led_to(self.action_map(), self.actions()[rows]))

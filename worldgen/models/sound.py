@@ -48,10 +48,11 @@ class SoundHead(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
         self.noisy_in = nn.Linear(latent_dim, 2 * dim)
         self.context_in = nn.Linear(2 * dim, 2 * dim)
         self.level = LevelEmbedding(2 * dim)
+        wide = 2 * dim
         self.flow = nn.ModuleList(
-            nn.Sequential(nn.RMSNorm(2 * dim, eps=1e-6), nn.Linear(2 * dim, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, 2 * dim))
+            nn.Sequential(nn.RMSNorm(wide, eps=1e-6), nn.Linear(wide, wide), nn.SiLU(), nn.Linear(wide, wide))
             for _ in range(2)
-        )  # fmt: skip
+        )
         self.clean_out = nn.Linear(2 * dim, latent_dim)
         layer: Any
         for layer in self.flow:

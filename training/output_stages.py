@@ -1,0 +1,101 @@
+"""The stages of super-resolution and sound, made ready for a run: their data, and networks that fit it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from worldgen.bundle import load_network
+from worldgen.data.dataset import ClipSampler, Segments
+from worldgen.errors import InputError
+from worldgen.models.conditioning import action_arguments
+from worldgen.models.sound import SoundHead
+from worldgen.models.sound_codec import SoundCodec
+from worldgen.models.super_resolution import SuperResolution
+from worldgen.models.tokenizer import Tokenizer
+from worldgen.training.fit import Fit
+from worldgen.training.hidden_states import HiddenStates, hidden_states
+from worldgen.training.native_frames import best_scale, native_clips
+from worldgen.training.recorded_sound import RecordedSound, SoundFormat, choose_format, recorded_sound
+from worldgen.training.rollout import led_to
+from worldgen.training.sound import SoundStage
+from worldgen.training.sound_codec import SoundCodecStage
+from worldgen.training.super_resolution import SuperResolutionStage
+
+if TYPE_CHECKING:
+    from worldgen.training.pipeline import Run
+
+NATIVE_CLIPS, NATIVE_HELD_OUT = 2000, 64  # that super-resolution learns from and is validated on
+HIDDEN_FRAMES, HIDDEN_HELD_OUT = 32_000, 3000  # of the sound head
+
+
+def super_resolution_stage(run: Run, fit: Fit, tokenizer: Tokenizer, tokens: np.ndarray) -> SuperResolutionStage:
+    """Raises InputError where the recordings are not larger than the world's frame."""
+    cache, data = run.cache, run.recipe.data
+    scale = best_scale(cache, data)
+    if scale < 2:
+        raise InputError(
+            f"{data}: most recordings are less than twice the world's {run.width}x{run.height}, so there is nothing "
+            "for super_resolution to learn: record larger ones, or leave the stage out"
+        )
+    network = SuperResolution(scale=scale, **run.preset.super_resolution)
+    kept = run.recipe.out / "training" / "super_resolution"
+    train = native_clips(cache, data, run.train, scale, NATIVE_CLIPS, fit.length, kept, run.say)
+    validation = native_clips(cache, data, run.validation, scale, NATIVE_HELD_OUT, fit.length, say=lambda text: None)
+    network = run.begin(network, "super_resolution", network.load_folded)
+    return SuperResolutionStage(network, tokenizer, cache, tokens, train, validation, fit.batch)
+
+
+def sound_codec_stage(run: Run, fit: Fit) -> SoundCodecStage:
+    """With --from the other world's codec decides the format. Raises InputError where no recording has sound."""
+    source, sizes = run.recipe.source, dict(run.preset.sound_codec)
+    if source is not None and (source / "sound_codec").is_dir():
+        sizes = {k: v for k, v in load_network(source, "sound_codec").config.items() if not k.startswith("_")}
+        sound_format = SoundFormat(sizes["samples"], sizes["channels"], sizes["sample_rate"])
+    else:
+        sound_format = choose_format(run.cache, run.recipe.data)
+    sound = _recorded_sound(run, sound_format)
+    network = SoundCodec(**{**sizes, **asdict(sound_format)})
+    train, validation = (run.sampler(sound.segments(run.cache, s), fit.length) for s in (run.train, run.validation))
+    return SoundCodecStage(run.begin(network, "sound_codec"), sound, train, validation, fit.batch)
+
+
+def sound_stage(run: Run, fit: Fit, tokens: np.ndarray, device: str) -> SoundStage:
+    codec = load_network(run.recipe.out, "sound_codec")
+    c = codec.config
+    sound = _recorded_sound(run, SoundFormat(c.samples, c.channels, c.sample_rate))
+    dynamics = load_network(run.recipe.out, "dynamics").requires_grad_(False).to(device)
+    network = SoundHead(
+        hidden_dim=dynamics.config.dim,
+        latent_dim=c.latent_dim,
+        **action_arguments(run.action_map()),
+        **run.preset.sound,
+    )
+    actions = run.actions()
+    rows = np.concatenate(
+        [led_to(run.action_map(), actions[None, a:b])[0] for a, b in pairwise(run.cache.starts.tolist())]
+    )
+
+    def known(segments: Segments, limit: int, kept: str) -> tuple[HiddenStates, ClipSampler]:
+        hidden = hidden_states(
+            dynamics, run.cache, tokens, rows, run.config().context_sigma, sound.segments(run.cache, segments), limit,
+            run.recipe.out, run.recipe.out / "training" / "sound" / kept, run.say,
+        )  # fmt: skip
+        return hidden, run.sampler(hidden.segments, fit.length)
+
+    train, validation = known(run.train, HIDDEN_FRAMES, "train"), known(run.validation, HIDDEN_HELD_OUT, "validation")
+    return SoundStage(
+        run.begin(network, "sound"), codec, run.action_map(), actions, sound, train, validation, fit.batch
+    )
+
+
+def _recorded_sound(run: Run, sound_format: SoundFormat) -> RecordedSound:
+    sound = recorded_sound(
+        run.cache, run.recipe.data, sound_format, run.recipe.out / "training" / "sound_codec", run.say
+    )
+    for note in sound.notes:
+        run.say(f"  {note}")
+    return sound

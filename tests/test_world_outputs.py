@@ -1,0 +1,165 @@
+"""A world with super-resolution and sound: larger frames, exact samples, both part of the state."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import FPS, SIDE
+from worldgen.bundle import save_network
+from worldgen.config import WorldConfig
+from worldgen.errors import InputError
+from worldgen.files import write_json
+from worldgen.world import World
+
+SCALE, SAMPLES, CHANNELS = 2, 800, 2
+ACTIONS = [1, 2, 0, 4, 3, 1, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def loud_world(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny world with untrained super-resolution and sound, exported"""
+    torch = pytest.importorskip("torch")
+    from worldgen.export.to_onnx import export_onnx
+    from worldgen.models.sound import SoundHead
+    from worldgen.models.sound_codec import SoundCodec
+    from worldgen.models.super_resolution import SuperResolution
+
+    folder = tmp_path_factory.mktemp("worlds") / "loud"
+    shutil.copytree(tiny_world, folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        enlarge = SuperResolution(scale=SCALE, channels=8, num_layers=1)
+        enlarge.fold()
+        codec = SoundCodec(
+            samples=SAMPLES, channels=CHANNELS, sample_rate=SAMPLES * FPS, latent_dim=6, dim=16, num_atoms=8
+        )
+        head = SoundHead(hidden_dim=32, latent_dim=6, action_kind="discrete", action_sizes=[5], dim=16)
+        for network in (enlarge, head):
+            for parameter in network.parameters():
+                parameter.data += 0.05 * torch.randn_like(parameter)
+        for name, network in (("super_resolution", enlarge), ("sound_codec", codec), ("sound", head)):
+            save_network(network, folder, name)
+    config = WorldConfig.load(folder / "world.json")
+    write_json(folder / "world.json", replace(config, sound="generated").to_json())
+    export_onnx(folder, say=lambda text: None)
+    return folder
+
+
+@pytest.fixture
+def world(loud_world: Path, backend: str) -> World:
+    return World.load(loud_world, backend=backend)
+
+
+def play(world: World, actions=ACTIONS):
+    return [world.step(a) for a in actions]
+
+
+def test_frames_are_larger_and_carry_their_samples(world: World):
+    assert world.image_size == (SCALE * SIDE, SCALE * SIDE)
+    assert (world.sample_rate, world.channels) == (SAMPLES * FPS, CHANNELS)
+    for frame in (world.reset(0), *play(world)):
+        assert frame.image.shape == (SCALE * SIDE, SCALE * SIDE, 3) and frame.image.dtype == np.uint8
+        assert frame.sound.shape == (SAMPLES, CHANNELS) and frame.sound.dtype == np.float32
+        assert np.abs(frame.sound).max() <= 1
+    assert any(frame.sound.any() for frame in play(world))
+
+
+def test_the_larger_frame_is_what_super_resolution_makes_of_the_small_one(loud_world: Path, backend: str):
+    large, small = World.load(loud_world, backend=backend), World.load(loud_world, backend=backend, upscale=False)
+    large.reset(3)
+    small.reset(3)
+    assert small.image_size == (SIDE, SIDE)
+    for action in ACTIONS:
+        np.testing.assert_array_equal(large.step(action).image, small.upscale(small.step(action).image[None])[0])
+
+
+def test_rewinding_rewinds_the_sound(world: World):
+    world.reset(1)
+    play(world, ACTIONS[:3])
+    state = world.snapshot()
+    first = play(world)
+    world.restore(state)
+    for before, again in zip(first, play(world), strict=True):
+        np.testing.assert_array_equal(before.sound, again.sound)
+        np.testing.assert_array_equal(before.image, again.image)
+
+
+def test_a_game_sounds_the_same_whatever_is_played_beside_it(loud_world: Path):
+    alone = World.load(loud_world, backend="onnxruntime")
+    alone.reset(2)
+    three = World.load(loud_world, backend="onnxruntime", batch=3)
+    three.reset([0, 1, 2])
+    for action in ACTIONS:
+        beside, by_itself = three.step([0, 1, action]), alone.step(action)
+        assert beside.sound.shape == (3, SAMPLES, CHANNELS)
+        np.testing.assert_array_equal(beside.sound[2], by_itself.sound)
+        np.testing.assert_array_equal(beside.image[2], by_itself.image)
+
+
+def test_resetting_some_slots_leaves_the_sound_of_the_others(loud_world: Path, backend: str):
+    worlds = [World.load(loud_world, backend=backend, batch=2) for _ in range(2)]
+    for world in worlds:
+        world.reset([0, 1])
+        world.step([1, 2])
+    frame = worlds[0].reset([5, 6], mask=np.array([True, False]))
+    assert frame.sound.shape == (2, SAMPLES, CHANNELS) and not frame.sound[1].any()
+    for _ in range(3):
+        a, b = worlds[0].step([1, 3]), worlds[1].step([1, 3])
+        np.testing.assert_array_equal(a.sound[1], b.sound[1])
+        assert not np.array_equal(a.sound[0], b.sound[0])
+
+
+def test_both_can_be_left_out(loud_world: Path, backend: str):
+    quiet = World.load(loud_world, backend=backend, upscale=False, sound="off")
+    frame = quiet.reset(0)
+    assert frame.sound is None and frame.image.shape == (SIDE, SIDE, 3) and quiet.sample_rate is None
+    loud = World.load(loud_world, backend=backend)
+    loud.reset(0)
+    with pytest.raises(InputError, match="other sound or super-resolution"):
+        quiet.restore(loud.snapshot())
+
+
+def test_a_prompt_is_of_the_worlds_own_size(world: World):
+    frames = np.zeros((3, SIDE, SIDE, 3), np.uint8)
+    assert world.reset(start=frames).image.shape == (SCALE * SIDE, SCALE * SIDE, 3)
+    assert world.reconstruct(frames).shape == (3, SIDE, SIDE, 3)
+    with pytest.raises(InputError, match=f"a start is uint8 \\({SIDE}, {SIDE}, 3\\)"):
+        world.reset(start=np.zeros((32, 32, 3), np.uint8))
+
+
+def test_listening_to_recorded_frames_gives_each_its_samples_and_disturbs_nothing(world: World):
+    world.reset(0)
+    expected = play(world)
+    world.reset(0)
+    frames = np.random.default_rng(0).integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
+    assert world.listen(frames, [1, 2, 3]).shape == (4, SAMPLES, CHANNELS)
+    for a, b in zip(expected, play(world), strict=True):
+        np.testing.assert_array_equal(a.sound, b.sound)
+
+
+def test_what_a_world_does_not_have_is_named(loud_world: Path, tiny_world: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="sound is one of generated, retrieved, off, got 'loud'"):
+        World.load(loud_world, sound="loud")
+    with pytest.raises(InputError, match="has no sound head"):
+        World.load(tiny_world, sound="generated")
+    with pytest.raises(InputError, match="has no super-resolution"):
+        World.load(tiny_world).upscale(np.zeros((1, SIDE, SIDE, 3), np.uint8))
+    shutil.copytree(tiny_world, tmp_path / "promises")
+    path = tmp_path / "promises" / "world.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "sound": "generated"}))
+    with pytest.raises(InputError, match="promises sound but there is no sound head"):
+        World.load(tmp_path / "promises")
+
+
+def test_ten_minutes_of_sound_have_no_gap(loud_world: Path):
+    """In a small way: the samples of many frames are exactly as many as their time holds, and none is missing."""
+    world = World.load(loud_world, backend="onnxruntime", upscale=False)
+    world.reset(0)
+    total = sum(len(world.step(i % 5).sound) for i in range(200))
+    assert total == 200 * SAMPLES == round(200 / FPS * world.sample_rate)

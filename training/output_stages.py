@@ -12,8 +12,10 @@ from worldgen.bundle import load_network
 from worldgen.data.dataset import ClipSampler, Segments
 from worldgen.errors import InputError
 from worldgen.models.conditioning import action_arguments
+from worldgen.models.dynamics import Dynamics
 from worldgen.models.sound import SoundHead
 from worldgen.models.sound_codec import SoundCodec
+from worldgen.models.sound_events import SoundEvents
 from worldgen.models.super_resolution import SuperResolution
 from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.fit import Fit
@@ -23,13 +25,17 @@ from worldgen.training.recorded_sound import RecordedSound, SoundFormat, choose_
 from worldgen.training.rollout import led_to
 from worldgen.training.sound import SoundStage
 from worldgen.training.sound_codec import SoundCodecStage
+from worldgen.training.sound_events import SoundEventsStage
+from worldgen.training.sound_library import build_library
 from worldgen.training.super_resolution import SuperResolutionStage
 
 if TYPE_CHECKING:
     from worldgen.training.pipeline import Run
 
 NATIVE_CLIPS, NATIVE_HELD_OUT = 2000, 64  # that super-resolution learns from and is validated on
-HIDDEN_FRAMES, HIDDEN_HELD_OUT = 32_000, 3000  # of the sound head
+HIDDEN_FRAMES, HIDDEN_HELD_OUT = 24_000, 3000  # of the sound heads
+
+KnownFrames = tuple[HiddenStates, ClipSampler]
 
 
 def super_resolution_stage(run: Run, fit: Fit, tokenizer: Tokenizer, tokens: np.ndarray) -> SuperResolutionStage:
@@ -67,28 +73,54 @@ def sound_stage(run: Run, fit: Fit, tokens: np.ndarray, device: str) -> SoundSta
     codec = load_network(run.recipe.out, "sound_codec")
     c = codec.config
     sound = _recorded_sound(run, SoundFormat(c.samples, c.channels, c.sample_rate))
-    dynamics = load_network(run.recipe.out, "dynamics").requires_grad_(False).to(device)
+    dynamics, known = _hidden(run, fit, tokens, sound, device)
     network = SoundHead(
         hidden_dim=dynamics.config.dim,
         latent_dim=c.latent_dim,
         **action_arguments(run.action_map()),
         **run.preset.sound,
     )
+    network = run.begin(network, "sound")
+    return SoundStage(network, codec, run.action_map(), run.actions(), sound, *known, fit.batch)
+
+
+def sound_events_stage(run: Run, fit: Fit, tokens: np.ndarray, device: str) -> SoundEventsStage:
+    """Also writes the world's library of recorded sounds."""
+    sound = _recorded_sound(run, choose_format(run.cache, run.recipe.data))
+    dynamics, known = _hidden(run, fit, tokens, sound, device)
+    hidden = [k[0].segments for k in known]
+    both = Segments(*(np.concatenate([getattr(s, edge) for s in hidden]) for edge in ("starts", "stops")))
+    library, events = build_library(run.cache, sound, both, run.say)
+    library.save(run.recipe.out)
+    network = SoundEvents(
+        hidden_dim=dynamics.config.dim,
+        num_sounds=len(library),
+        **action_arguments(run.action_map()),
+        **run.preset.sound_events,
+    )
+    return SoundEventsStage(network, run.action_map(), run.actions(), events, *known, fit.batch)
+
+
+def _hidden(
+    run: Run, fit: Fit, tokens: np.ndarray, sound: RecordedSound, device: str
+) -> tuple[Dynamics, tuple[KnownFrames, KnownFrames]]:
+    """-> the dynamics; its hidden states of frames whose sound is known, of training and held out"""
+    dynamics = load_network(run.recipe.out, "dynamics").requires_grad_(False).to(device)
     actions = run.actions()
     rows = np.concatenate(
         [led_to(run.action_map(), actions[None, a:b])[0] for a, b in pairwise(run.cache.starts.tolist())]
     )
 
-    def known(segments: Segments, limit: int, kept: str) -> tuple[HiddenStates, ClipSampler]:
+    def known(segments: Segments, limit: int, kept: str) -> KnownFrames:
         hidden = hidden_states(
             dynamics, run.cache, tokens, rows, run.config().context_sigma, sound.segments(run.cache, segments), limit,
-            run.recipe.out, run.recipe.out / "training" / "sound" / kept, run.say,
+            run.recipe.out, run.recipe.out / "training" / "hidden" / kept, run.say,
         )  # fmt: skip
         return hidden, run.sampler(hidden.segments, fit.length)
 
-    train, validation = known(run.train, HIDDEN_FRAMES, "train"), known(run.validation, HIDDEN_HELD_OUT, "validation")
-    return SoundStage(
-        run.begin(network, "sound"), codec, run.action_map(), actions, sound, train, validation, fit.batch
+    return dynamics, (
+        known(run.train, HIDDEN_FRAMES, "train"),
+        known(run.validation, HIDDEN_HELD_OUT, "validation"),
     )
 
 

@@ -38,18 +38,19 @@ from worldgen.training.heads import HeadsStage
 from worldgen.training.held_out import known_segments
 from worldgen.training.latent_action import LatentActionStage, label, latent_action_map
 from worldgen.training.native_frames import best_scale
-from worldgen.training.output_stages import sound_codec_stage, sound_stage, super_resolution_stage
+from worldgen.training.output_stages import sound_codec_stage, sound_events_stage, sound_stage, super_resolution_stage
 from worldgen.training.presets import Preset, frame_size, get_preset
 from worldgen.training.recorded_sound import has_sound
 from worldgen.training.rollout import PROMPT, led_to
 from worldgen.training.tokenizer import TokenizerStage
 from worldgen.training.tokens import tokenize
 
-STAGES = ("tokenizer", "latent_action", "dynamics", "heads", "super_resolution", "sound_codec", "sound")
+STAGES = ("tokenizer", "latent_action", "dynamics", "heads", "super_resolution", "sound_codec", "sound", "sound_events")
 SHARES = {  # of --minutes
     "tokenizer": 0.3, "latent_action": 0.15, "dynamics": 0.6, "heads": 0.1, "super_resolution": 0.1,
-    "sound_codec": 0.05, "sound": 0.1,
+    "sound_codec": 0.05, "sound": 0.1, "sound_events": 0.05,
 }  # fmt: skip
+SOUNDS = {"generated": "sound", "retrieved": "sound_events"}  # what a world plays unless told otherwise, the best first
 NUM_STARTS = 10
 VALIDATION_HORIZON = 16
 Say = Callable[[str], None]
@@ -247,6 +248,8 @@ class Run:
             return super_resolution_stage(self, fit, tokenizer, tokens)
         if name == "sound":
             return sound_stage(self, fit, tokens, _device())
+        if name == "sound_events":
+            return sound_events_stage(self, fit, tokens, _device())
         dynamics = load_network(self.recipe.out, "dynamics")
         network = Heads(hidden_dim=dynamics.config.dim, **self.preset.heads)
         return HeadsStage(
@@ -309,7 +312,7 @@ class Run:
             context=self.preset.context,
             has_reward=has_heads,
             has_terminated=has_heads,
-            sound="generated" if (self.recipe.out / "sound").is_dir() else "off",
+            sound=next((mode for mode, name in SOUNDS.items() if (self.recipe.out / name).is_dir()), "off"),
             action_source=self.recipe.actions,
         )
 

@@ -24,6 +24,7 @@ class Preset:
     super_resolution: dict[str, Any]
     sound_codec: dict[str, Any]
     sound: dict[str, Any]
+    sound_events: dict[str, Any]
     fits: dict[str, Fit]
 
 
@@ -39,6 +40,7 @@ def tiny() -> Preset:
         super_resolution={"channels": 48, "num_layers": 6},
         sound_codec={"latent_dim": 48, "dim": 256, "num_atoms": 96},
         sound={"dim": 128},
+        sound_events={"dim": 96},
         fits={
             "tokenizer": Fit(steps=4000, batch=8, length=8, learning_rate=1e-3),
             "latent_action": Fit(steps=3000, batch=8, length=8, learning_rate=5e-4),
@@ -47,6 +49,7 @@ def tiny() -> Preset:
             "super_resolution": Fit(steps=3000, batch=8, length=2, learning_rate=1e-3, ema=0.995),
             "sound_codec": Fit(steps=3000, batch=8, length=16, learning_rate=1e-3, ema=0.995),
             "sound": Fit(steps=3000, batch=16, length=32, learning_rate=1e-3, ema=0.995),
+            "sound_events": Fit(steps=3000, batch=16, length=32, learning_rate=1e-3, ema=0.995),
         },
     )
 
@@ -63,6 +66,7 @@ def small() -> Preset:
         super_resolution={"channels": 64, "num_layers": 8},
         sound_codec={"latent_dim": 64, "dim": 512, "num_atoms": 160},
         sound={"dim": 256},
+        sound_events={"dim": 192},
         fits={
             "tokenizer": Fit(steps=20_000, batch=32, length=8, learning_rate=5e-4, warmup=500),
             "latent_action": Fit(steps=15_000, batch=32, length=8, learning_rate=3e-4, warmup=500),
@@ -71,6 +75,7 @@ def small() -> Preset:
             "super_resolution": Fit(steps=20_000, batch=64, length=2, learning_rate=1e-3),
             "sound_codec": Fit(steps=20_000, batch=32, length=32, learning_rate=5e-4),
             "sound": Fit(steps=20_000, batch=32, length=64, learning_rate=5e-4),
+            "sound_events": Fit(steps=20_000, batch=32, length=64, learning_rate=5e-4),
         },
     )
 
@@ -87,6 +92,7 @@ def base() -> Preset:
         super_resolution={"channels": 64, "num_layers": 8},
         sound_codec={"latent_dim": 64, "dim": 512, "num_atoms": 160},
         sound={"dim": 256},
+        sound_events={"dim": 192},
         fits={
             "tokenizer": Fit(steps=100_000, batch=32, length=8, learning_rate=3e-4, warmup=1000, ema=0.9995),
             "latent_action": Fit(steps=60_000, batch=32, length=8, learning_rate=2e-4, warmup=1000, ema=0.9995),
@@ -95,6 +101,7 @@ def base() -> Preset:
             "super_resolution": Fit(steps=40_000, batch=64, length=2, learning_rate=1e-3),
             "sound_codec": Fit(steps=40_000, batch=32, length=32, learning_rate=5e-4),
             "sound": Fit(steps=40_000, batch=32, length=64, learning_rate=5e-4),
+            "sound_events": Fit(steps=40_000, batch=32, length=64, learning_rate=5e-4),
         },
     )
 

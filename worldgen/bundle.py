@@ -2,8 +2,9 @@
 
     WORLD/world.json                               WorldConfig
     WORLD/card.md                                  what it was trained on, measured figures
-    WORLD/<network>/config.json + *.safetensors    tokenizer, latent_action, dynamics, heads
+    WORLD/<network>/config.json + *.safetensors    those of NETWORKS
     WORLD/starts/starts.npz                        the frames games begin from
+    WORLD/sounds/library.npz                       recorded sounds, for sound "retrieved"
     WORLD/onnx/*.onnx + weights.bin + manifest.json
     WORLD/training/<stage>/                        to resume, not to play
 
@@ -28,7 +29,7 @@ from worldgen.errors import InputError
 from worldgen.files import file_hash, replace_folder, write_bytes
 from worldgen.graphs import REQUIRED, GraphSpec
 
-PLAYED_NETWORKS = ("tokenizer", "dynamics", "heads", "super_resolution", "sound_codec", "sound")
+PLAYED_NETWORKS = ("tokenizer", "dynamics", "heads", "super_resolution", "sound_codec", "sound", "sound_events")
 NETWORKS = ("latent_action", *PLAYED_NETWORKS)
 OPTIONAL_NETWORKS = PLAYED_NETWORKS[2:]
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -195,10 +196,13 @@ def check_parts(folder: Path, config: WorldConfig, specs: Mapping[str, GraphSpec
             f"{folder / 'world.json'} promises {promised[0]} but there are no heads: "
             f"train them with `worldgen train DIR --out {folder} --stages heads`"
         )
-    if config.sound == "generated" and "sound" not in specs:
+    graph, stages = {"generated": ("sound", "sound_codec sound"), "retrieved": ("sound_events", "sound_events")}.get(
+        config.sound, ("decode", "")
+    )
+    if graph not in specs:
         raise InputError(
-            f"{folder / 'world.json'} promises sound but there is no sound head: "
-            f"train it with `worldgen train DIR --out {folder} --stages sound_codec sound`"
+            f"{folder / 'world.json'} promises {config.sound} sound but there is no sound head: "
+            f"train it with `worldgen train DIR --out {folder} --stages {stages}`"
         )
     if starts is None:
         return

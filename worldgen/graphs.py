@@ -7,6 +7,7 @@ commit   tokens, noise, previous, context_sigma, action, cache, position, filled
 decode   tokens, state -> frame, next_state
 upscale  frame -> image                                          with a super-resolution network: a larger frame
 sound    hidden, action, noise, state -> samples, next_state          with a sound head: what is heard with the frame
+sound_events  hidden, action, state -> event, place, next_state      probability of each sound of the library to begin
 
 The first axis of every tensor is the batch. `cache` is a ring of the last `context` frames; `position` counts frames
 modulo `position_period` and `filled` counts the slots that hold one, so a game may last for ever.

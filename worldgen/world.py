@@ -14,6 +14,7 @@ from worldgen.backends import Array, Backend, open_backend
 from worldgen.bundle import DEFAULT_WORLD, Starts, check_parts, find_world
 from worldgen.config import NFE_CHOICES, WorldConfig
 from worldgen.errors import InputError
+from worldgen.sound_library import SoundLibrary
 from worldgen.sound_source import open_sound
 
 
@@ -79,10 +80,12 @@ class World:
         *,
         upscale: bool = True,
         sound: str | None = None,
+        library: SoundLibrary | None = None,
     ):
         """batch: number of games side by side, giving every frame a leading axis; None for one game without it.
         upscale: show larger frames, where the backend has super-resolution.
-        sound: "generated" or "off", instead of the world's own where the backend has a sound head."""
+        sound: "generated", "retrieved" (from the library) or "off"; None is the world's own, where the backend has a
+            sound head."""
         if batch is not None and batch < 1:
             raise InputError(f"batch is at least 1, got {batch}")
         self.config = config
@@ -92,7 +95,7 @@ class World:
         self._num_slots = batch or 1
         self._state: State | None = None
         self._is_upscaled = upscale and "upscale" in backend.specs
-        self._sound = open_sound(config, backend, sound)
+        self._sound = open_sound(config, backend, sound, library)
         self._nfe = config.nfe
         self._tokens = backend.specs["denoise"].outputs[0]
         self._num_context = backend.specs["commit"].input("cache").shape[-2]
@@ -114,7 +117,7 @@ class World:
         config, starts = WorldConfig.load(folder / "world.json"), Starts.load(folder)
         engine = open_backend(folder, backend)
         check_parts(folder, config, engine.specs, starts)
-        world = cls(config, engine, starts, batch, upscale=upscale, sound=sound)
+        world = cls(config, engine, starts, batch, upscale=upscale, sound=sound, library=SoundLibrary.load(folder))
         if nfe is not None:
             world.nfe = nfe
         return world

@@ -13,6 +13,7 @@ _CLASSES = {
     "super_resolution": ("worldgen.models.super_resolution", "SuperResolution"),
     "sound_codec": ("worldgen.models.sound_codec", "SoundCodec"),
     "sound": ("worldgen.models.sound", "SoundHead"),
+    "sound_events": ("worldgen.models.sound_events", "SoundEvents"),
 }
 
 

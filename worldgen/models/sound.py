@@ -24,6 +24,21 @@ from worldgen.sampler import sigmas
 NUM_POOLS = 4
 
 
+def pool(score: nn.Linear, hidden: Tensor) -> Tensor:
+    """A frame's tokens, hidden (..., m, c), as NUM_POOLS learned averages and the action token: (..., 5c)"""
+    pooled = score(hidden).softmax(-2).transpose(-1, -2) @ hidden
+    return torch.cat([pooled.flatten(-2), hidden[..., -1, :]], dim=-1)
+
+
+def gru_step(gru: Any, x: Tensor, memory: Tensor) -> Tensor:
+    """One step of a one-layer nn.GRU: x (b, i), memory (b, e) -> memory (b, e)"""
+    reset_in, update_in, new_in = F.linear(x, gru.weight_ih_l0, gru.bias_ih_l0).chunk(3, dim=-1)
+    reset, update, new = F.linear(memory, gru.weight_hh_l0, gru.bias_hh_l0).chunk(3, dim=-1)
+    update = torch.sigmoid(update_in + update)
+    new = torch.tanh(new_in + torch.sigmoid(reset_in + reset) * new)
+    return (1 - update) * new + update * memory
+
+
 class SoundHead(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers declares config_name twice
     config: Any  # the arguments of __init__
 
@@ -62,9 +77,7 @@ class SoundHead(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
     def condition(self, hidden: Tensor, action: Tensor) -> Tensor:
         """hidden (..., m, c) of a finished frame, the action token last; action (..., width) that led to it
         -> (..., e)"""
-        pooled = self.score(hidden).softmax(-2).transpose(-1, -2) @ hidden
-        seen = torch.cat([pooled.flatten(-2), hidden[..., -1, :]], dim=-1)
-        return F.silu(self.read(seen) + self.action(action))
+        return F.silu(self.read(pool(self.score, hidden)) + self.action(action))
 
     def context(self, condition: Tensor, previous: Tensor) -> Tensor:
         """A clip at once. condition (b, t, e); previous (b, t, d): the latent of the frame before each -> (b, t, 2e)"""
@@ -73,14 +86,7 @@ class SoundHead(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
 
     def remember(self, condition: Tensor, previous: Tensor, memory: Tensor) -> Tensor:
         """One step of the same. condition (b, e), previous (b, d), memory (b, e) -> memory (b, e)"""
-        gru: Any = self.memory
-        reset_in, update_in, new_in = F.linear(
-            torch.cat([condition, previous], dim=-1), gru.weight_ih_l0, gru.bias_ih_l0
-        ).chunk(3, dim=-1)
-        reset, update, new = F.linear(memory, gru.weight_hh_l0, gru.bias_hh_l0).chunk(3, dim=-1)
-        update = torch.sigmoid(update_in + update)
-        new = torch.tanh(new_in + torch.sigmoid(reset_in + reset) * new)
-        return (1 - update) * new + update * memory
+        return gru_step(self.memory, torch.cat([condition, previous], dim=-1), memory)
 
     def clean(self, noisy: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
         """noisy (..., d), sigma (...), context (..., 2e) -> the latent it came from (..., d)"""

@@ -14,6 +14,7 @@ from worldgen.models.dynamics import Dynamics
 from worldgen.models.heads import Heads
 from worldgen.models.sound import SoundHead
 from worldgen.models.sound_codec import SoundCodec
+from worldgen.models.sound_events import SoundEvents
 from worldgen.models.super_resolution import FOLD, SuperResolution
 from worldgen.models.tokenizer import Tokenizer, to_float, to_uint8
 
@@ -103,6 +104,16 @@ class Sound(nn.Module):
         return samples[:, 0].clamp(-1, 1), state
 
 
+class Events(nn.Module):
+    def __init__(self, sound_events: SoundEvents):
+        super().__init__()
+        self.sound_events = sound_events
+
+    def forward(self, hidden: Tensor, action: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits, place, state = self.sound_events.step(hidden, action, state)
+        return logits.softmax(-1), place, state
+
+
 def step_modules(
     tokenizer: Tokenizer,
     dynamics: Dynamics,
@@ -110,6 +121,7 @@ def step_modules(
     super_resolution: SuperResolution | None = None,
     sound_codec: SoundCodec | None = None,
     sound: SoundHead | None = None,
+    sound_events: SoundEvents | None = None,
 ) -> dict[str, nn.Module]:
     modules: dict[str, nn.Module] = {
         "encode": Encode(tokenizer),
@@ -121,6 +133,8 @@ def step_modules(
         modules["upscale"] = Upscale(super_resolution)
     if sound_codec is not None and sound is not None:
         modules["sound"] = Sound(sound_codec, sound)
+    if sound_events is not None:
+        modules["sound_events"] = Events(sound_events)
     return {name: module.eval().requires_grad_(False) for name, module in modules.items()}
 
 
@@ -131,6 +145,7 @@ def step_specs(
     super_resolution: SuperResolution | None = None,
     sound_codec: SoundCodec | None = None,
     sound: SoundHead | None = None,
+    sound_events: SoundEvents | None = None,
 ) -> dict[str, GraphSpec]:
     c = dynamics.config
     is_box = c.action_kind == "box"
@@ -190,6 +205,12 @@ def step_specs(
                 (samples, TensorSpec("next_state", "float32", width)),
             )
         )
+    if sound_events is not None:
+        width = (sound_events.config.dim,)
+        event = TensorSpec("event", "float32", (sound_events.config.num_sounds + 1,))
+        outputs = (event, TensorSpec("place", "float32", (2,)), TensorSpec("next_state", "float32", width))
+        inputs = (committed[2], action, TensorSpec("state", "float32", width))
+        specs.append(GraphSpec("sound_events", inputs, outputs))
     return {spec.name: spec for spec in specs}
 
 

@@ -14,10 +14,12 @@ from worldgen.world import World
 def open_world(
     world: str | Path | World, *, backend: str, nfe: int | None, batch: int | None, include_sound: bool
 ) -> World:
-    """A bundled name or a folder is loaded; a World, which then belongs to one environment, must have this batch."""
+    """A bundled name or a folder is loaded, to show frames of the world's own size, and silent where its sound is not
+    asked for: agents pay for neither. A World, which then belongs to one environment, must have this batch."""
     with as_env_error():
         if isinstance(world, str | Path):
-            world = World.load(world, backend=backend, batch=batch, nfe=nfe)
+            sound = None if include_sound else "off"
+            world = World.load(world, backend=backend, batch=batch, nfe=nfe, upscale=False, sound=sound)
         elif backend != "auto":
             raise EnvError("a World has its backend already: give a backend with a name or a folder")
         elif nfe is not None:

@@ -20,7 +20,8 @@ class ClipWriter:
     """write(frame, action) shows a frame and what was pressed for it. The file has its name only once it is whole:
     it grows under a temporary name beside it, close() renames it and discard() removes it.
 
-    scale: picture pixels per world pixel, nearest. legend: draw the strip of keys.
+    scale: picture pixels per pixel of the world's own size; frames that super-resolution has enlarged are enlarged by
+    what is left of it, nearest. legend: draw the strip of keys.
     """
 
     def __init__(self, path: Path, world: World, *, scale: int = 4, legend: bool = True):
@@ -30,8 +31,9 @@ class ClipWriter:
         if scale < 1:
             raise InputError(f"the scale of a clip is at least 1, got {scale}")
         self._temporary = temporary_clip(self.path)
-        self._actions, self._scale, self._legend = world.config.actions, scale, legend
-        height, width = (scale * n for n in world.image_size)
+        self._actions, self._legend = world.config.actions, legend
+        self._scale = max(1, round(scale * world.config.height / world.image_size[0]))
+        height, width = (self._scale * n for n in world.image_size)
         strip = draw_legend(width, self._actions, None).shape[0] if legend else 0
         self._picture = np.zeros((height + strip, width, 3), np.uint8)
         self._height = height

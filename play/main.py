@@ -139,7 +139,7 @@ def _load_world(options: PlayOptions, session: Session | None, load: Callable[..
         name = options.world or session.world
         backend = session.backend if backend == "auto" else backend
         nfe = session.nfe if nfe is None else nfe
-    world = load(name, backend=backend, nfe=nfe)
+    world = load(name, backend=backend, nfe=nfe, upscale=options.upscale, sound=options.sound)
     if session is not None:
         session.require(world)
     return world

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from worldgen.config import NFE_CHOICES
+from worldgen.config import NFE_CHOICES, SOUND_CHOICES
 from worldgen.errors import InputError
 from worldgen.files import check_folder_writable, check_writable
 
@@ -25,6 +25,10 @@ class PlayOptions:
     """auto, onnxruntime or torch."""
     nfe: int | None = None
     """Denoising steps a frame: 1, 2 or 4; by default the world's."""
+    sound: str | None = None
+    """generated, retrieved (from recorded sounds) or off; by default the world's."""
+    upscale: bool = True
+    """Show larger frames, where the world has super-resolution."""
     start: str | None = None
     """A picture or clip to start from, or the number of one of the world's own starts."""
     replay: Path | None = None
@@ -55,6 +59,8 @@ def check_options(options: PlayOptions, has_window: bool) -> None:
     """Raises InputError for all that can be known to be wrong before a world is loaded and played."""
     if options.frames is not None and options.frames < 1:
         raise InputError(f"--frames is at least 1, got {options.frames}")
+    if options.sound is not None and options.sound not in SOUND_CHOICES:
+        raise InputError(f"--sound is one of {', '.join(SOUND_CHOICES)}, got {options.sound!r}")
     if options.nfe is not None and options.nfe not in NFE_CHOICES:
         raise InputError(f"--nfe is one of {NFE_CHOICES}, got {options.nfe}")
     if options.replay is not None and (options.actions is not None or options.start is not None):

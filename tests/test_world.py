@@ -258,7 +258,7 @@ def test_a_snapshot_is_a_copy_both_ways(world: World):
         np.testing.assert_array_equal(getattr(state, name), value)
     world.restore(state)
     for f in fields(State):  # writing into the snapshot does not touch the game
-        if f.name != "world":
+        if f.name not in ("world", "upscale", "sound"):  # this world has neither
             getattr(state, f.name)[...] = 1
     np.testing.assert_array_equal(go_on(world, ACTIONS[6:]), frames[7:])
 

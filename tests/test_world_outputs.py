@@ -70,13 +70,31 @@ def test_frames_are_larger_and_carry_their_samples(world: World):
     assert any(frame.sound.any() for frame in play(world))
 
 
-def test_the_larger_frame_is_what_super_resolution_makes_of_the_small_one(loud_world: Path, backend: str):
+def test_the_larger_frame_is_what_super_resolution_makes_of_the_small_ones(loud_world: Path, backend: str):
     large, small = World.load(loud_world, backend=backend), World.load(loud_world, backend=backend, upscale=False)
-    large.reset(3)
-    small.reset(3)
+    start = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3), dtype=np.uint8)
+    frames = [small.reset(3, start=start), *play(small)]
     assert small.image_size == (SIDE, SIDE)
-    for action in ACTIONS:
-        np.testing.assert_array_equal(large.step(action).image, small.upscale(small.step(action).image[None])[0])
+    images = small.upscale(np.stack([f.image for f in frames]))
+    for image, frame in zip(images, [large.reset(3, start=start), *play(large)], strict=True):
+        np.testing.assert_array_equal(frame.image, image)
+
+
+def test_what_stands_still_does_not_flicker_and_what_moves_is_drawn_anew(loud_world: Path, backend: str):
+    world = World.load(loud_world, backend=backend, upscale=False)
+    rng = np.random.default_rng(0)
+    still = rng.integers(20, 230, (SIDE, SIDE, 3), dtype=np.uint8)
+    noisy = np.stack([still + rng.integers(0, 4, still.shape, dtype=np.uint8) for _ in range(5)])
+    noisy[3, :8] = rng.integers(0, 256, (8, SIDE, 3))
+    images = world.upscale(noisy)
+    half = 8 * SCALE
+    assert (images[1] == images[0]).all() and (images[2] == images[0]).all()
+    assert (images[3, half:] == images[0, half:]).all()
+    alone = world.upscale(noisy[3:4])[0]  # a pixel that moves is drawn as if it were the first
+    moved = (np.abs(noisy[3].astype(int) - noisy[0]).max(-1) > 6).repeat(SCALE, 0).repeat(SCALE, 1)
+    assert moved[:half].mean() > 0.9 and (images[3][moved] == alone[moved]).all()
+    creeping = np.stack([np.full((SIDE, SIDE, 3), 100 + 2 * i, np.uint8) for i in range(20)])
+    np.testing.assert_array_equal(world.upscale(creeping)[-1], world.upscale(creeping[16:17])[0])  # every 8 levels
 
 
 def test_rewinding_rewinds_the_sound(world: World):

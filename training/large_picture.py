@@ -55,9 +55,10 @@ def large_picture_figures(world: World, held_out: HeldOut, data: Path) -> tuple[
     }
     strips = []
     for kind, frames in (("area", small), ("decoder", reconstruct(world, small))):
+        enlarged = np.stack([world.upscale(clip) for clip in frames])[:, LEAD:]
         frames = frames[:, LEAD:]
         ways: dict[str, np.ndarray | None] = {
-            "network": _upscale(world, frames),
+            "network": enlarged,
             "bicubic": bicubic(frames, scale),
             "nearest": nearest(frames, scale),
             "scale2x": scale2x_twice(frames, scale),
@@ -68,15 +69,10 @@ def large_picture_figures(world: World, held_out: HeldOut, data: Path) -> tuple[
             else {"psnr": psnr(made, real), "ssim": ssim(made, real), "flicker": _flicker(made, still)}
             for name, made in ways.items()
         }
-        strips = [bicubic(frames[:, -1], scale), _upscale(world, frames[:, -1:])[:, 0]]
+        strips = [bicubic(frames[:, -1], scale), enlarged[:, -1]]
     picks = np.linspace(0, len(real) - 1, 3).astype(int)
     strip = np.concatenate([np.concatenate([x[i] for x in (*strips, real[:, -1])], axis=1) for i in picks], axis=0)
     return figures, strip
-
-
-def _upscale(world: World, frames: np.ndarray) -> np.ndarray:
-    made = [world.upscale(clip) for clip in frames]
-    return np.stack(made)
 
 
 def _flicker(frames: np.ndarray, still: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from worldgen.errors import InputError
@@ -21,11 +21,11 @@ class Preset:
     latent_action: dict[str, Any]
     dynamics: dict[str, Any]
     heads: dict[str, Any]
-    super_resolution: dict[str, Any]
-    sound_codec: dict[str, Any]
-    sound: dict[str, Any]
-    sound_events: dict[str, Any]
     fits: dict[str, Fit]
+    super_resolution: dict[str, Any] = field(default_factory=dict)
+    sound_codec: dict[str, Any] = field(default_factory=dict)
+    sound: dict[str, Any] = field(default_factory=dict)
+    sound_events: dict[str, Any] = field(default_factory=dict)
 
 
 def tiny() -> Preset:

@@ -104,7 +104,7 @@ def _cut(recorded: RecordedSound, segments: Segments) -> list[_Cut]:
     for start, stop in segments:
         line = recorded.rows(np.arange(start, stop)).reshape(-1, recorded.format.channels)
         begins = np.maximum(0, (onsets(line, rate) - LEAD_SECONDS) * rate).astype(int)
-        ends = np.append(begins[1:], len(line))
+        ends = np.append(begins, len(line))[1:]
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
             sound = _until_quiet(line[begin : min(end, begin + int(MAX_SECONDS * rate))], rate)
             if len(sound) >= 0.02 * rate:

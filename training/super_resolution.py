@@ -108,7 +108,7 @@ def restored(tokenizer: Tokenizer, tokens: np.ndarray, cache: Cache, clips: Nati
     out = np.empty((len(clips.rows), t, cache.height, cache.width, 3), np.uint8)
     for i, (row, begin) in enumerate(zip(clips.rows.tolist(), first.tolist(), strict=True)):
         before = max(begin, row - reach)
-        clip = torch.from_numpy(np.asarray(tokens[before : row + t])).float()[None].to(device)
+        clip = torch.from_numpy(np.array(tokens[before : row + t], np.float32))[None].to(device)
         frames, _ = tokenizer.decode(clip, tokenizer.empty_state(1))
         out[i] = to_uint8(frames[0, row - before :]).cpu().numpy()
     return out

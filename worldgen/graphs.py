@@ -5,7 +5,7 @@ denoise  noisy, sigma, step_size, previous, context_sigma, action, cache, positi
 commit   tokens, noise, previous, context_sigma, action, cache, position, filled
          -> next_cache, next_previous, hidden [, reward, terminated]
 decode   tokens, state -> frame, next_state
-upscale  frame -> image                                          with a super-resolution network: a larger frame
+upscale  frame, shown, state -> image, next_state                with super-resolution: a larger frame after `shown`
 sound    hidden, action, noise, state -> samples, next_state          with a sound head: what is heard with the frame
 sound_events  hidden, action, state -> event, place, next_state      probability of each sound of the library to begin
 

@@ -38,7 +38,7 @@ class State:
     """Where b games are, as values: what snapshot() gives and restore() takes.
 
     seed (b,) uint64; step (b,) int64 frames since the start; cache (b, l, 2, m, k, s, e); previous (b, n, d), the last
-    frame's tokens as the dynamics saw them; decoder (b, r, n, c); sound (b, ...), None where the world is silent;
+    frame's tokens as the dynamics saw them; decoder (b, r, n, c); upscale (b, h, w, 3), sound (b, ...), None without;
     image (b, h, w, 3) uint8, the frame on screen; world: hash of the weights it belongs to.
     """
 
@@ -47,6 +47,7 @@ class State:
     cache: Array
     previous: Array
     decoder: Array
+    upscale: Array | None
     sound: Array | None
     image: np.ndarray
     world: str
@@ -62,6 +63,7 @@ class State:
             cache=self.cache[rows],
             previous=self.previous[rows],
             decoder=self.decoder[rows],
+            upscale=None if self.upscale is None else self.upscale[rows],
             sound=None if self.sound is None else self.sound[rows],
             image=self.image[rows],
             world=self.world,
@@ -257,10 +259,16 @@ class World:
         return out if self.batch is not None else out[0]
 
     def upscale(self, frames: np.ndarray) -> np.ndarray:
-        """What super-resolution makes of frames (b, h, w, 3) uint8 of the world's own size: (b, H, W, 3) uint8"""
+        """What super-resolution makes of frames (t, h, w, 3) uint8 in a row, of the world's own size:
+        (t, H, W, 3) uint8"""
         if "upscale" not in self._backend.specs:
             raise InputError(f"world {self.config.name!r} has no super-resolution")
-        return self._backend.numpy(self._upscaled(self._backend.asarray(frames)))
+        shown, state = (self._backend.specs["upscale"].input(name).zeros(1) for name in ("shown", "state"))
+        out, held = [], self._backend.asarray(state)
+        for frame in frames:
+            shown, held = self._upscaled(self._backend.asarray(frame[None].copy()), shown, held)
+            out.append(shown[0])
+        return np.stack(out)
 
     def snapshot(self) -> State:
         """A copy of where every game is. restore() continues from it, bit for bit."""
@@ -272,6 +280,7 @@ class World:
             cache=numpy(state.cache),
             previous=numpy(state.previous),
             decoder=numpy(state.decoder),
+            upscale=None if state.upscale is None else numpy(state.upscale),
             sound=None if state.sound is None else numpy(state.sound),
             image=state.image.copy(),
             world=state.world,
@@ -294,6 +303,7 @@ class World:
             cache=asarray(state.cache),
             previous=asarray(state.previous),
             decoder=asarray(state.decoder),
+            upscale=None if state.upscale is None else asarray(state.upscale),
             sound=None if state.sound is None else asarray(state.sound),
         )
         self._state = state if chosen.all() else self._merge(chosen, state)
@@ -333,24 +343,31 @@ class World:
         zeros = np.zeros(len(state), np.float32)
         reward = self._backend.numpy(done["reward"]) if "reward" in done else zeros
         terminated = self._backend.numpy(done["terminated"]) > 0.5 if "terminated" in done else zeros > 0.5
-        image = self._upscaled(shown["frame"]) if self._is_upscaled else shown["frame"]
+        if state.upscale is None:
+            image, held = self._backend.numpy(shown["frame"]), None
+        else:
+            image, held = self._upscaled(shown["frame"], state.image, state.upscale)
         sound, sound_state = None, None
         if self._sound is not None:
             sound, sound_state = self._sound.play(done["hidden"], action, state.sound, state.seed, state.step)
-        frame = Frame(self._backend.numpy(image), sound, reward, terminated)
+        frame = Frame(image, sound, reward, terminated)
         state = replace(
             state,
             step=state.step + 1,
             cache=done["next_cache"],
             previous=done["next_previous"],
             decoder=shown["next_state"],
+            upscale=held,
             sound=sound_state,
             image=frame.image,
         )
         return state, frame
 
-    def _upscaled(self, frame: Array) -> Array:
-        return self._backend.run("upscale", {"frame": frame})["image"]
+    def _upscaled(self, frame: Array, shown: np.ndarray, state: Array) -> tuple[np.ndarray, Array]:
+        """frame (b, h, w, 3), shown (b, H, W, 3) the image before -> image (b, H, W, 3) uint8, state"""
+        inputs = {"frame": frame, "shown": self._backend.asarray(shown), "state": state}
+        out = self._backend.run("upscale", inputs)
+        return self._backend.numpy(out["image"]), out["next_state"]
 
     def _noise(self, state: State, draw: int) -> Array:
         return self._backend.asarray(sampler.noise(state.seed, state.step, draw, self._tokens.shape))
@@ -442,8 +459,9 @@ class World:
             cache=asarray(specs["commit"].input("cache").zeros(b)),
             previous=asarray(specs["commit"].input("previous").zeros(b)),
             decoder=asarray(specs["decode"].input("state").zeros(b)),
+            upscale=asarray(specs["upscale"].input("state").zeros(b)) if self._is_upscaled else None,
             sound=None if self._sound is None else self._sound.empty(b),
-            image=frames[:, 0],
+            image=np.zeros((b, *self.image_size, 3), np.uint8),
             world=self.hash,
         )
         encoder = asarray(specs["encode"].input("state").zeros(b))
@@ -465,6 +483,7 @@ class World:
             cache=where(mask, new.cache, old.cache),
             previous=where(mask, new.previous, old.previous),
             decoder=where(mask, new.decoder, old.decoder),
+            upscale=where(mask, new.upscale, old.upscale) if self._is_upscaled else None,
             sound=None if self._sound is None else where(mask, new.sound, old.sound),
             image=np.where(mask[:, None, None, None], new.image, old.image),
             world=new.world,

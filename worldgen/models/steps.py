@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from worldgen.graphs import GraphSpec, TensorSpec
@@ -67,16 +67,30 @@ class Commit(nn.Module):
         return cache, previous, hidden, reward, terminated
 
 
+HOLD = 6  # grey levels by which a pixel of the small frame may change before the larger one follows
+NEVER = 256.0  # added to what is held, so that 0 is a pixel that was never shown
+
+
 class Upscale(nn.Module):
+    """Super-resolution, and steadiness: where the small frame stands still, give or take the tokenizer's noise, the
+    larger one stays exactly as it is. A pixel is held against the frame it was last drawn from, so it cannot creep."""
+
     def __init__(self, super_resolution: SuperResolution):
         super().__init__()
         self.super_resolution = super_resolution
 
-    def forward(self, frame: Tensor) -> Tensor:
+    def forward(self, frame: Tensor, shown: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """frame (b, h, w, 3) uint8; shown (b, H, W, 3) uint8, the last image; state (b, h, w, 3) float32
+        -> image (b, H, W, 3) uint8, state"""
         x = self.super_resolution.shuffled(to_float(frame))
         pixels = ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # bytes are cheaper to move than floats
         side = FOLD * self.super_resolution.config.scale
-        return rearrange(pixels, "b (c p q) h w -> b (h p) (w q) c", c=3, p=side, q=side)
+        image = rearrange(pixels, "b (c p q) h w -> b (h p) (w q) c", c=3, p=side, q=side)
+        now = frame.float() + NEVER
+        moves = ((now - state).abs() > HOLD).any(dim=-1, keepdim=True)
+        scale = self.super_resolution.config.scale
+        moves_large = repeat(moves, "b h w c -> b (h p) (w q) c", p=scale, q=scale)
+        return torch.where(moves_large, image, shown), torch.where(moves, now, state)
 
 
 class Sound(nn.Module):
@@ -193,7 +207,11 @@ def step_specs(
     if super_resolution is not None:
         h, w, _ = frame.shape
         s = super_resolution.config.scale
-        specs.append(GraphSpec("upscale", (frame,), (TensorSpec("image", "uint8", (s * h, s * w, 3)),)))
+        shown, image = (TensorSpec(name, "uint8", (s * h, s * w, 3)) for name in ("shown", "image"))
+        held = TensorSpec("state", "float32", (h, w, 3))
+        specs.append(
+            GraphSpec("upscale", (frame, shown, held), (image, TensorSpec("next_state", "float32", (h, w, 3))))
+        )
     if sound_codec is not None and sound is not None:
         noise = TensorSpec("noise", "float32", (sound.config.latent_dim + 1,))
         samples = TensorSpec("samples", "float32", (sound_codec.config.samples, sound_codec.config.channels))

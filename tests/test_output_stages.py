@@ -1,0 +1,158 @@
+"""Training super-resolution and sound as a user does: in a run of all stages, alone on another world, and refused."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import FPS, SIDE, TOY_ACTIONS, move, toy_frame
+from worldgen.config import WorldConfig
+from worldgen.data.recording import RecordingInfo, RecordingWriter
+from worldgen.errors import InputError
+from worldgen.world import World
+
+pytest.importorskip("torch")
+pytest.importorskip("accelerate")
+
+from worldgen.training import presets
+from worldgen.training.enlarge import nearest
+from worldgen.training.evaluate import for_json
+from worldgen.training.fit import Fit
+from worldgen.training.held_out import open_held_out
+from worldgen.training.large_picture import large_picture_figures
+from worldgen.training.pipeline import Recipe, train_world
+from worldgen.training.presets import Preset
+from worldgen.training.report_outputs import large_picture_section, sound_section
+from worldgen.training.sound_figures import sound_figures
+
+RATE = 8000
+STAGES = ("tokenizer", "dynamics", "super_resolution", "sound_codec", "sound", "sound_events")
+HEADS = STAGES[2:]
+
+
+def micro() -> Preset:
+    fit = Fit(steps=2, batch=2, length=5, learning_rate=1e-3)
+    return Preset(
+        side=SIDE,
+        context=4,
+        tokenizer={"token_dim": 8, "channels": [8, 16], "num_convs": 1},
+        latent_action={},
+        dynamics={"dim": 32, "num_layers": 2, "num_heads": 2},
+        heads={"dim": 16},
+        super_resolution={"channels": 8, "num_layers": 1},
+        sound_codec={"latent_dim": 6, "dim": 16, "num_atoms": 8},
+        sound={"dim": 16},
+        sound_events={"dim": 16},
+        fits={name: replace(fit, length=2) if name == "super_resolution" else fit for name in (*STAGES, "heads")},
+    )
+
+
+@pytest.fixture(autouse=True)
+def micro_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(presets.PRESETS, "micro", micro)
+
+
+def record(path: Path, seed: int, scale: int = 2, rate: int | None = RATE, num_frames: int = 50) -> None:
+    rng, place, action = np.random.default_rng(seed), np.array([4, 6]), 0
+    t = np.arange(RATE // FPS) / RATE
+    beep = (16_000 * np.sin(2 * np.pi * 500 * t) * np.exp(-30 * t))[:, None].astype(np.int16)
+    with RecordingWriter(path, RecordingInfo(FPS, TOY_ACTIONS, "toy", seed=seed), rate, 1) as writer:
+        for _ in range(num_frames):
+            writer.write(nearest(toy_frame(place, seed), scale), None if rate is None else beep * (action == 1))
+            action = int(rng.integers(5))
+            place = move(place, action)
+            writer.act(action, 0.0, False)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("loud")
+    for i in range(5):
+        record(folder / f"loud{i}.mkv", i)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "loud"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(presets.PRESETS, "micro", micro)
+        train(recordings, out, stages=STAGES)
+    return out
+
+
+def train(data: Path, out: Path, **choices) -> list[str]:
+    said: list[str] = []
+    train_world(Recipe(data, out, preset="micro", **choices), say=said.append)
+    return said
+
+
+def test_a_run_of_all_stages_gives_a_world_with_larger_frames_and_sound(trained: Path):
+    assert WorldConfig.load(trained / "world.json").sound == "generated"
+    for mode in ("generated", "retrieved"):
+        world = World.load(trained, backend="torch", sound=mode)
+        frame = world.reset(0)
+        assert frame.image.shape == (2 * SIDE, 2 * SIDE, 3) and frame.sound.shape == (RATE // FPS, 1)
+        assert np.isfinite(world.step(1).sound).all()
+
+
+def test_the_sound_head_is_trained_alone_on_another_world(trained: Path, recordings: Path, tmp_path: Path):
+    shutil.copytree(trained, tmp_path / "other", ignore=shutil.ignore_patterns("sound"))
+    said = train(recordings, tmp_path / "other", stages=("sound",))
+    assert (tmp_path / "other" / "sound").is_dir() and not any("sound_codec:" in line for line in said)
+    with pytest.raises(InputError, match="already holds a trained sound"):
+        train(recordings, tmp_path / "other", stages=("sound",))
+
+
+def test_fine_tuning_begins_from_the_other_worlds_outputs(trained: Path, recordings: Path, tmp_path: Path):
+    train(recordings, tmp_path / "mine", stages=("super_resolution", "sound_codec"), source=trained)
+    assert (tmp_path / "mine" / "super_resolution").is_dir() and (tmp_path / "mine" / "sound").is_dir()
+
+
+def test_the_default_stages_are_those_that_the_recordings_allow(tmp_path: Path):
+    from worldgen.training.pipeline import Run
+
+    record(tmp_path / "a.mkv", 0, scale=1, rate=None)
+    plain = Run(Recipe(tmp_path, tmp_path / "out", preset="micro"), micro(), say=lambda text: None)
+    assert plain.default_stages() == ("tokenizer", "dynamics")
+    record(tmp_path / "b.mkv", 1, scale=3)
+    record(tmp_path / "c.mkv", 2, scale=3)
+    rich = Run(Recipe(tmp_path, tmp_path / "out", preset="micro"), micro(), say=lambda text: None)
+    assert rich.default_stages() == STAGES[:-1]
+
+
+def test_small_and_silent_recordings_are_refused_by_name(trained: Path, tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    for i in range(2):
+        record(tmp_path / "data" / f"plain{i}.mkv", i, scale=1, rate=None)
+    shutil.copytree(trained, tmp_path / "world", ignore=shutil.ignore_patterns(*HEADS))
+    with pytest.raises(InputError, match="less than twice the world's 16x16"):
+        train(tmp_path / "data", tmp_path / "world", stages=("super_resolution",))
+    with pytest.raises(InputError, match="no recording has sound"):
+        train(tmp_path / "data", tmp_path / "world", stages=("sound_codec",))
+    with pytest.raises(InputError, match="has no sound_codec: train it"):
+        train(tmp_path / "data", tmp_path / "world", stages=("sound",))
+
+
+def test_both_are_measured_and_shown(trained: Path, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("worldgen.training.sound_figures.SPAN_SECONDS", 1.0)
+    world = World.load(trained, backend="torch", batch=3, upscale=False)
+    held_out = open_held_out(trained, world.config, recordings, say=lambda text: None)
+    found = large_picture_figures(world, held_out, recordings)
+    assert not isinstance(found, str)
+    figures, strip = found
+    assert figures["scale"] == 2 and figures["area"]["nearest"]["psnr"] > 30  # each pixel of the toy is 2x2
+    assert figures["area"]["scale2x"] is not None
+    assert large_picture_section(for_json(figures), strip)[1][:4] == b"\x89PNG"
+    heard = sound_figures(trained, world, held_out, recordings)
+    assert not isinstance(heard, str)
+    sounds, play = heard
+    assert sounds["shuffled"] > 0 and sounds["codec"] > 0 and 0 < sounds["silent_share"] < 1
+    assert play.played.shape == play.real.shape == play.listened.shape == (sounds["clips"], 10, RATE // FPS, 1)
+    html, plot = sound_section(for_json(sounds), play, tmp_path)
+    assert "generated frames" in html and plot[:4] == b"\x89PNG"
+    assert (tmp_path / "sound_generated_1.mp4").stat().st_size > 1000

@@ -113,6 +113,15 @@ def test_fine_tuning_begins_from_the_other_worlds_outputs(trained: Path, recordi
     assert (tmp_path / "mine" / "super_resolution").is_dir() and (tmp_path / "mine" / "sound").is_dir()
 
 
+def test_a_users_own_sounds_need_the_stage_that_plays_them(trained: Path, recordings: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="--sounds belongs to --stages sound_events"):
+        train(recordings, tmp_path / "world", stages=("sound",), sounds=tmp_path)
+    shutil.copytree(trained, tmp_path / "world", ignore=shutil.ignore_patterns("sound_events"))
+    (tmp_path / "own").mkdir()
+    with pytest.raises(InputError, match="holds no .wav"):
+        train(recordings, tmp_path / "world", stages=("sound_events",), sounds=tmp_path / "own")
+
+
 def test_the_default_stages_are_those_that_the_recordings_allow(tmp_path: Path):
     from worldgen.training.pipeline import Run
 

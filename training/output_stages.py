@@ -26,7 +26,7 @@ from worldgen.training.rollout import led_to
 from worldgen.training.sound import SoundStage
 from worldgen.training.sound_codec import SoundCodecStage
 from worldgen.training.sound_events import SoundEventsStage
-from worldgen.training.sound_library import build_library
+from worldgen.training.sound_library import build_library, replace_with
 from worldgen.training.super_resolution import SuperResolutionStage
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def sound_events_stage(run: Run, fit: Fit, tokens: np.ndarray, device: str) -> S
     hidden = [k[0].segments for k in known]
     both = Segments(*(np.concatenate([getattr(s, edge) for s in hidden]) for edge in ("starts", "stops")))
     library, events = build_library(run.cache, sound, both, run.say)
+    if run.recipe.sounds is not None:
+        library = replace_with(library, run.recipe.sounds, run.say)
     library.save(run.recipe.out)
     network = SoundEvents(
         hidden_dim=dynamics.config.dim,

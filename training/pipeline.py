@@ -58,7 +58,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a user chose. steps: of every stage, instead of the preset's. minutes: of training in all, shared out."""
+    """What a user chose. steps: of every stage, instead of the preset's. minutes: of training in all, shared out.
+    sounds: a folder of sounds for the stage sound_events to play instead of the recordings' own."""
 
     data: Path
     out: Path
@@ -71,6 +72,7 @@ class Recipe:
     resume: bool = False
     seed: int = 0
     name: str | None = None
+    sounds: Path | None = None
 
     def __post_init__(self) -> None:
         if self.actions not in ("recorded", "latent"):
@@ -83,6 +85,8 @@ class Recipe:
             raise InputError(f"--steps is at least 1, got {self.steps}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"--seed is between 0 and 2**63, got {self.seed}")
+        if self.sounds is not None and "sound_events" not in self.stages:
+            raise InputError("--sounds belongs to --stages sound_events")
         if "latent_action" in self.stages and self.actions != "latent":
             raise InputError("the stage latent_action belongs to --actions latent")
 

@@ -103,7 +103,7 @@ class TrainOptions:
     steps: int | None = None
     """steps of every stage, instead of the preset's"""
     stages: tuple[str, ...] = ()
-    """only these: tokenizer latent_action dynamics heads"""
+    """only these: tokenizer latent_action dynamics heads super_resolution sound_codec sound sound_events"""
     source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """fine-tune: begin from this world's weights"""
     resume: bool = False
@@ -111,6 +111,8 @@ class TrainOptions:
     seed: int = 0
     name: str | None = None
     """what the world is called; by default its folder's name"""
+    sounds: Path | None = None
+    """with --stages sound_events: play the sounds of this folder instead, each for those most like it"""
     json: str | None = None
     """write the summary to this file, or - for standard output"""
 

@@ -171,7 +171,7 @@ def test_what_a_world_does_not_have_is_named(loud_world: Path, tiny_world: Path,
     shutil.copytree(tiny_world, tmp_path / "promises")
     path = tmp_path / "promises" / "world.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "sound": "generated"}))
-    with pytest.raises(InputError, match="promises sound but there is no sound head"):
+    with pytest.raises(InputError, match="promises generated sound but there is no sound head"):
         World.load(tmp_path / "promises")
 
 

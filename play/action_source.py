@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worldgen.actions import ActionMap
-from worldgen.data.recording import VIDEO_SUFFIXES, find_sidecar, read_sidecar
+from worldgen.data.recording import VIDEO_SUFFIXES
+from worldgen.data.sidecar import find_sidecar, read_sidecar
 from worldgen.errors import InputError
 from worldgen.play.session import is_session
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from fake_world import FakeWorld
 
-from worldgen.data.recording import read_info, read_sidecar
+from worldgen.data.recording import read_info
+from worldgen.data.sidecar import read_sidecar
 from worldgen.errors import InputError
 from worldgen.play.loop import Player
 from worldgen.play.main import play

@@ -20,6 +20,8 @@ import numpy as np
 from worldgen.errors import InputError
 
 KINDS = ("discrete", "multi_discrete", "multi_binary", "box")
+# more is a column of something else, and a network of gigabytes
+MAX_CHOICES = 65_536
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class ActionMap:
             raise InputError(f"box actions need low and high for each of {len(self.sizes)} values")
         if self.kind == "box" and not all(lo <= hi for lo, hi in zip(self.low, self.high, strict=True)):
             raise InputError(f"box bounds are low <= high, got {self.low} and {self.high}")
+        if max(*self.sizes, len(self.sizes)) > MAX_CHOICES:
+            raise InputError(f"an action has at most {MAX_CHOICES} choices, got {max(*self.sizes, len(self.sizes))}")
         count = self.sizes[0] if self.kind == "discrete" else len(self.sizes)
         if not self.names:
             object.__setattr__(self, "names", tuple(f"action {i}" for i in range(count)))

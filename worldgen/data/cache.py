@@ -26,7 +26,7 @@ from worldgen.data.cache_build import CACHE_VERSION, build, checksum
 from worldgen.data.cache_shard import Settings
 from worldgen.data.ingest import FileReport, find_videos
 from worldgen.data.progress import Progress
-from worldgen.data.recording import SIDECAR_SUFFIXES
+from worldgen.data.sidecar import SIDECAR_SUFFIXES
 from worldgen.errors import InputError
 
 # a build this old was killed

@@ -12,7 +12,7 @@ from worldgen.actions import ActionMap
 from worldgen.data.decode import VideoNotes, resample
 from worldgen.data.ingest import REFUSALS, FileReport, Recording, refusal
 from worldgen.data.recorded_actions import encode_actions
-from worldgen.data.sound import read_sound
+from worldgen.data.sound import sound_blocks
 from worldgen.errors import InputError
 
 
@@ -62,10 +62,10 @@ def write_shard(job: tuple[Recording, Settings, ActionMap | None, Path]) -> File
 def _sound_rows(recording: Recording, settings: Settings, n: int) -> np.ndarray:
     """(n, samples, channels) int16: the sound heard while each output frame is on screen."""
     rows = np.zeros((n * settings.samples, settings.channels), np.int16)
-    rate = round(settings.samples * settings.fps)
-    sound = read_sound(recording.path, rate, settings.channels, recording.facts)
-    if sound is not None:
-        rows[: len(sound)] = sound[: len(rows)]
+    rate, length = round(settings.samples * settings.fps), 0
+    for block in sound_blocks(recording.path, rate, settings.channels, recording.facts):
+        rows[length : length + len(block)] = block[: max(0, len(rows) - length)]
+        length += len(block)
     return rows.reshape(n, settings.samples, settings.channels)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,17 @@ import av
 
 from worldgen.errors import InputError
 
+# a damaged header may ask for a picture of gigabytes
+MAX_PIXELS = 8192 * 8192
+
 
 def open_container(path: Path) -> Any:
     """An open container; InputError with the reason where there is none."""
     try:
-        if not path.stat().st_size:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise InputError(f"{path}: not a regular file")
+        if not facts.st_size:
             raise InputError(f"{path}: the file is empty")
         name = str(path)
         try:
@@ -49,6 +56,7 @@ def video_stream(container: Any, path: Path) -> Any:
         raise InputError(f"{path}: its video codec is not known to this PyAV")
     # one thread: with more, an error names the wrong packet
     stream.codec_context.thread_count = 1
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     return stream
 
 

@@ -27,10 +27,17 @@ class VideoNotes:
     notes: list[str] = field(default_factory=list)
     num_bad_packets: int = 0
     num_decoded: int = 0
+    size: tuple[int, int] | None = None
 
     def add(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
+
+    def see_size(self, picture: av.VideoFrame) -> None:
+        size = picture.width, picture.height
+        if self.size is not None and size != self.size:
+            self.add(f"the picture's size changes inside the file, from {self.size} to {size}: all are scaled to one")
+        self.size = size
 
 
 def read_frames(
@@ -64,15 +71,13 @@ def resample(
     if show_last and wanted_rows[-1] != facts.rows[-1]:
         wanted = np.append(wanted, facts.num_frames - 1)
         wanted_rows = np.append(wanted_rows, facts.rows[-1])
-    to_rgb = _Converter(facts, width, height, notes)
+    to_rgb = Converter(facts, width, height, notes)
     shown: tuple[int, av.VideoFrame] | None = None
     picture: np.ndarray | None = None
     i = 0
     for position, frame in decode(path, facts, notes):
         if shown is None:
             shown = position, frame  # where the first frames are lost, the first that is not is held backwards
-        if position <= shown[0] and shown[1] is not frame:
-            continue
         while i < len(wanted) and wanted[i] < position:
             picture = to_rgb(shown[1]) if picture is None else picture
             row = int(facts.rows[shown[0]])
@@ -93,6 +98,7 @@ def decode(path: Path, facts: VideoFacts, notes: VideoNotes) -> Iterator[tuple[i
     with open_container(path) as container:
         stream = video_stream(container, path)
         is_waiting = False  # for a keyframe, after an error
+        last = -1
         for packet in packets(container, stream):
             try:
                 frames = [] if packet is None else packet.decode()
@@ -105,7 +111,8 @@ def decode(path: Path, facts: VideoFacts, notes: VideoNotes) -> Iterator[tuple[i
             for frame in frames:
                 stamp = frame.pts if frame.pts is not None else frame.dts
                 position = int(np.searchsorted(facts.pts, stamp, side="right")) - 1 if stamp is not None else -1
-                if position < 0:
+                # times that run back, and what a file that is still written to has gained since it was probed
+                if position <= last or stamp > facts.pts[-1]:
                     continue
                 if frame.is_corrupt:
                     notes.num_bad_packets += 1
@@ -114,26 +121,22 @@ def decode(path: Path, facts: VideoFacts, notes: VideoNotes) -> Iterator[tuple[i
                 is_waiting = is_waiting or frame.is_corrupt or is_hole_before
                 if frame.is_corrupt or (is_waiting and not frame.key_frame):
                     continue
-                is_waiting = False
+                is_waiting, last = False, position
                 notes.num_decoded += 1
                 yield position, frame
 
 
-class _Converter:
+class Converter:
     """Pictures of any size and pixel format -> (height, width, 3) uint8, rotated as the file says."""
 
     def __init__(self, facts: VideoFacts, width: int, height: int, notes: VideoNotes):
         self._quarter_turns = facts.rotation
         self._width, self._height = (height, width) if facts.rotation % 2 else (width, height)
-        self._size: tuple[int, int] | None = None
         self._notes = notes
         self._reformatter = VideoReformatter()
 
     def __call__(self, picture: av.VideoFrame) -> np.ndarray:
-        size = picture.width, picture.height
-        if self._size is not None and size != self._size:
-            self._notes.add(f"the picture's size changes inside the file, from {self._size} to {size}")
-        self._size = size
+        self._notes.see_size(picture)
         is_smaller = self._width <= picture.width and self._height <= picture.height
         scaling = Interpolation.AREA if is_smaller else Interpolation.BICUBIC
         # an untagged picture is BT.601 when small and BT.709 when HD: what encoders and players agree on

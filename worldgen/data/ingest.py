@@ -6,7 +6,7 @@ for report in check_folder(folder): print(report.path, report.status, report.rea
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from worldgen.data.map_files import map_files
 from worldgen.data.probe import VideoFacts, probe
 from worldgen.data.progress import Progress
 from worldgen.data.recorded_actions import encode_actions, infer_action_map
-from worldgen.data.recording import VIDEO_SUFFIXES, RecordingInfo, Sidecar, find_sidecar, read_info, read_sidecar
+from worldgen.data.recording import VIDEO_SUFFIXES, RecordingInfo, read_info
+from worldgen.data.sidecar import Sidecar, find_sidecars, read_sidecar
 from worldgen.errors import InputError
 
 # what a file, and what lies beside it, can be at fault for (text that is not UTF-8 is a ValueError)
@@ -120,12 +121,19 @@ def open_recording(path: Path) -> Recording:
     path = Path(path)
     info = read_info(path)
     facts = probe(path, info.fps if info else None)
-    repairs, notes = [], []
+    repairs: list[str] = []
+    notes: list[str] = []
     if info and abs(info.fps / facts.fps - 1) > 0.01:
         notes.append(f"NAME.json says {info.fps:g} fps, the video runs at {facts.fps:g}: its timestamps are believed")
-    beside, sidecar = find_sidecar(path), None
+    found, sidecar = find_sidecars(path), None
+    beside = found[0] if found else None
+    if len(found) > 1:
+        notes.append(f"{', '.join(p.name for p in found[1:])} is not read: {found[0].name} is")
     if beside is not None:
         sidecar = read_sidecar(beside)
+        repairs += sidecar.repairs
+        if facts.is_out_of_order:
+            raise InputError(f"{path}: its timestamps run back, so the rows of {beside.name} have no place")
         if facts.is_start_lost:
             raise InputError(f"{path}: its first timestamps are damaged, so the rows of {beside.name} have no place")
         sidecar, facts, repair = match_rows(sidecar, facts, path, beside)
@@ -163,7 +171,8 @@ def match_rows(sidecar: Sidecar, facts: VideoFacts, video: Path, beside: Path) -
 
 
 def _cut_rows(sidecar: Sidecar, n: int) -> Sidecar:
-    return Sidecar(
+    return replace(
+        sidecar,
         actions=sidecar.actions[:n],
         reward=sidecar.reward[:n],
         terminated=sidecar.terminated[:n],
@@ -173,7 +182,8 @@ def _cut_rows(sidecar: Sidecar, n: int) -> Sidecar:
 
 
 def _pad_row(sidecar: Sidecar) -> Sidecar:
-    return Sidecar(
+    return replace(
+        sidecar,
         actions=[*sidecar.actions, None],
         reward=np.append(sidecar.reward, np.float32(0)),
         terminated=np.append(sidecar.terminated, False),
@@ -197,7 +207,7 @@ def inspect_file(path: Path) -> FileReport:
 
 
 def refusal(path: Path, error: Exception) -> FileReport:
-    return FileReport(str(path), "refused", str(error).removeprefix(f"{path}: "))
+    return FileReport(str(path), "refused", str(error).removeprefix(f"{path}: ").removeprefix(f"{path} "))
 
 
 def check_folder(folder: Path, on_progress: Progress | None = None) -> list[FileReport]:

@@ -22,6 +22,8 @@ HDR_CURVES = {16: "HDR10 (PQ)", 18: "HLG"}
 ASPECT_TOLERANCE = 0.02
 # a picture that stands for longer is a damaged timestamp, which could ask for millions of held frames
 MAX_STILL_SECONDS = 60
+# pictures that are stored before those that they follow are at most 16 apart
+MAX_REORDER_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class VideoFacts:
     width, height, aspect: as displayed, after rotation and with the pixel's shape.
     origin: the instant of the first frame on the file's own clock, seconds. pts, time_base: that clock.
     is_cut_off: the file ends before it says it does. is_unfinished: it does not say, as it was never closed.
-    is_start_lost: the first frame here is not the file's first.
+    is_start_lost: the first frame here is not the file's first. is_out_of_order: its timestamps run back.
     """
 
     fps: float
@@ -47,6 +49,7 @@ class VideoFacts:
     is_cut_off: bool
     is_unfinished: bool
     is_start_lost: bool
+    is_out_of_order: bool
     has_sound: bool
     sample_rate: int | None
     num_audio_tracks: int
@@ -89,6 +92,7 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
                 if stamp is not None:
                     pts.append(stamp)
         time_base = stream.time_base
+        is_matroska = "matroska" in container.format.name
         claimed = _claimed_seconds(container, stream)
         rates = [stream.average_rate, stream.guessed_rate]
         audio = container.streams.audio
@@ -97,12 +101,16 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
         pixel_shape = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
     if not pts:
         raise InputError(f"{path}: the video track holds no frames")
-    stamps = np.unique(np.array(pts, np.int64))
+    stamps = np.array(pts, np.int64)
+    back = float((np.maximum.accumulate(stamps) - stamps).max() * time_base)
+    stamps = np.unique(stamps)
     first_kept, last_kept = longest_run(stamps, MAX_STILL_SECONDS / float(time_base))
     num_kept, num_stamps = last_kept - first_kept, len(stamps)
     stamps = stamps[first_kept:last_kept]
     seconds = (stamps - stamps[0]) * float(time_base)
     fps, offset, times = fit_rate(seconds, [fps_hint, *rates], float(time_base))
+    # mkv says when it ends on its own clock, others how long it is
+    claimed_end = None if claimed is None else claimed - (float(stamps[0] * time_base) if is_matroska else 0.0)
     first = _first_frame(path)
     if first.color_trc in HDR_CURVES:
         kind = HDR_CURVES[first.color_trc]
@@ -124,12 +132,16 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
     if num_audio_tracks > 1:
         notes.append(f"{num_audio_tracks} audio tracks: the first is used")
     end = seconds[-1] + 1 / fps
-    is_cut_off = is_broken or (claimed is not None and claimed > end + max(2 / fps, 0.1))
+    is_cut_off = is_broken or (claimed_end is not None and claimed_end > end + max(2 / fps, 0.1))
     if num_kept < num_stamps:
         notes.append(
             f"timestamps jump by over {MAX_STILL_SECONDS} s: only the longest stretch is used, {num_kept} of "
             f"{num_stamps} frames"
         )
+    if back > MAX_REORDER_SECONDS:
+        notes.append(f"timestamps run back by {back:.2f} s: what comes again is left out")
+    if any(component.is_alpha for component in first.format.components):
+        notes.append("transparency is left out")
     if claimed is None:
         notes.append("no length in its header: never closed, or written live")
     return VideoFacts(
@@ -143,6 +155,7 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
         is_cut_off=is_cut_off,
         is_unfinished=claimed is None,
         is_start_lost=first_kept > 0,
+        is_out_of_order=back > MAX_REORDER_SECONDS,
         has_sound=bool(num_audio_tracks),
         sample_rate=sample_rate,
         num_audio_tracks=num_audio_tracks,

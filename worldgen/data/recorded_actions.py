@@ -26,12 +26,12 @@ def encode_actions(action_map: ActionMap, actions: list[Any], source: Path) -> n
     try:
         rows[known] = action_map.encode([values(i) for i in known], len(known))
         return rows
-    except (InputError, ValueError, TypeError):
+    except (InputError, ValueError, TypeError, OverflowError):
         pass
     for i in known:  # again, to name the row
         try:
             rows[i] = action_map.encode(values(i))
-        except (InputError, ValueError, TypeError) as error:
+        except (InputError, ValueError, TypeError, OverflowError) as error:
             raise InputError(f"{source}, row {i}: {error}") from None
     return rows
 
@@ -40,13 +40,21 @@ def infer_action_map(actions: Iterable[Any], source: Path) -> ActionMap:
     """What the actions of a recording without NAME.json look like: integers are discrete, lists of 0 and 1 buttons,
     other lists of integers multi-discrete, floats continuous."""
     known = [a for a in actions if a is not None]
+    try:
+        return _infer(known, source)
+    except InputError as error:
+        text = str(error)
+        raise error if text.startswith(str(source)) else InputError(f"{source}: {text}") from None
+
+
+def _infer(known: list[Any], source: Path) -> ActionMap:
     if any(isinstance(a, str) for a in known):
         word = next(a for a in known if isinstance(a, str))
         raise InputError(f"{source}: action {word!r} is a word; write integers, and the names into {source.stem}.json")
     has_lists = isinstance(known[0], list)
     try:
         table = np.array(known)
-    except ValueError:
+    except (ValueError, OverflowError):
         table = np.zeros(0, object)
     if table.ndim != 1 + has_lists or table.dtype.kind not in "biuf" or not table.size:
         raise InputError(f"{source}: the actions differ in kind or length from row to row")

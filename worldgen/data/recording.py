@@ -16,12 +16,13 @@ from typing import IO, Any
 import numpy as np
 
 from worldgen.actions import ActionMap
+from worldgen.data.sidecar import parse_json, read_text
 from worldgen.data.video import VideoWriter
 from worldgen.errors import InputError
 from worldgen.files import write_json
 
+MAX_FPS = 1000
 VIDEO_SUFFIXES = (".mkv", ".mp4", ".webm", ".mov")
-SIDECAR_SUFFIXES = (".jsonl", ".parquet", ".csv")
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,11 @@ class RecordingInfo:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> RecordingInfo:
+        fps = float(raw["fps"])
+        if not 0 < fps <= MAX_FPS:
+            raise ValueError(f"fps is above 0 and at most {MAX_FPS}, got {fps:g}")
         return cls(
-            fps=float(raw["fps"]),
+            fps=fps,
             actions=ActionMap.from_json(raw["action_space"]),
             source=str(raw.get("source", "")),
             seed=raw.get("seed"),
@@ -118,109 +122,14 @@ class RecordingWriter:
         self.close()
 
 
-@dataclass(frozen=True)
-class Sidecar:
-    """The rows beside a video, one per frame. actions: as recorded, None where unknown; the rest (t,) arrays."""
-
-    actions: list[Any]
-    reward: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    state: dict[str, np.ndarray]
-
-    def __len__(self) -> int:
-        return len(self.actions)
-
-
-def find_sidecar(video: Path) -> Path | None:
-    return next((p for s in SIDECAR_SUFFIXES if (p := video.with_suffix(s)).is_file()), None)
-
-
 def read_info(video: Path) -> RecordingInfo | None:
     """NAME.json beside a video; None where there is none."""
     path = video.with_suffix(".json")
     if not path.is_file():
         return None
     try:
-        return RecordingInfo.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (KeyError, TypeError, ValueError) as error:
+        return RecordingInfo.from_json(parse_json(read_text(path)))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{path}: not a recording's facts ({error}); see `Train your own` in the README, or remove it"
         ) from None
-
-
-def read_sidecar(path: Path) -> Sidecar:
-    """Reads .jsonl, .parquet or .csv. Raises InputError with the file and row on malformed content."""
-    if path.suffix == ".jsonl":
-        rows = _read_jsonl(path)
-    elif path.suffix == ".csv":
-        rows = _read_csv(path)
-    else:
-        rows = _read_parquet(path)
-    if rows and "action" not in rows[0]:
-        raise InputError(f"{path}: no 'action' column; it has {sorted(rows[0])}")
-    known = {"action", "reward", "terminated", "truncated"}
-    extra = [k for k in (rows[0] if rows else {}) if k not in known]
-    try:
-        return Sidecar(
-            actions=[row.get("action") for row in rows],
-            reward=np.array([float(row.get("reward") or 0.0) for row in rows], np.float32),
-            terminated=np.array([bool(row.get("terminated")) for row in rows], bool),
-            truncated=np.array([bool(row.get("truncated")) for row in rows], bool),
-            state={k: np.array([_number(row.get(k)) for row in rows], np.float64) for k in extra},
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from None
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan")
-
-
-def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for i, line in enumerate(lines):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if i == len(lines) - 1:  # the recorder was killed inside its last row
-                break
-            raise InputError(f"{path}, row {i}: {error}") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, row {i}: expected an object, got {line[:60]!r}")
-        rows.append(row)
-    return rows
-
-
-def _read_csv(path: Path) -> list[dict[str, Any]]:
-    import csv
-
-    def value(text: str | None) -> Any:
-        if text is None or text == "":
-            return None
-        try:
-            return json.loads(text.lower() if text in ("True", "False") else text)
-        except json.JSONDecodeError:
-            return text
-
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{k: value(v) for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
-
-
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError:
-        from worldgen.errors import MissingExtraError
-
-        raise MissingExtraError(f"reading {path.name}", "train") from None
-    import pyarrow
-
-    try:
-        return parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise InputError(f"{path}: not a parquet file ({error})") from None

@@ -5,6 +5,7 @@ sound = read_sound(path, 24000)  # (samples, channels) int16 from the first fram
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,16 +23,32 @@ def read_sound(
     starts later or packets are lost; little of what follows the last frame. sample_rate, channels (1 or 2): None keeps
     the track's. None without a track."""
     facts = facts if facts is not None else probe(path)
+    if not facts.has_sound:
+        return None
+    blocks = list(sound_blocks(path, sample_rate, channels, facts))
+    return np.concatenate(blocks) if blocks else np.zeros((0, channels or 1), np.int16)
+
+
+def sound_blocks(
+    path: Path, sample_rate: int | None = None, channels: int | None = None, facts: VideoFacts | None = None
+) -> Iterator[np.ndarray]:
+    """read_sound in pieces end to end, so that a day of sound needs no more memory than a second."""
+    facts = facts if facts is not None else probe(path)
+    blocks, rate = _placed_blocks(path, facts), facts.sample_rate
+    if channels is not None:
+        blocks = (_change_channels(block, channels) for block in blocks)
+    return blocks if sample_rate in (None, rate) or not rate else _change_rate(blocks, rate, sample_rate)
+
+
+def _placed_blocks(path: Path, facts: VideoFacts) -> Iterator[np.ndarray]:
     with open_container(path) as container:
         if not container.streams.audio:
-            return None
+            return
         stream = container.streams.audio[0]
         rate = stream.rate
-        channels = channels or min(2, stream.channels)
         # one or two channels are taken as they are, more are mixed to stereo
         num_decoded = min(2, stream.channels)
         to_int16 = av.AudioResampler(format="s16", layout="stereo" if num_decoded == 2 else "mono", rate=rate)
-        pieces: list[np.ndarray] = []
         length, is_placed = 0, False
         for packet in packets(container, stream):
             try:
@@ -48,17 +65,21 @@ def read_sound(
                 # mkv counts milliseconds, so only a real hole moves a later block
                 if not is_placed or abs(start - length) > 0.04 * rate:
                     sound = sound[max(0, length - start) :]
-                    pieces.append(np.zeros((max(0, start - length) if len(sound) else 0, num_decoded), np.int16))
-                    length += len(pieces[-1])
-                pieces.append(sound)
-                length += len(sound)
-                is_placed = is_placed or len(sound) > 0
-    sound = np.concatenate(pieces) if pieces else np.zeros((0, num_decoded), np.int16)
-    if channels < num_decoded:
-        sound = sound.mean(axis=1, keepdims=True).astype(np.int16)
-    elif channels > num_decoded:
-        sound = sound.repeat(2, axis=1)
-    return sound if sample_rate in (None, rate) else _change_rate(sound, rate, sample_rate)
+                    gap = max(0, start - length) if len(sound) else 0
+                    length += gap
+                    while gap:
+                        yield np.zeros((min(gap, 1 << 20), num_decoded), np.int16)
+                        gap -= min(gap, 1 << 20)
+                if len(sound):
+                    yield sound
+                    length += len(sound)
+                    is_placed = True
+
+
+def _change_channels(sound: np.ndarray, channels: int) -> np.ndarray:
+    if channels < sound.shape[1]:
+        return sound.mean(axis=1, keepdims=True).astype(np.int16)
+    return sound.repeat(2, axis=1) if channels > sound.shape[1] else sound
 
 
 def _samples(blocks: list[av.AudioFrame], channels: int) -> np.ndarray:
@@ -66,15 +87,19 @@ def _samples(blocks: list[av.AudioFrame], channels: int) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros((0, channels), np.int16)
 
 
-def _change_rate(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+def _change_rate(blocks: Iterable[np.ndarray], rate: int, wanted: int) -> Iterator[np.ndarray]:
     """(samples, channels) int16 at rate -> at wanted, as long in seconds."""
-    layout = "stereo" if sound.shape[1] == 2 else "mono"
-    resampler = av.AudioResampler(format="s16", layout=layout, rate=wanted)
-    parts = []
-    for i in range(0, len(sound), 1 << 16):
-        piece = np.ascontiguousarray(sound[i : i + (1 << 16)]).reshape(1, -1)
-        block = av.AudioFrame.from_ndarray(piece, format="s16", layout=layout)
-        block.sample_rate, block.pts, block.time_base = rate, i, Fraction(1, rate)
-        parts.append(_samples(resampler.resample(block), sound.shape[1]))
-    parts.append(_samples(resampler.resample(None), sound.shape[1]))
-    return np.concatenate(parts)
+    resampler, length, num_channels = None, 0, 1
+    for sound in blocks:
+        num_channels = sound.shape[1]
+        layout = "stereo" if num_channels == 2 else "mono"
+        if resampler is None:
+            resampler = av.AudioResampler(format="s16", layout=layout, rate=wanted)
+        block = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(sound).reshape(1, -1), format="s16", layout=layout
+        )
+        block.sample_rate, block.pts, block.time_base = rate, length, Fraction(1, rate)
+        length += len(sound)
+        yield _samples(resampler.resample(block), num_channels)
+    if resampler is not None:
+        yield _samples(resampler.resample(None), num_channels)

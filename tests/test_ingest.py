@@ -14,10 +14,16 @@ import pytest
 from recordings import HEIGHT, WIDTH, coded_frame, game_frames, record, write_video
 
 from worldgen.actions import ActionMap
-from worldgen.data import ingest, map_files
-from worldgen.data.ingest import check_folder, find_videos, inspect_file, open_recording
+from worldgen.data import map_files
+from worldgen.data.check import check_folder
+from worldgen.data.check import inspect_file as inspect_whole
+from worldgen.data.ingest import FileReport, find_videos, open_recording
 from worldgen.data.recorded_actions import infer_action_map
 from worldgen.errors import InputError
+
+
+def inspect_file(path: Path) -> FileReport:
+    return inspect_whole(path).report
 
 
 def drop_rows(video: Path, count: int) -> None:
@@ -141,11 +147,12 @@ def test_a_folder_is_checked_file_by_file_with_progress(tmp_path):
     (tmp_path / "c.mkv").symlink_to(tmp_path / "gone.mkv")
     (tmp_path / "d.mp4").mkdir()
     calls = []
-    reports = check_folder(tmp_path, lambda *call: calls.append(call))
+    check = check_folder(tmp_path, lambda *call: calls.append(call))
+    reports = [file.report for file in check.files]
     names = ["a.mkv", "b.mp4", "c.mkv"]
     assert [Path(r.path).name for r in reports] == names and [r.status for r in reports] == ["ok", "refused", "refused"]
     assert calls == [(i + 1, 3, tmp_path / name) for i, name in enumerate(names)]
-    files = json.loads(json.dumps(ingest.reports_to_json(reports)))["files"]
+    files = json.loads(json.dumps(check.to_json()))["files"]
     assert all({"path", "status", "reason", "num_frames"} <= set(file) for file in files) and files[1]["reason"]
 
 

@@ -67,25 +67,22 @@ def record(argv: Sequence[str]) -> int:
 class CheckOptions:
     folder: Annotated[Path, tyro.conf.Positional]
     """the recordings"""
+    fix: Path | None = None
+    """write cleaned recordings into this folder: cropped, cut at damage and cuts, without still stretches"""
+    sheet: Path | None = None
+    """write a picture (.png) with frames of every recording"""
     json: str | None = None
     """write the reports to this file, or - for standard output"""
 
 
 def check(argv: Sequence[str]) -> int:
     """say of every recording in a folder what is usable, repaired or refused, and why"""
-    from worldgen.data.ingest import check_folder, reports_to_json
-    from worldgen.data.progress import say_progress
+    from worldgen.data.check_command import check_and_fix
 
     options = _parse(CheckOptions, "check", argv)
-    say = say_beside(options.json)
-    reports = check_folder(options.folder, on_progress=say_progress(say))
-    for report in reports:
-        facts = f"{report.num_frames} frames, {report.width}x{report.height}" if report.status != "refused" else ""
-        say(f"{report.status:9}{report.path}  {facts}  {report.reason or ''}".rstrip())
-    usable = [r for r in reports if r.status != "refused"]
-    say(f"{len(usable)} of {len(reports)} files usable, {sum(r.seconds for r in usable) / 60:.1f} minutes")
-    write_figures(reports_to_json(reports), options.json)
-    return 0 if usable else 1
+    figures = check_and_fix(options.folder, options.fix, options.sheet, say_beside(options.json))
+    write_figures(figures, options.json)
+    return 0 if figures["usable_minutes"] > 0 else 1
 
 
 @dataclass(frozen=True)

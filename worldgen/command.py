@@ -85,7 +85,14 @@ def _in_one_line(box: str) -> str:
 
 def say_beside(json_target: str | None) -> Callable[[str], None]:
     """What prints progress: to standard error when the figures go to standard output."""
-    return lambda text: print(text, file=sys.stderr if json_target == "-" else sys.stdout, flush=True)
+    stream = sys.stderr if json_target == "-" else sys.stdout
+
+    def say(text: str) -> None:
+        # a file's name may hold what no terminal shows
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        print(text.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
+
+    return say
 
 
 def write_figures(figures: Any, json_target: str | None) -> None:

@@ -171,7 +171,7 @@ def _key(folder: Path, videos: list[Path], asked: dict[str, Any]) -> str:
     for video in videos:
         beside = [video.with_suffix(s) for s in (*SIDECAR_SUFFIXES, ".json")]
         for path in [video, *(p for p in beside if p.is_file())]:
-            stat = path.stat() if path.exists() else None
+            stat = path.stat() if path.is_file() else None  # a pipe would never end
             facts = [os.fsencode(path.relative_to(folder)).hex(), stat and [stat.st_size, stat.st_mtime_ns]]
             digest.update(json.dumps(facts).encode())
             if stat is not None:

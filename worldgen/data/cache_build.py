@@ -15,12 +15,12 @@ import numpy as np
 from worldgen.actions import ActionMap
 from worldgen.data.cache_shard import Settings, write_shard
 from worldgen.data.common_actions import common_actions
-from worldgen.data.ingest import REFUSALS, FileReport, Recording, open_recording, refusal
+from worldgen.data.ingest import REFUSALS, FileReport, Recording, duplicate, find_duplicates, open_recording, refusal
 from worldgen.data.map_files import map_files
 from worldgen.data.progress import Progress
 from worldgen.errors import InputError
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 def build(
@@ -28,20 +28,23 @@ def build(
 ) -> None:
     """Writes frames.bin, sound.bin, rows.npz and meta.json into an empty folder. InputError where no video is usable or
     their action spaces differ."""
-    opened = [
-        r if isinstance(r, (Recording, FileReport)) else refusal(path, r)
-        for path, r in zip(videos, map_files(_open_or_refuse, videos, videos), strict=True)
-    ]
+    same = find_duplicates(videos)
+    jobs = [v for v in videos if v not in same]
+    results = dict(zip(jobs, map_files(_open_or_refuse, jobs, jobs), strict=True))
+    opened: list[Recording | FileReport] = []
+    for video in videos:
+        result = results[video] if video in results else duplicate(video, same[video])
+        opened.append(refusal(video, result) if isinstance(result, Exception) else result)
     reports: list[FileReport | None] = [r if isinstance(r, FileReport) else None for r in opened]
     usable = [(i, r) for i, r in enumerate(opened) if isinstance(r, Recording)]
     _require_some(folder, reports, len(usable))
     action_map = common_actions([r for _, r in usable])
     settings, notes = _settle([r for _, r in usable], asked)
 
-    jobs = [(r, settings, action_map, building / f"file{i}") for i, r in usable]
+    shard_jobs = [(r, settings, action_map, building / f"file{i}") for i, r in usable]
     paths = [r.path for _, r in usable]
     shards = []
-    for (i, _), result in zip(usable, map_files(write_shard, jobs, paths, on_progress), strict=True):
+    for (i, _), result in zip(usable, map_files(write_shard, shard_jobs, paths, on_progress), strict=True):
         if isinstance(result, Exception):
             result = refusal(videos[i], result)
         reports[i] = result

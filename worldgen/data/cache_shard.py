@@ -49,7 +49,7 @@ def write_shard(job: tuple[Recording, Settings, ActionMap | None, Path]) -> File
             raise InputError(f"{recording.path}: {keep.sum()} frame of it is usable")
         if settings.samples:
             _sound_rows(recording, settings, len(shown))[keep].tofile(shard.with_suffix(".sound"))
-        rows = _rows(recording, action_map, np.array(shown), keep)
+        rows = output_rows(recording, action_map, np.array(shown), keep)
         rows["has_sound"] = np.array(recording.facts.has_sound)
         np.savez(shard.with_suffix(".npz"), **cast(Any, rows))
         return recording.report(seen)
@@ -69,7 +69,7 @@ def _sound_rows(recording: Recording, settings: Settings, n: int) -> np.ndarray:
     return rows.reshape(n, settings.samples, settings.channels)
 
 
-def _rows(
+def output_rows(
     recording: Recording, action_map: ActionMap | None, shown: np.ndarray, keep: np.ndarray
 ) -> dict[str, np.ndarray]:
     """The rows of the output frames that are kept. shown: the source row on screen at each output; an output has that

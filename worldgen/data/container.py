@@ -19,6 +19,8 @@ def open_container(path: Path) -> Any:
     """An open container; InputError with the reason where there is none."""
     try:
         facts = path.stat()
+        if stat.S_ISDIR(facts.st_mode):
+            raise InputError(f"{path}: a folder that cannot be read: change its permissions")
         if not stat.S_ISREG(facts.st_mode):
             raise InputError(f"{path}: not a regular file")
         if not facts.st_size:

@@ -1,10 +1,12 @@
-"""What of a folder of videos is usable: `worldgen check`, and the first step of the cache.
+"""A folder of videos, and a video with what lies beside it made to agree: the first step of `worldgen check` and of the
+cache.
 
-for report in check_folder(folder): print(report.path, report.status, report.reason)
+recording = open_recording(path); print(recording.facts.num_frames, recording.repairs)
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from worldgen.actions import ActionMap
-from worldgen.data.decode import VideoNotes, decode
-from worldgen.data.map_files import map_files
+from worldgen.data.decode import VideoNotes
 from worldgen.data.probe import VideoFacts, probe
-from worldgen.data.progress import Progress
 from worldgen.data.recorded_actions import encode_actions, infer_action_map
 from worldgen.data.recording import VIDEO_SUFFIXES, RecordingInfo, read_info
 from worldgen.data.sidecar import Sidecar, find_sidecars, read_sidecar
 from worldgen.errors import InputError
+from worldgen.files import file_hash
 
 # what a file, and what lies beside it, can be at fault for (text that is not UTF-8 is a ValueError)
 REFUSALS = (InputError, ValueError, ImportError, OSError)
@@ -98,12 +99,18 @@ class Recording:
 
 
 def find_videos(folder: Path) -> list[Path]:
-    """The video files under folder at any depth, sorted; hidden files and folders are skipped, links followed."""
+    """The video files under folder at any depth, sorted; hidden files and folders are skipped, links
+    followed. A folder that cannot be read stands for what it may hold."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder" if folder.exists() else f"{folder} does not exist")
     found, seen = [], set()
-    for root, folders, files in os.walk(folder, followlinks=True):
+    unreadable: list[Path] = []
+
+    def note(error: OSError) -> None:
+        unreadable.append(Path(error.filename))
+
+    for root, folders, files in os.walk(folder, onerror=note, followlinks=True):
         real = os.path.realpath(root)
         if real in seen:  # a link back up
             folders.clear()
@@ -111,6 +118,9 @@ def find_videos(folder: Path) -> list[Path]:
         seen.add(real)
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         found += [Path(root, f) for f in files if not f.startswith(".") and Path(f).suffix.lower() in VIDEO_SUFFIXES]
+    if Path(folder) in unreadable:
+        raise InputError(f"{folder} cannot be read: change its permissions")
+    found += unreadable  # a folder that cannot be read is reported like a video that cannot
     if not found:
         raise InputError(f"{folder} holds no video: looked for {' '.join(VIDEO_SUFFIXES)} at any depth")
     return sorted(found)
@@ -192,30 +202,28 @@ def _pad_row(sidecar: Sidecar) -> Sidecar:
     )
 
 
-def inspect_file(path: Path) -> FileReport:
-    """Decodes all of a file and reads what lies beside it. Never raises for what is wrong with a file."""
-    try:
-        recording = open_recording(path)
-        seen = VideoNotes()
-        for _ in decode(recording.path, recording.facts, seen):
-            pass
-        if seen.num_decoded < 2:
-            raise InputError(f"{path}: {seen.num_decoded} of its {recording.facts.num_frames} frames can be decoded")
-        return recording.report(seen)
-    except REFUSALS as error:
-        return refusal(path, error)
-
-
 def refusal(path: Path, error: Exception) -> FileReport:
     return FileReport(str(path), "refused", str(error).removeprefix(f"{path}: ").removeprefix(f"{path} "))
 
 
-def check_folder(folder: Path, on_progress: Progress | None = None) -> list[FileReport]:
-    """A report on every video of a folder, in the order of find_videos."""
-    videos = find_videos(folder)
-    reports = map_files(inspect_file, videos, videos, on_progress)
-    return [r if isinstance(r, FileReport) else refusal(path, r) for path, r in zip(videos, reports, strict=True)]
+def find_duplicates(videos: list[Path]) -> dict[Path, Path]:
+    """Videos that hold the same bytes as an earlier one, and which: copies and links would be counted twice, and held
+    out of training on one side only."""
+    sizes: dict[int, list[Path]] = {}
+    for video in videos:
+        with contextlib.suppress(OSError):
+            if video.is_file():
+                sizes.setdefault(video.stat().st_size, []).append(video)
+    same: dict[Path, Path] = {}
+    for size, group in sizes.items():
+        first: dict[str, Path] = {}
+        for video in group if size and len(group) > 1 else ():
+            with contextlib.suppress(OSError):  # it is refused for that when it is opened
+                earlier = first.setdefault(file_hash(video), video)
+                if earlier is not video:
+                    same[video] = earlier
+    return same
 
 
-def reports_to_json(reports: list[FileReport]) -> dict[str, Any]:
-    return {"files": [report.to_json() for report in reports]}
+def duplicate(video: Path, earlier: Path) -> FileReport:
+    return FileReport(str(video), "refused", f"the same video as {earlier}: used once")

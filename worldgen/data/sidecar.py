@@ -1,4 +1,5 @@
-"""The rows beside a video, NAME.jsonl, .parquet or .csv: one a frame (contract C1), as other programs may write them."""
+"""The rows beside a video, NAME.jsonl, .parquet or .csv: one a frame (contract C1), as other programs may write
+them."""
 
 from __future__ import annotations
 

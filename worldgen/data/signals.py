@@ -1,4 +1,5 @@
-"""What `worldgen check` looks at: small pictures, edges, and loudness of one recording, taken in one pass of decoding."""
+"""What `worldgen check` looks at: small pictures, edges, and loudness of one recording, taken in one pass of
+decoding."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ def take_signals(recording: Recording, notes: VideoNotes) -> Signals:
     to_grey = av.video.reformatter.VideoReformatter()
     every = max(1, facts.num_frames // NUM_LOOKS)
     show_at = set(np.linspace(0, facts.num_frames - 1, NUM_SHOWN).astype(int).tolist())
-    thumbs, positions, shown = [], [], []
+    thumbs: list[np.ndarray] = []
+    positions: list[int] = []
+    shown: list[np.ndarray] = []
     brightest_row, brightest_column = np.zeros(facts.height, np.uint8), np.zeros(facts.width, np.uint8)
     for position, picture in decode(recording.path, facts, notes):
         notes.see_size(picture)
@@ -75,7 +78,8 @@ def take_signals(recording: Recording, notes: VideoNotes) -> Signals:
 
 
 def _dark_ends(brightest: np.ndarray) -> tuple[int, int]:
-    """How many at the start and at the end stay black; (0, 0) where that is one line of noise or most of the picture."""
+    """How many at the start and at the end stay black; (0, 0) where that is one line of noise or most of the
+    picture."""
     bright = np.flatnonzero(brightest > DARK)
     if not len(bright) or brightest.max() < 3 * DARK:
         return 0, 0

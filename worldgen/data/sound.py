@@ -95,9 +95,7 @@ def _change_rate(blocks: Iterable[np.ndarray], rate: int, wanted: int) -> Iterat
         layout = "stereo" if num_channels == 2 else "mono"
         if resampler is None:
             resampler = av.AudioResampler(format="s16", layout=layout, rate=wanted)
-        block = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(sound).reshape(1, -1), format="s16", layout=layout
-        )
+        block = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound).reshape(1, -1), format="s16", layout=layout)
         block.sample_rate, block.pts, block.time_base = rate, length, Fraction(1, rate)
         length += len(sound)
         yield _samples(resampler.resample(block), num_channels)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -24,10 +25,17 @@ KEEP = 2
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage has come. seconds: of training, over all its runs."""
+    """How far a stage has come. seconds: of training, over all its runs. parts: that a batch is computed in. parents:
+    hashes of the networks it stands on."""
 
     step: int = 0
     seconds: float = 0.0
+    parts: int = 1
+    parents: dict[str, str] | None = None
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Progress:
+        return cls(int(raw["step"]), float(raw["seconds"]), int(raw.get("parts", 1)), raw.get("parents"))
 
 
 def save_checkpoint(
@@ -42,10 +50,14 @@ def save_checkpoint(
         shutil.rmtree(unfinished, ignore_errors=True)
     temporary = folder / f".{name}.tmp"
     temporary.mkdir(parents=True)
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary / "state.safetensors")
-    digest = file_hash(temporary / "state.safetensors")
-    write_json(temporary / "state.json", {**vars(progress), "sha256": digest})
-    replace_folder(temporary, folder / name)
+    try:
+        cpu = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        save_file(cpu, temporary / "state.safetensors")
+        digest = file_hash(temporary / "state.safetensors")
+        write_json(temporary / "state.json", {**vars(progress), "sha256": digest})
+        replace_folder(temporary, folder / name)
+    finally:  # of a full disk, what fitted
+        shutil.rmtree(temporary, ignore_errors=True)
     others = sorted(p for p in folder.glob("checkpoint-*") if p.name != name)
     later = [p for p in others if p.name > name]  # damaged, or this run would have begun from them
     for old in later + [p for p in others if p.name < name][: 1 - KEEP]:
@@ -66,14 +78,14 @@ def load_checkpoint(
                 f"{path} holds another network ({str(error).splitlines()[0]}): use the same preset, or another --out"
             ) from None
         _load_optimizer(optimizer, _part(tensors, "optimizer."))
-        return Progress(facts["step"], facts["seconds"])
+        return Progress.from_json(facts)
     return None
 
 
 def read_progress(folder: Path) -> Progress | None:
     """Of the newest intact checkpoint."""
     for _, facts in _intact(folder):
-        return Progress(facts["step"], facts["seconds"])
+        return Progress.from_json(facts)
     return None
 
 

@@ -84,8 +84,8 @@ class HeadsStage:
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
         hidden = self._hidden(batch, generator)[:, 1:]
-        inner = network.module if hasattr(network, "module") else network
-        reward, terminated = heads_loss(inner, hidden, batch["reward"], batch["terminated"])
+
+        reward, terminated = heads_loss(network, hidden, batch["reward"], batch["terminated"])
         return reward + terminated, {"reward_loss": reward.detach(), "terminated_loss": terminated.detach()}
 
     @torch.no_grad()

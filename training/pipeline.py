@@ -6,6 +6,7 @@ command with --resume goes on where it was.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 
 from worldgen.actions import ActionMap
-from worldgen.bundle import Starts, find_world, load_network
+from worldgen.bundle import Starts, find_world, load_network, network_hashes
 from worldgen.config import WorldConfig
 from worldgen.data.cache import Cache, open_cache
 from worldgen.data.dataset import ClipSampler, Segments, split_episodes
@@ -34,6 +36,7 @@ from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.checkpoint import read_progress
 from worldgen.training.dynamics import DynamicsStage
 from worldgen.training.fit import Fit, Stage, train_stage
+from worldgen.training.folder_lock import sole_training
 from worldgen.training.heads import HeadsStage
 from worldgen.training.held_out import known_segments
 from worldgen.training.latent_action import LatentActionStage, label, latent_action_map
@@ -46,6 +49,17 @@ from worldgen.training.tokenizer import TokenizerStage
 from worldgen.training.tokens import tokenize
 
 STAGES = ("tokenizer", "latent_action", "dynamics", "heads", "super_resolution", "sound_codec", "sound", "sound_events")
+# the networks that each stands on: where one of them changes, what was trained on it is stale
+PARENTS = {
+    "tokenizer": (),
+    "latent_action": (),
+    "dynamics": ("tokenizer", "latent_action"),
+    "heads": ("tokenizer", "dynamics"),
+    "super_resolution": ("tokenizer",),
+    "sound_codec": (),
+    "sound": ("tokenizer", "dynamics", "sound_codec"),
+    "sound_events": ("tokenizer", "dynamics"),
+}
 SHARES = {  # of --minutes
     "tokenizer": 0.3, "latent_action": 0.15, "dynamics": 0.6, "heads": 0.1, "super_resolution": 0.1,
     "sound_codec": 0.05, "sound": 0.1, "sound_events": 0.05,
@@ -108,21 +122,39 @@ def _train_world(recipe: Recipe, say: Say) -> dict[str, Any]:
     _check_out(recipe)
     if recipe.source is not None:
         recipe = replace(recipe, source=find_world(recipe.source))
-    run = Run(recipe, preset, say)
+    processes = PartialState()
+    is_main = processes.is_main_process
+    say = say if is_main else lambda text: None
+    with processes.main_process_first():  # it decodes the recordings, the others read what it wrote
+        run = Run(recipe, preset, say, is_main)
     stages = recipe.stages or run.default_stages()
     run.check_lengths(stages)
-    _copy_untrained(recipe, stages)
+    with sole_training(recipe.out) if is_main else contextlib.nullcontext():
+        return _train_stages(recipe, run, stages, processes, say)
+
+
+def _train_stages(
+    recipe: Recipe, run: Run, stages: tuple[str, ...], processes: PartialState, say: Say
+) -> dict[str, Any]:
+    if processes.is_main_process:
+        _copy_untrained(recipe, stages)
+    processes.wait_for_everyone()
     summary: dict[str, Any] = {"world": str(recipe.out), "preset": recipe.preset, "stages": {}}
     for name in STAGES:
         if name not in stages:
             continue
         fit = run.fit(name, stages)
         began = time.monotonic()
-        progress = train_stage(run.stage(name, fit), fit, recipe.out, resume=recipe.resume, say=say)
+        with processes.main_process_first():  # it encodes the recordings, the others read what it wrote
+            stage = run.stage(name, fit)
+        progress = train_stage(
+            stage, fit, recipe.out, resume=recipe.resume, parents=network_hashes(recipe.out, PARENTS[name]), say=say
+        )
         summary["stages"][name] = {"steps": progress.step, "seconds": round(progress.seconds, 1)}
         say(f"{name} done in {time.monotonic() - began:.0f} s")
         if name not in ("tokenizer", "latent_action"):
             run.write_facts()
+        processes.wait_for_everyone()
     return summary
 
 
@@ -169,8 +201,8 @@ def _video_size(data: Path) -> tuple[int, int]:
 class Run:
     """The data and the networks of one run; each is opened when the first stage asks for it."""
 
-    def __init__(self, recipe: Recipe, preset: Preset, say: Say):
-        self.recipe, self.preset, self.say = recipe, preset, say
+    def __init__(self, recipe: Recipe, preset: Preset, say: Say, is_main: bool = True):
+        self.recipe, self.preset, self.say, self.is_main = recipe, preset, say, is_main
         self.width, self.height = frame_size(preset.side, *_video_size(recipe.data))
         if recipe.source is not None:
             known = WorldConfig.load(recipe.source / "world.json")
@@ -322,6 +354,8 @@ class Run:
 
     def write_facts(self) -> None:
         """world.json, the starts, and which episodes were trained on."""
+        if not self.is_main:
+            return
         names, starts = self.cache.episode_names, self.cache.starts
         trained = set(np.searchsorted(starts, self.train.starts, side="right") - 1)
         held = np.searchsorted(starts, self.validation.starts, side="right") - 1

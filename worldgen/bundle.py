@@ -17,7 +17,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,9 @@ def find_world(name: str | Path) -> Path:
     raise InputError(f"no world {str(name)!r}: give a folder with a world.json, or a bundled world ({bundled})")
 
 
-def network_hashes(folder: Path) -> dict[str, str]:
-    """sha256 of the weights of each network that the graphs are made of."""
-    paths = {name: folder / name / WEIGHTS for name in PLAYED_NETWORKS}
+def network_hashes(folder: Path, names: Sequence[str] = PLAYED_NETWORKS) -> dict[str, str]:
+    """sha256 of the weights of each of these networks that is there; by default of those the graphs are made of."""
+    paths = {name: folder / name / WEIGHTS for name in names}
     return {name: file_hash(path) for name, path in paths.items() if path.is_file()}
 
 

@@ -62,6 +62,11 @@ def video_stream(container: Any, path: Path) -> Any:
     return stream
 
 
+def audio_streams(container: Any) -> list[Any]:
+    """The audio tracks that can be decoded."""
+    return [s for s in container.streams.audio if s.codec_context is not None and getattr(s, "rate", None)]
+
+
 def packets(container: Any, stream: Any) -> Iterator[Any]:
     """The packets of a stream, the empty one that flushes the decoder last; None where the container is damaged."""
     failures = 0

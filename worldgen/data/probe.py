@@ -13,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 
-from worldgen.data.container import open_container, packets, video_stream
+from worldgen.data.container import audio_streams, open_container, packets, video_stream
 from worldgen.data.frame_rate import fit_rate, longest_run, rows_by_time
 from worldgen.errors import InputError
 
@@ -95,7 +95,7 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
         is_matroska = "matroska" in container.format.name
         claimed = _claimed_seconds(container, stream)
         rates = [stream.average_rate, stream.guessed_rate]
-        audio = container.streams.audio
+        audio = audio_streams(container)
         sample_rate = audio[0].rate if audio else None
         num_audio_tracks = len(audio)
         pixel_shape = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)

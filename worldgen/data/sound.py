@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from worldgen.data.container import open_container, packets
+from worldgen.data.container import audio_streams, open_container, packets
 from worldgen.data.probe import VideoFacts, probe
 
 
@@ -42,9 +42,10 @@ def sound_blocks(
 
 def _placed_blocks(path: Path, facts: VideoFacts) -> Iterator[np.ndarray]:
     with open_container(path) as container:
-        if not container.streams.audio:
+        tracks = audio_streams(container)
+        if not tracks:
             return
-        stream = container.streams.audio[0]
+        stream = tracks[0]
         rate = stream.rate
         # one or two channels are taken as they are, more are mixed to stereo
         num_decoded = min(2, stream.channels)

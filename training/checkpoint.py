@@ -69,7 +69,10 @@ def load_checkpoint(
 ) -> Progress | None:
     """Restores the newest intact checkpoint; None where there is none."""
     for path, facts in _intact(folder):
-        tensors = load_file(path / "state.safetensors")
+        try:
+            tensors = load_file(path / "state.safetensors")
+        except Exception as error:  # safetensors raises its own
+            raise InputError(f"{path} is no checkpoint ({error}): remove it") from None
         try:
             network.load_state_dict(_part(tensors, "network."))
             average.load_state_dict(_part(tensors, "average."))

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from worldgen.bundle import save_network
@@ -23,6 +24,7 @@ from worldgen.errors import InputError, RunError
 from worldgen.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from worldgen.training.failures import is_disk_full, is_out_of_memory, remember_failure
 from worldgen.training.log import Log
+from worldgen.training.processes import shares_cpu
 
 MIN_PART = 4  # clips: the losses give shares of a batch other tasks
 
@@ -107,11 +109,9 @@ def train_stage(
     again from its weights. Raises RunError on a loss or gradient that is not finite, before the optimiser step, and on
     a full disk; the last good checkpoint stays.
     """
-    from accelerate import Accelerator
-
     folder = world / "training" / stage.name
     folder.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
+    accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no", cpu=shares_cpu())
     say = say if accelerator.is_main_process else _say_nothing
     average = copy.deepcopy(stage.network).eval().requires_grad_(False).to(accelerator.device)
     optimizer = torch.optim.AdamW(_parameter_groups(stage.network, fit), lr=fit.learning_rate, betas=(0.9, 0.95))

@@ -43,6 +43,7 @@ from worldgen.training.latent_action import LatentActionStage, label, latent_act
 from worldgen.training.native_frames import best_scale
 from worldgen.training.output_stages import sound_codec_stage, sound_events_stage, sound_stage, super_resolution_stage
 from worldgen.training.presets import Preset, frame_size, get_preset
+from worldgen.training.processes import shares_cpu
 from worldgen.training.recorded_sound import has_sound
 from worldgen.training.rollout import PROMPT, led_to
 from worldgen.training.tokenizer import TokenizerStage
@@ -122,7 +123,7 @@ def _train_world(recipe: Recipe, say: Say) -> dict[str, Any]:
     _check_out(recipe)
     if recipe.source is not None:
         recipe = replace(recipe, source=find_world(recipe.source))
-    processes = PartialState()
+    processes = PartialState(cpu=shares_cpu())
     is_main = processes.is_main_process
     say = say if is_main else lambda text: None
     with processes.main_process_first():  # it decodes the recordings, the others read what it wrote

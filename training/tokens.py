@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,9 @@ def tokenize(cache: Cache, tokenizer: Tokenizer, world: Path, say: Callable[[str
     if not is_current:
         facts.unlink(missing_ok=True)
         say(f"encoding {shape[0]} frames to {shape[1]} tokens of {shape[2]}")
+        with path.open("wb") as file:  # a map into a disk that is full would end the process
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, 2 * int(np.prod(shape)))
         out = np.memmap(path, np.float16, "w+", shape=shape)
         _encode(cache, tokenizer, out)
         out.flush()

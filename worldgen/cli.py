@@ -124,9 +124,12 @@ def train(argv: Sequence[str]) -> int:
     from worldgen.training.card import write_card
     from worldgen.training.evaluate import evaluate
     from worldgen.training.pipeline import Recipe, train_world
+    from worldgen.training.processes import is_main
 
     facts = {k: v for k, v in vars(options).items() if k != "json"}
     summary = train_world(Recipe(**facts), say=say)
+    if not is_main():  # one of several processes: the first exports and evaluates
+        return 0
     if (options.out / "dynamics").is_dir():
         summary["parity"] = export_onnx(options.out, say=say)["parity"]
         summary["evaluation"] = evaluate(options.out, options.data, report=options.out / "training" / "report", say=say)

@@ -9,6 +9,8 @@ and what was asked for. Row t of everything belongs to frame t, as in a recordin
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from worldgen.actions import ActionMap
 from worldgen.data.cache_build import CACHE_VERSION, build, checksum
@@ -27,9 +30,9 @@ from worldgen.data.cache_shard import Settings
 from worldgen.data.ingest import FileReport, find_videos
 from worldgen.data.progress import Progress
 from worldgen.data.sidecar import SIDECAR_SUFFIXES
-from worldgen.errors import InputError
+from worldgen.errors import InputError, RunError
 
-# a build this old was killed
+# a build this old, that nobody holds, was killed
 STALE_SECONDS = 24 * 3600
 
 
@@ -111,16 +114,57 @@ def open_cache(
     except OSError as error:
         raise InputError(f"cannot make the cache folder {root} ({error.strerror}): set WORLDGEN_CACHE") from None
     _remove_stale(root)
+    _make_room(root)
     building = root / f".build-{entry.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     building.mkdir()
     try:
-        build(building, folder, videos, asked, on_progress)
+        with build_lock(building):
+            build(building, folder, videos, asked, on_progress)
         _publish(building, entry)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        size = sum(_size(path) for path in _entries(root)) / 1e9
+        raise RunError(
+            f"the disk of {root} is full: free space, remove caches there ({size:.1f} GB, all rebuilt when needed), "
+            "or set WORLDGEN_CACHE to a folder elsewhere"
+        ) from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
     cache = load_cache(entry)
     assert cache is not None, entry
+    _make_room(root, entry)
     return cache
+
+
+def build_lock(building: Path) -> FileLock:
+    """Held while a cache is built: what is not held was left by a process that died."""
+    return FileLock(building / ".lock", timeout=0)
+
+
+def _entries(root: Path) -> list[Path]:
+    """The caches of a folder, the one that was not used for longest first."""
+    return sorted((p.parent for p in root.glob("*/meta.json")), key=lambda p: (p / "meta.json").stat().st_mtime)
+
+
+def _size(entry: Path) -> int:
+    return sum(p.stat().st_size for p in entry.iterdir() if p.is_file())
+
+
+def _make_room(root: Path, keep: Path | None = None) -> None:
+    """Where WORLDGEN_CACHE_GB limits the folder, removes what was not used for longest; never by itself."""
+    if not (limit := os.environ.get("WORLDGEN_CACHE_GB")):
+        return
+    try:
+        most = float(limit) * 1e9
+    except ValueError:
+        raise InputError(f"WORLDGEN_CACHE_GB is a number of gigabytes, got {limit!r}") from None
+    entries = _entries(root)
+    total = sum(map(_size, entries))
+    for entry in entries:
+        if total > most and entry != keep:
+            total -= _size(entry)
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def load_cache(entry: Path) -> Cache | None:
@@ -134,6 +178,8 @@ def load_cache(entry: Path) -> Cache | None:
         with np.load(entry / "rows.npz") as file:
             rows = {name: file[name] for name in file.files}
         settings = Settings(**meta["settings"])
+        with contextlib.suppress(OSError):
+            os.utime(entry / "meta.json")  # used now: see _make_room()
         n = int(rows["starts"][-1])
         frames = np.memmap(entry / "frames.bin", np.uint8, "r", shape=(n, settings.height, settings.width, 3))
         sound = None
@@ -183,8 +229,10 @@ def _remove_stale(root: Path) -> None:
     for path in root.glob(".build-*"):
         try:
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                with build_lock(path):
+                    pass
                 shutil.rmtree(path, ignore_errors=True)
-        except OSError:
+        except (OSError, Timeout):  # another process builds it, whatever the clock says
             continue
 
 

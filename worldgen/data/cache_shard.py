@@ -55,7 +55,7 @@ def write_shard(job: tuple[Recording, Settings, ActionMap | None, Path]) -> File
         return recording.report(seen)
     except REFUSALS as error:
         if isinstance(error, OSError) and error.errno == 28:  # a full disk is not the file's fault
-            raise InputError(f"{shard.parent.parent}: the disk is full; free space or set WORLDGEN_CACHE") from None
+            raise
         return refusal(recording.path, error)
 
 

@@ -34,8 +34,13 @@ class VectorQuantizer(nn.Module):
     @torch.no_grad()
     def _restart(self, flat: Tensor, distance: Tensor, code: Tensor) -> None:
         share = torch.bincount(code, minlength=len(self.codes)) / len(code)
+        worst = flat[distance.min(-1).values.argmax()]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():  # all processes move the same code
+            torch.distributed.all_reduce(share)
+            share /= torch.distributed.get_world_size()
+            torch.distributed.broadcast(worst, 0)
         self.usage.lerp_(share, 1 - self.decay)
         rarest = int(self.usage.argmin())
         if self.usage[rarest] < 0.1 / len(self.codes):
-            self.codes[rarest] = flat[distance.min(-1).values.argmax()]
+            self.codes[rarest] = worst
             self.usage[rarest] = 1 / len(self.codes)

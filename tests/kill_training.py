@@ -2,8 +2,8 @@
 
     python tests/kill_training.py --kills 50            # exit 1 unless the two are equal bit for bit
 
-Every kill is SIGKILL, after a random time; a checkpoint is written after every step, so that many fall into one. Half of
-the kills are in a world with recorded actions, half in one with latent ones. Now and then the newest checkpoint is
+Every kill is SIGKILL, after a random time; a checkpoint is written after every step, so that many fall into one. Half
+of the kills are in a world with recorded actions, half in one with latent ones. Now and then the newest checkpoint is
 damaged as well.
 """
 

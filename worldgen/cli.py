@@ -44,6 +44,14 @@ def _parse(options: type, command: str, argv: Sequence[str]) -> Any:
     return parse(options, command, argv, COMMANDS[command].__doc__)
 
 
+def _local(recordings: Path, say: Callable[[str], None]) -> Path:
+    """The recordings of a URL, fetched; of a folder, where they are."""
+    from worldgen.data.cache import cache_root
+    from worldgen.data.remote import local_folder
+
+    return local_folder(recordings, cache_root(), say)
+
+
 def play(argv: Sequence[str]) -> int:
     """play a world: in a window, or without one to a clip and figures"""
     from worldgen.play.main import play as play_world
@@ -80,7 +88,8 @@ def check(argv: Sequence[str]) -> int:
     from worldgen.data.check_command import check_and_fix
 
     options = _parse(CheckOptions, "check", argv)
-    figures = check_and_fix(options.folder, options.fix, options.sheet, say_beside(options.json))
+    say = say_beside(options.json)
+    figures = check_and_fix(_local(options.folder, say), options.fix, options.sheet, say)
     write_figures(figures, options.json)
     return 0 if figures["usable_minutes"] > 0 else 1
 
@@ -127,12 +136,15 @@ def train(argv: Sequence[str]) -> int:
     from worldgen.training.processes import is_main
 
     facts = {k: v for k, v in vars(options).items() if k != "json"}
+    facts["data"] = _local(options.data, say)
     summary = train_world(Recipe(**facts), say=say)
     if not is_main():  # one of several processes: the first exports and evaluates
         return 0
     if (options.out / "dynamics").is_dir():
         summary["parity"] = export_onnx(options.out, say=say)["parity"]
-        summary["evaluation"] = evaluate(options.out, options.data, report=options.out / "training" / "report", say=say)
+        summary["evaluation"] = evaluate(
+            options.out, facts["data"], report=options.out / "training" / "report", say=say
+        )
         write_card(options.out, summary["evaluation"], summary)
         say(f"play it: worldgen play {options.out}")
     write_figures(summary, options.json)
@@ -171,7 +183,7 @@ def evaluate(argv: Sequence[str]) -> int:
         check_folder_writable(options.report, "--report")
     figures = evaluate_world(
         options.world,
-        options.data,
+        _local(options.data, say_beside(options.json)),
         backend=options.backend,
         nfe=options.nfe,
         clips=options.clips,

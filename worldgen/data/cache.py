@@ -104,7 +104,7 @@ def open_cache(
     if height < 1 or width < 1 or (fps is not None and not 0 < fps <= 1000):
         raise InputError(f"cannot make {width}x{height} frames at {fps} fps")
     asked = {"height": height, "width": width, "fps": fps, "sample_rate": sample_rate, "channels": channels}
-    root = Path(cache_dir or os.environ.get("WORLDGEN_CACHE") or Path.home() / ".cache" / "worldgen").expanduser()
+    root = cache_root(cache_dir)
     entry = root / _key(folder, videos, asked)
     cache = load_cache(entry)
     if cache is not None:
@@ -135,6 +135,11 @@ def open_cache(
     assert cache is not None, entry
     _make_room(root, entry)
     return cache
+
+
+def cache_root(cache_dir: Path | None = None) -> Path:
+    """Where caches are kept: cache_dir, or $WORLDGEN_CACHE, or ~/.cache/worldgen."""
+    return Path(cache_dir or os.environ.get("WORLDGEN_CACHE") or Path.home() / ".cache" / "worldgen").expanduser()
 
 
 def build_lock(building: Path) -> FileLock:

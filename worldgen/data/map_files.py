@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from worldgen.data.progress import Progress
+from worldgen.data.ray_files import is_on_ray, map_on_ray
 from worldgen.errors import InputError
 
 T = TypeVar("T")
@@ -22,8 +23,11 @@ MIN_POOL_BYTES = 16 << 20
 def map_files(
     function: Callable[[S], T], items: list[S], paths: list[Path], on_progress: Progress | None = None
 ) -> list[T | InputError]:
-    """[function(item) for item in items], in processes where there is enough to do; paths: the file of each item.
-    A file that kills its process (a decoder's crash, memory) gives an InputError in its place; the others go on."""
+    """[function(item) for item in items], in processes where there is enough to do, on a Ray cluster where there is one;
+    paths: the file of each item. A file that kills its process (a decoder's crash, memory) gives an InputError in its
+    place; the others go on."""
+    if items and is_on_ray():
+        return map_on_ray(function, items, paths, on_progress)
     results: list[Any] = [None] * len(items)
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     num_workers = min(len(items), num_cores)

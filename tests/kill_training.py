@@ -25,19 +25,19 @@ STAGES = ("tokenizer", "latent_action", "dynamics", "heads")
 
 def begin(data: Path, out: Path, steps: int, actions: str, resume: bool) -> int:
     """A training in a process of its own, that need not import torch again. Returns its id."""
-    import ddp_train
+    import micro_train
     import test_training  # noqa: F401
 
     sys.stdout.flush()
     child = os.fork()
     if child:
         return child
-    with open(out.with_suffix(".log"), "a") as log:
+    with open(out.with_suffix(".log"), "a", buffering=1) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         code = 70
         try:
-            code = ddp_train.train(data, out, resume, steps, actions=actions)
+            code = micro_train.train(data, out, resume, steps, actions=actions)
         finally:
             os._exit(code)
 

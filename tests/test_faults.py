@@ -226,7 +226,7 @@ def start(arguments: list[str], num_processes: int, port: int) -> None:
     if num_processes > 1:
         launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(num_processes), "--master-port", str(port)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launcher, str(HERE / "ddp_train.py"), *arguments]
+    command = [sys.executable, *launcher, str(HERE / "micro_train.py"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 

@@ -51,7 +51,7 @@ def save_checkpoint(
     temporary = folder / f".{name}.tmp"
     temporary.mkdir(parents=True)
     try:
-        cpu = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        cpu = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         save_file(cpu, temporary / "state.safetensors")
         digest = file_hash(temporary / "state.safetensors")
         write_json(temporary / "state.json", {**vars(progress), "sha256": digest})

@@ -93,7 +93,8 @@ def sound_events_stage(run: Run, fit: Fit, tokens: np.ndarray, device: str) -> S
     library, events = build_library(run.cache, sound, both, run.say)
     if run.recipe.sounds is not None:
         library = replace_with(library, run.recipe.sounds, run.say)
-    library.save(run.recipe.out)
+    if run.is_main:
+        library.save(run.recipe.out)
     network = SoundEvents(
         hidden_dim=dynamics.config.dim,
         num_sounds=len(library),

@@ -23,9 +23,9 @@ MIN_POOL_BYTES = 16 << 20
 def map_files(
     function: Callable[[S], T], items: list[S], paths: list[Path], on_progress: Progress | None = None
 ) -> list[T | InputError]:
-    """[function(item) for item in items], in processes where there is enough to do, on a Ray cluster where there is one;
-    paths: the file of each item. A file that kills its process (a decoder's crash, memory) gives an InputError in its
-    place; the others go on."""
+    """[function(item) for item in items], in processes where there is enough to do, on a Ray cluster where there is
+    one; paths: the file of each item. A file that kills its process (a decoder's crash, memory) gives an InputError in
+    its place; the others go on."""
     if items and is_on_ray():
         return map_on_ray(function, items, paths, on_progress)
     results: list[Any] = [None] * len(items)

@@ -1,4 +1,4 @@
-"""Trains the micro world of test_training: `python tests/ddp_train.py DATA OUT [--resume] [--steps N] [--parts P]`,
+"""Trains the micro world of test_training: `python tests/micro_train.py DATA OUT [--resume] [--steps N] [--parts P]`,
 alone or under torchrun. Used by the tests of several processes and of kills."""
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from worldgen.backends.torch_backend import TorchBackend
 from worldgen.config import WorldConfig
 from worldgen.data.cache import Cache
 from worldgen.data.dataset import ClipSampler
-from worldgen.models.dynamics import FINEST_STEP, Dynamics
+from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
 from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.rollout import control_and_horizon, led_to
 from worldgen.world import World
@@ -73,13 +73,13 @@ def dynamics_loss(
 
     actions = drop_actions(actions, null, generator, recipe.action_dropout)
 
-    previous = _previous(tokens, normal(), context_sigma)
+    previous = previous_of(tokens, _mix(tokens, normal(), context_sigma))
     num_own = int(recipe.own_past * b) if progress >= recipe.own_past_from else 0
     if num_own:
         rows = slice(b - num_own, b)
         own = own_predictions(network, normal()[rows], previous[rows], context_sigma[rows], actions[rows])
         own[:, 0] = tokens[rows, 0]
-        previous[rows] = _previous(own, normal()[rows], context_sigma[rows])
+        previous[rows] = previous_of(own, _mix(own, normal()[rows], context_sigma[rows]))
 
     target = tokens
     noise = normal()
@@ -151,12 +151,6 @@ def own_predictions(
     """Every frame of a clip as one long step from noise makes it: (b, t, n, d)"""
     ones = torch.ones_like(context_sigma)
     return network(noise, ones, ones, previous, context_sigma, actions)[0].float()
-
-
-def _previous(tokens: Tensor, noise: Tensor, context_sigma: Tensor) -> Tensor:
-    """What each frame sees of the one before it: its tokens, noised; zeros before the first"""
-    noised = _mix(tokens, noise, context_sigma)
-    return torch.cat([torch.zeros_like(noised[:, :1]), noised[:, :-1]], dim=1)
 
 
 def _mix(tokens: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:

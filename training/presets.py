@@ -49,7 +49,7 @@ def small() -> Preset:
         context=32,
         tokenizer={"token_dim": 192, "channels": [96, 192, 384], "num_convs": 3},
         latent_action={"dim": 256, "num_layers": 6, "num_heads": 8, "patch": 16},
-        dynamics={"dim": 512, "num_layers": 10, "num_heads": 8},
+        dynamics={"dim": 512, "num_layers": 10, "num_heads": 8, "reach": 16},
         heads={"dim": 256},
         fits={
             "tokenizer": Fit(steps=20_000, batch=32, length=8, learning_rate=5e-4, warmup=500),
@@ -67,7 +67,7 @@ def base() -> Preset:
         context=64,
         tokenizer={"token_dim": 256, "channels": [128, 256, 512], "num_convs": 4},
         latent_action={"dim": 512, "num_layers": 8, "num_heads": 8, "patch": 16},
-        dynamics={"dim": 896, "num_layers": 16, "num_heads": 14},
+        dynamics={"dim": 896, "num_layers": 16, "num_heads": 14, "reach": 32},
         heads={"dim": 256},
         fits={
             "tokenizer": Fit(steps=100_000, batch=32, length=8, learning_rate=3e-4, warmup=1000, ema=0.9995),

@@ -44,7 +44,7 @@ def test_no_displacement_is_an_exact_copy(token_dim: int):
     _, motion = fitted(token_dim)
     displace(motion, 0, 0)
     tokens = torch.randn(4, 6, token_dim)
-    assert torch.allclose(motion(torch.randn(4, 6, DIM), tokens), tokens, atol=1e-4)
+    assert torch.allclose(motion(torch.randn(4, 7, DIM), tokens), tokens, atol=1e-4)
 
 
 @pytest.mark.parametrize(("across", "down"), [(3, 0), (-8, 0), (0, 5), (2, -7)])
@@ -53,7 +53,7 @@ def test_a_displaced_picture_is_the_picture_displaced(across: int, down: int):
     displace(motion, across, down)
     frame = pictures(2)
     tokens, _ = tokenizer.encode(frame, tokenizer.empty_state(2))
-    moved = motion(torch.zeros(2, 6, DIM), tokens[:, 0])
+    moved = motion(torch.zeros(2, 7, DIM), tokens[:, 0])
     shown, _ = tokenizer.decode(moved[:, None], tokenizer.empty_state(2))
     rows = (torch.arange(16) + down).clamp(0, 15)
     columns = (torch.arange(24) + across).clamp(0, 23)
@@ -68,7 +68,7 @@ def test_each_block_moves_by_its_own_kernels():
     bias[0, 0, REACH], bias[0, 0, REACH + 4] = 0, 100  # the first block of every token, across
     frame = pictures(1)
     tokens, _ = tokenizer.encode(frame, tokenizer.empty_state(1))
-    moved = motion(torch.zeros(1, 6, DIM), tokens[:, 0])
+    moved = motion(torch.zeros(1, 7, DIM), tokens[:, 0])
     shown, _ = tokenizer.decode(moved[:, None], tokenizer.empty_state(1))
     picture, shown = frame[0, 0], shown[0, 0]
     assert torch.allclose(shown[:, :4, :4], picture[:, :4, 4:8], atol=1e-3)
@@ -85,8 +85,20 @@ def test_where_to_copy_from_is_learned():
     optimiser = torch.optim.Adam([motion.kernels.bias], lr=0.2)
     for _ in range(60):
         optimiser.zero_grad()
-        (motion(torch.zeros(8, 6, DIM), before) - after).square().mean().backward()
+        (motion(torch.zeros(8, 7, DIM), before) - after).square().mean().backward()
         optimiser.step()
     bias = motion.kernels.bias.detach().unflatten(0, (2, -1, DISPLACEMENTS))
     assert (bias[0].argmax(-1) == REACH + 6).all()
     assert (bias[1].argmax(-1) == REACH).all()
+
+
+def test_the_camera_moves_all_blocks_alike():
+    tokenizer, motion = fitted()
+    displace(motion, 0, 0)
+    motion.camera.weight.unflatten(0, (2, DISPLACEMENTS))[0, REACH - 5] = 200
+    hidden = torch.zeros(2, 7, DIM)
+    hidden[:, -1] = 1 / DIM  # of the action token
+    frame = pictures(2)
+    tokens, _ = tokenizer.encode(frame, tokenizer.empty_state(2))
+    shown, _ = tokenizer.decode(motion(hidden, tokens[:, 0])[:, None], tokenizer.empty_state(2))
+    assert torch.allclose(shown[:, 0], frame[:, 0][..., (torch.arange(24) - 5).clamp(0, 23)], atol=1e-3)

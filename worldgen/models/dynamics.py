@@ -216,7 +216,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
             x = block(x, modulation, attend_time)
         hidden = self.norm(x)
         # the frame before, moved, is never faded out: what cannot be placed can only be smeared, so motion is learned
-        moved = self.motion(hidden[:, :-1], before)
+        moved = self.motion(hidden, before)
         trust = self.trust(condition)[:, None]  # in the noisy tokens, the more the less noise they have
         clean = moved + trust * (noisy - moved) + self.tokens_out(hidden[:, :-1])
         return clean, hidden

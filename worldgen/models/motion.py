@@ -4,10 +4,11 @@ A camera that turns or a level that scrolls moves every pixel. Through a transfo
 have to be drawn anew each frame; here the network only says from where to copy, as video codecs do. Each block of
 BLOCK x BLOCK pixels has two learned one-dimensional kernels, across and down, over all displacements up to `reach`
 pixels (separable adaptive convolution: Niklaus et al. 2017; a softmax over displacements: CDNA, Finn et al. 2016).
+What all blocks share, the camera's motion, is learned once (global motion compensation, as in MPEG-4).
 Tokens become pixels and pixels tokens by the linear part of the tokenizer: a kernel of no displacement is a copy.
 
-Letters: f frames, n tokens a frame, d token width, c width, y x rows and columns of tokens, r s rows and columns of
-blocks, i j pixels of a block, k displacements.
+Letters: f frames, n tokens a frame, m = n + 1 with the action token, d token width, c width, y x rows and columns of
+tokens, r s rows and columns of blocks, i j pixels of a block, k displacements.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class MotionCompensation(nn.Module):
         self.grid, self.patch, self.reach = grid, patch, reach
         self.num_displacements, self.window = 2 * reach + 1, BLOCK + 2 * reach
         self.kernels = nn.Linear(dim, 2 * (patch // BLOCK) ** 2 * self.num_displacements)
+        self.camera = nn.Linear(dim, 2 * self.num_displacements, bias=False)
         nn.init.zeros_(self.kernels.weight)
+        nn.init.zeros_(self.camera.weight)
         with torch.no_grad():
             self.kernels.bias.zero_().unflatten(0, (-1, self.num_displacements))[:, reach] = STILL
         self.register_buffer("basis", torch.eye(3 * patch * patch)[:, :token_dim].contiguous())
@@ -64,10 +67,11 @@ class MotionCompensation(nn.Module):
         self.patch_mean.copy_(tokenizer.patch_mean)
 
     def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """hidden (f, n, c), tokens (f, n, d) of the previous frame -> its tokens where they are now (f, n, d)"""
+        """hidden (f, m, c), tokens (f, n, d) of the previous frame -> its tokens where they are now (f, n, d)"""
         reach, num_blocks = self.reach, self.window // BLOCK
-        kernels = rearrange(
-            self.kernels(hidden),
+        camera = rearrange(self.camera(hidden[:, -1]), "f (a k) -> a f 1 1 k", a=2)
+        kernels = camera + rearrange(
+            self.kernels(hidden[:, :-1]),
             "f (y x) (a p q k) -> a f (y p) (x q) k",
             y=self.grid[0], a=2, p=self.patch // BLOCK, k=self.num_displacements,
         )  # fmt: skip

@@ -300,7 +300,8 @@ def test_a_taught_step_lands_where_two_half_steps_do(sigma: float, step: float):
 def loss_of(network, x: dict[str, torch.Tensor], progress: float, seed: int = 0, **recipe: float) -> torch.Tensor:
     null = torch.from_numpy(MAPS["discrete"].null())
     generator = torch.Generator().manual_seed(seed)
-    return dynamics_loss(network, x["tokens"], x["action"], null, generator, progress, DynamicsLoss(**recipe))[0]
+    weight, recipe_ = torch.ones(D), DynamicsLoss(**recipe)
+    return dynamics_loss(network, x["tokens"], x["action"], null, weight, generator, progress, recipe_)[0]
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.99])

@@ -50,11 +50,13 @@ def dynamics_loss(
     tokens: Tensor,
     actions: Tensor,
     null: Tensor,
+    channel_weight: Tensor,
     generator: torch.Generator,
     progress: float,
     recipe: DynamicsLoss,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """tokens (b, t, n, d); actions (b, t, width), row i led to frame i; null (width,)"""
+    """tokens (b, t, n, d); actions (b, t, width), row i led to frame i; null (width,); channel_weight (d,), of the
+    squared error, 1 on average"""
     b, t, n, d = tokens.shape
 
     def uniform(*shape: int) -> Tensor:
@@ -98,7 +100,7 @@ def dynamics_loss(
         target[:, 0] = tokens[:, 0]
 
     clean, _ = network(noisy, sigma, step_size, previous, context_sigma, actions)
-    error = (clean.float() - target).square().mean(-1)  # (b, t, n)
+    error = ((clean.float() - target).square() * channel_weight).mean(-1)  # (b, t, n)
     change = torch.zeros(b, t, n, device=tokens.device)
     change[:, 1:] = (tokens[:, 1:] - tokens[:, :-1]).square().mean(-1)
     motion = 1 + recipe.motion * change.clamp(max=1)
@@ -184,6 +186,9 @@ class DynamicsStage:
             clips = validation.evenly(16)
             self._held_out = (clips.frames, actions[clips.start[:, None] + np.arange(validation.length)])
         self._null = torch.from_numpy(config.actions.null())
+        # an error counts as it does in the picture: most channels hold fine grain that nobody can foretell
+        pixels = (tokenizer.token_std / tokenizer.basis_scale).square()
+        self._channel_weight = pixels / pixels.mean()
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = self._train.draw(rng, self._batch)[:, None] + np.arange(self._train.length)
@@ -191,8 +196,9 @@ class DynamicsStage:
         return {"tokens": tokens, "actions": torch.from_numpy(led_to(self._config.actions, self._actions[rows]))}
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
-        null = self._null.to(batch["tokens"].device)
-        return dynamics_loss(network, batch["tokens"], batch["actions"], null, generator, progress, self._recipe)
+        tokens = batch["tokens"]
+        null, weight = self._null.to(tokens.device), self._channel_weight.to(tokens.device)
+        return dynamics_loss(network, tokens, batch["actions"], null, weight, generator, progress, self._recipe)
 
     def validate(self, network) -> tuple[dict[str, float], np.ndarray | None]:
         if self._held_out is None:

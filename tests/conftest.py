@@ -85,16 +85,14 @@ def build_tiny_world(folder: Path, actions: ActionMap = TOY_ACTIONS, seed: int =
         torch.manual_seed(seed)
         tokenizer = Tokenizer(height=side, width=side, token_dim=8, channels=[8, 16])
         dynamics = Dynamics(
-            num_tokens=tokenizer.num_tokens, token_dim=8, action_kind=actions.kind, action_sizes=list(actions.sizes),
-            dim=32, num_layers=2, num_heads=2, context=4,
+            grid=list(tokenizer.grid), patch=tokenizer.patch, token_dim=8, action_kind=actions.kind,
+            action_sizes=list(actions.sizes), dim=32, num_layers=2, num_heads=2, context=4,
         )  # fmt: skip
+        dynamics.motion.take_basis(tokenizer)
         networks = {"tokenizer": tokenizer, "dynamics": dynamics, "heads": Heads(hidden_dim=32)}
         for network in networks.values():
             for parameter in network.parameters():  # away from the zeros that some layers begin with
                 parameter.data += 0.05 * torch.randn_like(parameter)
-        with torch.no_grad():  # untrained, it would run away to black and white: it keeps half of the last frame
-            dynamics.keep.weight.zero_()
-            dynamics.skip.bias[:8] = 0.5
         for name, network in networks.items():
             save_network(network, folder, name)
     config = WorldConfig(

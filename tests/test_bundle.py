@@ -174,7 +174,7 @@ def test_damaged_weights_are_named_with_the_way_out(folder: Path, network: str, 
         lambda folder: edit(folder / "dynamics" / "config.json", lambda raw: raw.update(dim=48)),
         lambda folder: edit(folder / "dynamics" / "config.json", lambda raw: raw.update(dim="wide")),
         lambda folder: edit(folder / "dynamics" / "config.json", lambda raw: raw.update(num_heads=0)),
-        lambda folder: edit(folder / "dynamics" / "config.json", lambda raw: raw.pop("num_tokens") and None),
+        lambda folder: edit(folder / "dynamics" / "config.json", lambda raw: raw.pop("grid") and None),
     ],
 )
 def test_foreign_weights_or_configs_are_refused(folder: Path, change):

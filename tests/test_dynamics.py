@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from worldgen.actions import KINDS, ActionMap  # noqa: E402
 from worldgen.bundle import load_network, save_network  # noqa: E402
 from worldgen.models.conditioning import action_arguments  # noqa: E402
-from worldgen.models.dynamics import FINEST_STEP, Dynamics  # noqa: E402
+from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of  # noqa: E402
 from worldgen.training.dynamics import DynamicsLoss, drop_actions, dynamics_loss, two_half_steps  # noqa: E402
 from worldgen.training.rollout import led_to  # noqa: E402
 
@@ -29,7 +29,14 @@ def make(actions: ActionMap = MAPS["discrete"], is_new: bool = False) -> Dynamic
     """Two time layers. Untrained, but unless is_new away from the zeros that make it a copy of the last frame."""
     torch.manual_seed(0)
     network = Dynamics(
-        num_tokens=N, token_dim=D, **action_arguments(actions), dim=32, num_layers=4, num_heads=2, context=CONTEXT
+        grid=[2, N // 2],
+        patch=8,
+        token_dim=D,
+        **action_arguments(actions),
+        dim=32,
+        num_layers=4,
+        num_heads=2,
+        context=CONTEXT,
     )
     if is_new:
         return network
@@ -60,7 +67,7 @@ def at_once(network: Dynamics, x: dict[str, torch.Tensor]) -> tuple[torch.Tensor
     """forward() over finished frames -> clean, hidden, noisy"""
     level = x["context_sigma"][..., None, None]
     noisy = (1 - level) * x["tokens"] + level * x["noise"]
-    previous = torch.cat([torch.zeros_like(noisy[:, :1]), noisy[:, :-1]], dim=1)
+    previous = previous_of(x["tokens"], noisy)
     step_size = torch.full_like(x["context_sigma"], FINEST_STEP)
     clean, hidden = network(noisy, x["context_sigma"], step_size, previous, x["context_sigma"], x["action"])
     return clean, hidden, noisy
@@ -72,7 +79,7 @@ class Ring:
     def __init__(self, network: Dynamics, b: int, first_position: int = 0):
         self.network, self.first = network, first_position
         self.cache = torch.zeros(b, *network.cache_shape)
-        self.previous = torch.zeros(b, N, D)
+        self.previous = torch.zeros(b, 2, N, D)
         self.step = torch.zeros(b, dtype=torch.int64)
 
     def places(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -105,7 +112,7 @@ def test_commit_frame_by_frame_equals_the_clip_at_once(kind: str):
     ring = Ring(network, 2)
     for i in range(t):
         torch.testing.assert_close(ring.commit(*frame(x, i)), hidden[:, i], atol=1e-4, rtol=0)
-        torch.testing.assert_close(ring.previous, noisy[:, i], atol=1e-6, rtol=0)
+        torch.testing.assert_close(ring.previous, torch.stack([x["tokens"], noisy], 2)[:, i], atol=1e-6, rtol=0)
 
 
 def test_denoise_against_the_ring_equals_the_last_frame_of_a_clip():
@@ -116,7 +123,7 @@ def test_denoise_against_the_ring_equals_the_last_frame_of_a_clip():
         noisy_now, sigma, step_size = torch.randn(2, N, D, generator=generator), torch.rand(2), torch.rand(2)
         level = x["context_sigma"][:, : i + 1, None, None]
         noisy = (1 - level) * x["tokens"][:, : i + 1] + level * x["noise"][:, : i + 1]
-        previous = torch.cat([torch.zeros_like(noisy[:, :1]), noisy[:, :-1]], dim=1)
+        previous = previous_of(x["tokens"][:, : i + 1], noisy)
         noisy[:, i] = noisy_now
         sigmas = x["context_sigma"][:, : i + 1].clone()
         step_sizes = torch.full_like(sigmas, FINEST_STEP)
@@ -244,11 +251,13 @@ def test_components_of_an_action_do_not_share_their_choices():
     assert (first - second).abs().max() > 1e-3
 
 
-def test_a_new_network_repeats_the_last_frame():
+def test_a_new_network_that_moves_nothing_repeats_the_last_frame_and_not_its_noise():
     network, x = make(is_new=True).eval(), clip(1, 4)
     with torch.no_grad():
+        network.motion.kernels.bias.mul_(100)  # of no displacement alone
         clean, _, noisy = at_once(network, x)
-    torch.testing.assert_close(clean[:, 1:], noisy[:, :-1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(clean[:, 1:], x["tokens"][:, :-1], atol=1e-5, rtol=0)
+    assert not torch.allclose(clean[:, 1:], noisy[:, :-1], atol=1e-2)
 
 
 def test_slots_of_a_batch_do_not_see_each_other():
@@ -291,7 +300,8 @@ def test_a_taught_step_lands_where_two_half_steps_do(sigma: float, step: float):
 def loss_of(network, x: dict[str, torch.Tensor], progress: float, seed: int = 0, **recipe: float) -> torch.Tensor:
     null = torch.from_numpy(MAPS["discrete"].null())
     generator = torch.Generator().manual_seed(seed)
-    return dynamics_loss(network, x["tokens"], x["action"], null, generator, progress, DynamicsLoss(**recipe))[0]
+    weight, recipe_ = torch.ones(D), DynamicsLoss(**recipe)
+    return dynamics_loss(network, x["tokens"], x["action"], null, weight, generator, progress, recipe_)[0]
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.99])

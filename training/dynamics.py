@@ -18,7 +18,7 @@ from worldgen.backends.torch_backend import TorchBackend
 from worldgen.config import WorldConfig
 from worldgen.data.cache import Cache
 from worldgen.data.dataset import ClipSampler
-from worldgen.models.dynamics import FINEST_STEP, Dynamics
+from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
 from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.rollout import control_and_horizon, led_to
 from worldgen.world import World
@@ -36,7 +36,7 @@ class DynamicsLoss:
     """
 
     context_sigma: float = 0.2
-    motion: float = 4.0
+    motion: float = 2.0
     ramp_floor: float = 0.3
     action_dropout: float = 0.05
     shortcut: float = 0.25
@@ -50,11 +50,13 @@ def dynamics_loss(
     tokens: Tensor,
     actions: Tensor,
     null: Tensor,
+    channel_weight: Tensor,
     generator: torch.Generator,
     progress: float,
     recipe: DynamicsLoss,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """tokens (b, t, n, d); actions (b, t, width), row i led to frame i; null (width,)"""
+    """tokens (b, t, n, d); actions (b, t, width), row i led to frame i; null (width,); channel_weight (d,), of the
+    squared error, 1 on average"""
     b, t, n, d = tokens.shape
 
     def uniform(*shape: int) -> Tensor:
@@ -73,13 +75,13 @@ def dynamics_loss(
 
     actions = drop_actions(actions, null, generator, recipe.action_dropout)
 
-    previous = _previous(tokens, normal(), context_sigma)
+    previous = previous_of(tokens, _mix(tokens, normal(), context_sigma))
     num_own = int(recipe.own_past * b) if progress >= recipe.own_past_from else 0
     if num_own:
         rows = slice(b - num_own, b)
         own = own_predictions(network, normal()[rows], previous[rows], context_sigma[rows], actions[rows])
         own[:, 0] = tokens[rows, 0]
-        previous[rows] = _previous(own, normal()[rows], context_sigma[rows])
+        previous[rows] = previous_of(own, _mix(own, normal()[rows], context_sigma[rows]))
 
     target = tokens
     noise = normal()
@@ -98,7 +100,7 @@ def dynamics_loss(
         target[:, 0] = tokens[:, 0]
 
     clean, _ = network(noisy, sigma, step_size, previous, context_sigma, actions)
-    error = (clean.float() - target).square().mean(-1)  # (b, t, n)
+    error = ((clean.float() - target).square() * channel_weight).mean(-1)  # (b, t, n)
     change = torch.zeros(b, t, n, device=tokens.device)
     change[:, 1:] = (tokens[:, 1:] - tokens[:, :-1]).square().mean(-1)
     motion = 1 + recipe.motion * change.clamp(max=1)
@@ -153,12 +155,6 @@ def own_predictions(
     return network(noise, ones, ones, previous, context_sigma, actions)[0].float()
 
 
-def _previous(tokens: Tensor, noise: Tensor, context_sigma: Tensor) -> Tensor:
-    """What each frame sees of the one before it: its tokens, noised; zeros before the first"""
-    noised = _mix(tokens, noise, context_sigma)
-    return torch.cat([torch.zeros_like(noised[:, :1]), noised[:, :-1]], dim=1)
-
-
 def _mix(tokens: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
     level = sigma[..., None, None]
     return (1 - level) * tokens + level * noise
@@ -190,6 +186,9 @@ class DynamicsStage:
             clips = validation.evenly(16)
             self._held_out = (clips.frames, actions[clips.start[:, None] + np.arange(validation.length)])
         self._null = torch.from_numpy(config.actions.null())
+        # an error counts as it does in the picture: most channels hold fine grain that nobody can foretell
+        pixels = (tokenizer.token_std / tokenizer.basis_scale).square()
+        self._channel_weight = pixels / pixels.mean()
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = self._train.draw(rng, self._batch)[:, None] + np.arange(self._train.length)
@@ -197,8 +196,9 @@ class DynamicsStage:
         return {"tokens": tokens, "actions": torch.from_numpy(led_to(self._config.actions, self._actions[rows]))}
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
-        null = self._null.to(batch["tokens"].device)
-        return dynamics_loss(network, batch["tokens"], batch["actions"], null, generator, progress, self._recipe)
+        tokens = batch["tokens"]
+        null, weight = self._null.to(tokens.device), self._channel_weight.to(tokens.device)
+        return dynamics_loss(network, tokens, batch["actions"], null, weight, generator, progress, self._recipe)
 
     def validate(self, network) -> tuple[dict[str, float], np.ndarray | None]:
         if self._held_out is None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from worldgen.actions import ActionMap
 from worldgen.data.cache import Cache
 from worldgen.data.dataset import ClipSampler
-from worldgen.models.dynamics import FINEST_STEP, Dynamics
+from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
 from worldgen.models.heads import Heads
 from worldgen.training.rollout import led_to
 
@@ -79,7 +79,7 @@ class HeadsStage:
         level = torch.full(tokens.shape[:2], self._sigma, device=tokens.device)
         noise = torch.randn(tokens.shape, generator=generator, device=tokens.device)
         noisy = (1 - self._sigma) * tokens + self._sigma * noise
-        previous = torch.cat([torch.zeros_like(noisy[:, :1]), noisy[:, :-1]], dim=1)
+        previous = previous_of(tokens, noisy)
         return dynamics(noisy, level, torch.full_like(level, FINEST_STEP), previous, level, batch["actions"])[1]
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:

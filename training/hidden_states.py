@@ -18,7 +18,7 @@ from worldgen.bundle import WEIGHTS
 from worldgen.data.cache import Cache
 from worldgen.data.dataset import Segments
 from worldgen.files import file_hash, write_json
-from worldgen.models.dynamics import FINEST_STEP, Dynamics
+from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
 
 CHUNK = 128  # frames at a time
 LANES = 8  # segments side by side
@@ -121,5 +121,5 @@ def committed(
     level = torch.full(tokens.shape[:2], sigma, device=tokens.device)
     noise = torch.randn(tokens.shape, generator=generator, device=tokens.device)
     noisy = (1 - sigma) * tokens + sigma * noise
-    previous = torch.cat([torch.zeros_like(noisy[:, :1]), noisy[:, :-1]], dim=1)
+    previous = previous_of(tokens, noisy)
     return dynamics(noisy, level, torch.full_like(level, FINEST_STEP), previous, level, led_to)[1]

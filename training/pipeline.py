@@ -270,15 +270,18 @@ class Run:
         tokens = tokenize(self.cache, tokenizer, self.recipe.out, self.say)
         if name == "dynamics":
             network = Dynamics(
-                num_tokens=tokenizer.num_tokens,
+                grid=list(tokenizer.grid),
+                patch=tokenizer.patch,
                 token_dim=tokenizer.config.token_dim,
                 context=self.preset.context,
                 **action_arguments(self.action_map()),
                 **self.preset.dynamics,
             )
             self.write_facts()
+            network = self.begin(network, name)
+            network.motion.take_basis(tokenizer)
             return DynamicsStage(
-                self.begin(network, name), tokenizer, self.config(), self.cache, tokens, self.actions(), train,
+                network, tokenizer, self.config(), self.cache, tokens, self.actions(), train,
                 self._rollouts(), fit.batch,
             )  # fmt: skip
         if name == "super_resolution":

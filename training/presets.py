@@ -29,11 +29,11 @@ class Preset:
 
 
 def tiny() -> Preset:
-    """Two CPU cores, an hour or two: about 64x48 pixels, 12 tokens a frame, 6 M parameters."""
+    """Two CPU cores, an hour or two: about 64x48 pixels, 12 tokens a frame, 5 M parameters."""
     return Preset(
         side=64,
         context=16,
-        tokenizer={"token_dim": 160, "channels": [64, 96, 192]},
+        tokenizer={"token_dim": 160, "channels": [48, 64, 128]},
         latent_action={"dim": 128, "num_layers": 3, "num_heads": 4},
         dynamics={"dim": 192, "num_layers": 6, "num_heads": 6},
         heads={"dim": 32},
@@ -61,7 +61,7 @@ def small() -> Preset:
         context=32,
         tokenizer={"token_dim": 192, "channels": [96, 192, 384], "num_convs": 3},
         latent_action={"dim": 256, "num_layers": 6, "num_heads": 8, "patch": 16},
-        dynamics={"dim": 512, "num_layers": 10, "num_heads": 8},
+        dynamics={"dim": 512, "num_layers": 10, "num_heads": 8, "reach": 16},
         heads={"dim": 256},
         super_resolution={"channels": 64, "num_layers": 8},
         sound_codec={"latent_dim": 64, "dim": 512, "num_atoms": 160},
@@ -87,7 +87,7 @@ def base() -> Preset:
         context=64,
         tokenizer={"token_dim": 256, "channels": [128, 256, 512], "num_convs": 4},
         latent_action={"dim": 512, "num_layers": 8, "num_heads": 8, "patch": 16},
-        dynamics={"dim": 896, "num_layers": 16, "num_heads": 14},
+        dynamics={"dim": 896, "num_layers": 16, "num_heads": 14, "reach": 32},
         heads={"dim": 256},
         super_resolution={"channels": 64, "num_layers": 8},
         sound_codec={"latent_dim": 64, "dim": 512, "num_atoms": 160},

@@ -3,8 +3,9 @@
 DiT blocks (Peebles & Xie 2023) with attention factorised over space and time (Genie, Bruce et al. 2024), trained by
 diffusion forcing (Chen et al. 2024) with x-prediction and shortcut steps (Dreamer 4, Hafner et al. 2025).
 
-Noisy tokens are (1 - sigma) * tokens + sigma * noise. Each frame also reads the previous frame's tokens at its own
-positions, slightly noised (`context_sigma`, GameNGen), so that copying is free and capacity goes into what changes.
+Noisy tokens are (1 - sigma) * tokens + sigma * noise. Each frame also has the previous one in two forms: its tokens
+slightly noised (`context_sigma`, GameNGen) to look at, and its tokens as they are to copy from, each block from where
+it came from (motion.py), so that capacity goes into what is new.
 
 Letters: b batch, t frames, n tokens a frame, d token width, m = n + 1 with the action token, c width, l time layers,
 k heads, s cache slots, e head width.
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from worldgen.models.attention import FeedForward, SpaceAttention, TimeAttention, time_rope_period
 from worldgen.models.conditioning import ActionEmbedding, LevelEmbedding
+from worldgen.models.motion import MotionCompensation
 
 # x (f, m, c) of all frames -> its time attention (f, m, c), over a clip or against the ring
 AttendTime = Callable[[TimeAttention, Tensor], Tensor]
@@ -61,7 +63,8 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
     def __init__(
         self,
         *,
-        num_tokens: int,
+        grid: list[int],
+        patch: int,
         token_dim: int,
         action_kind: str,
         action_sizes: list[int],
@@ -70,8 +73,12 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         num_heads: int = 6,
         time_every: int = 2,
         context: int = 16,
+        reach: int = 8,
     ):
+        """grid: rows and columns of tokens in a frame; patch: pixels a side of a token; context: frames of look-back;
+        reach: pixels that the picture moves in a frame at most, as far as it is copied."""
         super().__init__()
+        num_tokens = grid[0] * grid[1]
         self.tokens_in = nn.Linear(2 * token_dim, dim)
         self.position = nn.Parameter(0.02 * torch.randn(num_tokens + 1, dim))
         self.action = ActionEmbedding(action_kind, action_sizes, dim)
@@ -85,8 +92,8 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         )
         self.norm = nn.RMSNorm(dim, eps=1e-6)
         self.tokens_out = nn.Linear(dim, token_dim)
-        self.skip = nn.Linear(dim, 2 * token_dim)
-        self.keep = nn.Linear(dim, token_dim)
+        self.trust = nn.Linear(dim, token_dim)
+        self.motion = MotionCompensation(dim, token_dim, (grid[0], grid[1]), patch, reach)
         self._init_weights(token_dim)
 
     def _init_weights(self, token_dim: int) -> None:
@@ -98,18 +105,19 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
             )
         nn.init.zeros_(self.tokens_out.weight)
         nn.init.zeros_(self.tokens_out.bias)
-        nn.init.zeros_(self.skip.weight)
-        nn.init.constant_(self.skip.bias[:token_dim], 1.0)
-        nn.init.zeros_(self.skip.bias[token_dim:])
-        nn.init.zeros_(self.keep.weight)
-        nn.init.zeros_(self.keep.bias)
+        nn.init.zeros_(self.trust.weight)
+        nn.init.zeros_(self.trust.bias)
+
+    @property
+    def num_tokens(self) -> int:
+        return self.config.grid[0] * self.config.grid[1]
 
     @property
     def cache_shape(self) -> tuple[int, ...]:
         """Of one slot: (l, 2, m, k, s, e)."""
         c = self.config
         num_time_layers = sum(block.time is not None for block in self.blocks)
-        return (num_time_layers, 2, c.num_tokens + 1, c.num_heads, c.context, c.dim // c.num_heads)
+        return (num_time_layers, 2, self.num_tokens + 1, c.num_heads, c.context, c.dim // c.num_heads)
 
     @property
     def position_period(self) -> int:
@@ -120,7 +128,8 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
     ) -> tuple[Tensor, Tensor]:
         """A clip at once, under a banded causal mask.
 
-        noisy, previous (b, t, n, d): previous[:, i] is frame i - 1, noised by context_sigma, zeros before frame 0;
+        noisy (b, t, n, d); previous (b, t, 2, n, d): previous[:, i] is frame i - 1, its tokens and the same noised by
+        context_sigma, zeros before frame 0;
         sigma, step_size, context_sigma (b, t) in [0, 1]; action (b, t, width), the one that led to the frame
         -> clean tokens (b, t, n, d), hidden (b, t, m, c)
         """
@@ -150,7 +159,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One evaluation of one frame; reads the cache, writes nothing.
 
-        noisy, previous (b, n, d); sigma, step_size, context_sigma (b,); action (b, width);
+        noisy (b, n, d); previous (b, 2, n, d); sigma, step_size, context_sigma (b,); action (b, width);
         cache (b, l, 2, m, k, s, e); position (b,) int64 modulo position_period; filled (b,) int64, frames in the ring
         -> clean tokens (b, n, d), hidden (b, m, c), keys and values of this frame (b, l, 2, m, k, e)
         """
@@ -177,8 +186,8 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Writes a finished frame into the ring, noised by context_sigma.
 
-        tokens, noise, previous (b, n, d); the rest as in denoise()
-        -> cache (b, l, 2, m, k, s, e), previous of the next frame (b, n, d), hidden (b, m, c)
+        tokens, noise (b, n, d); the rest as in denoise()
+        -> cache (b, l, 2, m, k, s, e), previous of the next frame (b, 2, n, d), hidden (b, m, c)
         """
         level = context_sigma[:, None, None]
         noisy = (1 - level) * tokens + level * noise
@@ -188,23 +197,33 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         )
         slots = torch.arange(self.config.context, device=tokens.device)
         here = (slots == (position % self.config.context)[:, None])[:, None, None, None, None, :, None]
-        return torch.where(here, keys_values.unsqueeze(-2), cache), noisy, hidden
+        return torch.where(here, keys_values.unsqueeze(-2), cache), torch.stack([tokens, noisy], dim=1), hidden
 
     def _run(
         self, attend_time: AttendTime, noisy, sigma, step_size, previous, context_sigma, action
     ) -> tuple[Tensor, Tensor]:
-        """noisy, previous (f, n, d); levels (f,); action (f, width) -> clean (f, n, d), hidden (f, m, c), f frames"""
+        """noisy (f, n, d); previous (f, 2, n, d); levels (f,); action (f, width), f frames
+        -> clean (f, n, d), hidden (f, m, c)"""
         act = self.action(action)
         condition = self.condition(
             self.sigma(sigma) + self.step_size(step_size) + self.context_sigma(context_sigma) + act
         )
         modulation = self.modulation(condition).unflatten(-1, (6, -1))
-        x = self.tokens_in(torch.cat([noisy, previous], dim=-1))
+        before, before_noised = previous.unbind(1)
+        x = self.tokens_in(torch.cat([noisy, before_noised], dim=-1))
         x = torch.cat([x, act[:, None]], dim=1) + self.position
         for block in self.blocks:
             x = block(x, modulation, attend_time)
         hidden = self.norm(x)
-        keep_previous, keep_noisy = self.skip(condition)[:, None].chunk(2, dim=-1)
-        keep_previous = keep_previous + self.keep(hidden[:, :-1])  # what stands still is copied, token by token
-        clean = self.tokens_out(hidden[:, :-1]) + keep_previous * previous + keep_noisy * noisy
+        # the frame before, moved, is never faded out: what cannot be placed can only be smeared, so motion is learned
+        moved = self.motion(hidden, before)
+        trust = self.trust(condition)[:, None]  # in the noisy tokens, the more the less noise they have
+        clean = moved + trust * (noisy - moved) + self.tokens_out(hidden[:, :-1])
         return clean, hidden
+
+
+def previous_of(tokens: Tensor, noised: Tensor) -> Tensor:
+    """tokens of a clip, and the same noised (b, t, n, d) -> what each frame has of the one before it (b, t, 2, n, d),
+    zeros before the first"""
+    both = torch.stack([tokens, noised], dim=2)
+    return torch.cat([torch.zeros_like(both[:, :1]), both[:, :-1]], dim=1)

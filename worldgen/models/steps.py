@@ -164,13 +164,16 @@ def step_specs(
     c = dynamics.config
     is_box = c.action_kind == "box"
     frame = TensorSpec("frame", "uint8", (tokenizer.config.height, tokenizer.config.width, 3))
-    tokens = TensorSpec("tokens", "float32", (c.num_tokens, c.token_dim))
+    tokens = TensorSpec("tokens", "float32", (dynamics.num_tokens, c.token_dim))
 
     def state(name: str) -> TensorSpec:
         return TensorSpec(name, "float32", tokenizer.state_shape)
 
     def like_tokens(name: str) -> TensorSpec:
         return TensorSpec(name, "float32", tokens.shape)
+
+    def previous(name: str) -> TensorSpec:
+        return TensorSpec(name, "float32", (2, *tokens.shape))
 
     def level(name: str) -> TensorSpec:
         return TensorSpec(name, "float32", ())
@@ -184,8 +187,8 @@ def step_specs(
     )
     committed = [
         TensorSpec("next_cache", "float32", dynamics.cache_shape),
-        like_tokens("next_previous"),
-        TensorSpec("hidden", "float32", (c.num_tokens + 1, c.dim)),
+        previous("next_previous"),
+        TensorSpec("hidden", "float32", (dynamics.num_tokens + 1, c.dim)),
     ]
     if heads is not None:
         committed += [level("reward"), level("terminated")]
@@ -193,13 +196,13 @@ def step_specs(
         GraphSpec("encode", (frame, state("state")), (tokens, state("next_state"))),
         GraphSpec(
             "denoise",
-            (like_tokens("noisy"), level("sigma"), level("step_size"), like_tokens("previous"), level("context_sigma"))
+            (like_tokens("noisy"), level("sigma"), level("step_size"), previous("previous"), level("context_sigma"))
             + ring,
             (tokens,),
         ),
         GraphSpec(
             "commit",
-            (tokens, like_tokens("noise"), like_tokens("previous"), level("context_sigma")) + ring,
+            (tokens, like_tokens("noise"), previous("previous"), level("context_sigma")) + ring,
             tuple(committed),
         ),
         GraphSpec("decode", (tokens, state("state")), (frame, state("next_state"))),

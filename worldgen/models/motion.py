@@ -1,0 +1,93 @@
+"""Motion compensation: the previous frame, each block of it copied from where it came from.
+
+A camera that turns or a level that scrolls moves every pixel. Through a transformer's narrow stream that picture would
+have to be drawn anew each frame; here the network only says from where to copy, as video codecs do. Each block of
+BLOCK x BLOCK pixels has two learned one-dimensional kernels, across and down, over all displacements up to `reach`
+pixels (separable adaptive convolution: Niklaus et al. 2017; a softmax over displacements: CDNA, Finn et al. 2016).
+What all blocks share, the camera's motion, is learned once (global motion compensation, as in MPEG-4).
+Tokens become pixels and pixels tokens by the linear part of the tokenizer: a kernel of no displacement is a copy.
+
+Letters: f frames, n tokens a frame, m = n + 1 with the action token, d token width, c width, y x rows and columns of
+tokens, r s rows and columns of blocks, i j pixels of a block, k displacements.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldgen.models.tokenizer import Tokenizer
+
+BLOCK = 4  # pixels a side
+STILL = 3.0  # the first logit of no displacement: begins near a copy
+
+
+class MotionCompensation(nn.Module):
+    """The tokens of the previous frame, moved."""
+
+    basis: Tensor
+    gain: Tensor
+    offset: Tensor
+    patch_mean: Tensor
+    spread: Tensor
+
+    def __init__(self, dim: int, token_dim: int, grid: tuple[int, int], patch: int, reach: int):
+        """dim: width of the hidden state; grid: rows and columns of tokens; patch: pixels a side of a token; reach:
+        the longest displacement in pixels, a multiple of BLOCK."""
+        super().__init__()
+        if reach % BLOCK:
+            raise ValueError(f"reach is a multiple of {BLOCK} pixels, got {reach}")
+        self.grid, self.patch, self.reach = grid, patch, reach
+        self.num_displacements, self.window = 2 * reach + 1, BLOCK + 2 * reach
+        self.kernels = nn.Linear(dim, 2 * (patch // BLOCK) ** 2 * self.num_displacements)
+        self.camera = nn.Linear(dim, 2 * self.num_displacements, bias=False)
+        nn.init.zeros_(self.kernels.weight)
+        nn.init.zeros_(self.camera.weight)
+        with torch.no_grad():
+            self.kernels.bias.zero_().unflatten(0, (-1, self.num_displacements))[:, reach] = STILL
+        self.register_buffer("basis", torch.eye(3 * patch * patch)[:, :token_dim].contiguous())
+        self.register_buffer("gain", torch.ones(token_dim))
+        self.register_buffer("offset", torch.zeros(token_dim))
+        self.register_buffer("patch_mean", torch.zeros(3 * patch * patch))
+        # kernel (k) -> the matrix (window, BLOCK) that applies it: pixel j takes pixel j + k of the window
+        spread = torch.zeros(self.num_displacements, self.window, BLOCK)
+        displacements = range(self.num_displacements)
+        for j in range(BLOCK):
+            spread[displacements, [j + k for k in displacements], j] = 1
+        self.register_buffer("spread", spread.flatten(1), persistent=False)
+
+    @torch.no_grad()
+    def take_basis(self, tokenizer: Tokenizer) -> None:
+        """The tokenizer's linear part: what pixels a token spans."""
+        self.basis.copy_(tokenizer.basis)
+        self.gain.copy_(tokenizer.basis_scale / tokenizer.token_std)
+        self.offset.copy_(tokenizer.token_mean / tokenizer.token_std)
+        self.patch_mean.copy_(tokenizer.patch_mean)
+
+    def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """hidden (f, m, c), tokens (f, n, d) of the previous frame -> its tokens where they are now (f, n, d)"""
+        reach, num_blocks = self.reach, self.window // BLOCK
+        camera = rearrange(self.camera(hidden[:, -1]), "f (a k) -> a f 1 1 k", a=2)
+        kernels = camera + rearrange(
+            self.kernels(hidden[:, :-1]),
+            "f (y x) (a p q k) -> a f (y p) (x q) k",
+            y=self.grid[0], a=2, p=self.patch // BLOCK, k=self.num_displacements,
+        )  # fmt: skip
+        across, down = ((k.softmax(-1) @ self.spread).unflatten(-1, (self.window, BLOCK)) for k in kernels)
+        rows, columns = across.shape[1:3]
+
+        spanned = F.linear((tokens + self.offset) / self.gain, self.basis, self.patch_mean)
+        picture = rearrange(spanned, "f (y x) (c p q) -> f c (y p) (x q)", y=self.grid[0], c=3, p=self.patch)
+        picture = F.pad(picture, (reach, reach, 0, 0), mode="replicate")
+        blocks = rearrange(picture, "f c (r i) (s j) -> f r s (c i) j", i=BLOCK, j=BLOCK)
+        window = torch.cat([blocks[:, :, o : o + columns] for o in range(num_blocks)], dim=-1)
+        picture = rearrange(window @ across, "f r s (c i) j -> f c (r i) (s j)", c=3)
+        picture = F.pad(picture, (0, 0, reach, reach), mode="replicate")
+        blocks = rearrange(picture, "f c (r i) (s j) -> f r s (c j) i", i=BLOCK, j=BLOCK)
+        window = torch.cat([blocks[:, o : o + rows] for o in range(num_blocks)], dim=-1)
+        moved = rearrange(
+            window @ down, "f (y p) (x q) (c j) i -> f (y x) (c p i q j)", y=self.grid[0], x=self.grid[1], c=3
+        )
+        return (moved - self.patch_mean) @ self.basis * self.gain - self.offset

@@ -20,6 +20,13 @@ from worldgen.training.outcomes import end_figures, reward_figures
 from worldgen.training.rollout import led_to
 
 REWARD_SHARE, END_SHARE = 0.3, 0.2  # of a batch's clips hold a reward, or an end: both are rare
+LOGGED = (
+    "reward_error",
+    "reward_error_of_constant",
+    "reward_explained",
+    "terminated_f1",
+    "terminated_average_precision",
+)
 MAX_WINDOWS = 128  # held-out clips that the heads are calibrated on
 
 
@@ -120,7 +127,7 @@ class HeadsStage:
         probability = 1 / (1 + np.exp(-logit.astype(np.float64)))
         ends = end_figures(probability, probability > network.config.end_threshold, end, weights)
         rewards = reward_figures(reward, true_reward, weights)
-        kept = {k: v for k, v in (rewards | ends).items() if v is not None}
+        kept = {k: v for k, v in (rewards | ends).items() if k in LOGGED and v is not None}
         return {**kept, "end_threshold": network.config.end_threshold}, None
 
     def finish(self, network) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from worldgen.data.video import VideoWriter
 from worldgen.errors import InputError
-from worldgen.play.legend import draw_legend
+from worldgen.legend import draw_legend
 
 if TYPE_CHECKING:
     from worldgen.world import Frame, World

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from threading import Lock
 
 from worldgen.actions import ActionMap
-from worldgen.play.legend import legend_keys
+from worldgen.legend import legend_keys
 
 # What the window can do: its name, the keys for it and the words in the help. The world's own keys always go to the
 # world, so everything has a function key (or Esc), and a letter where the world leaves it free.

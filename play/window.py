@@ -16,7 +16,7 @@ import numpy as np
 import pygame
 
 from worldgen.config import NFE_CHOICES
-from worldgen.play.legend import draw_legend, legend_height, legend_keys
+from worldgen.legend import draw_legend, legend_height, legend_keys
 from worldgen.play.live import LivePlayer, NoDisplayError, View
 from worldgen.play.loop import Player
 from worldgen.play.panel import draw_panel, hud_lines

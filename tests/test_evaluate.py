@@ -13,18 +13,21 @@ import numpy as np
 import pytest
 from conftest import FPS, NUM_EPISODES, SIDE, TOY_ACTIONS, record_toy
 from oracle import OracleWorld, ToyFork, blurred
+from recordings import write_video
 
 from worldgen.actions import ActionMap
 from worldgen.config import WorldConfig
 from worldgen.data.dataset import Segments
 from worldgen.data.recording import RecordingInfo, RecordingWriter
 from worldgen.errors import BackendUnavailableError, InputError
-from worldgen.training import control, held_out, outcomes
+from worldgen.training import by_action, control, outcomes
+from worldgen.training.by_action import Choice, choices, held_actions
 from worldgen.training.card import write_card
-from worldgen.training.control import held_actions
-from worldgen.training.evaluate import evaluate, for_json, measure, reachable
+from worldgen.training.evaluate import evaluate, for_json, measure
 from worldgen.training.findings import findings
-from worldgen.training.held_out import HeldOut, check_same_actions, known_segments, open_held_out
+from worldgen.training.glossary import GLOSSARY, TITLES
+from worldgen.training.held_out import HeldOut, check_same_actions, known_segments, open_held_out, video_blockiness
+from worldgen.training.horizons import far_figures, near_and_far, reachable
 from worldgen.training.outcomes import end_figures, outcome_figures, reward_figures
 from worldgen.training.rollout import PROMPT, rollout
 from worldgen.training.sheet import sheet_clips, sheet_columns, to_png
@@ -79,7 +82,8 @@ def test_swapped_actions_lower_delta_and_recognition(toys, perfect):
     swapped = figures_of(OracleWorld(12, reads=lambda action: (0, 2, 1, 4, 3)[action]), toys)
     assert swapped["control"]["delta_psnr"] < perfect["control"]["delta_psnr"] - 5
     assert swapped["control"]["recognised"] < perfect["control"]["recognised"] - 0.4
-    assert swapped["control"]["per_action"]["left"]["delta_psnr_1"] < 0
+    assert swapped["control"]["per_action"]["left"]["delta_psnr"] < 0
+    assert any("no nearer than under the others" in s and "left" in s for s in findings(swapped))
     # what it does has as much effect as ever: effect alone would let it pass
     assert swapped["control"]["per_action"]["left"]["effect"] > 5
 
@@ -88,7 +92,13 @@ def test_an_action_without_effect_is_named(toys):
     deaf = figures_of(OracleWorld(12, reads=lambda action: None if action in (3, 4) else action), toys)
     per_action = deaf["control"]["per_action"]
     assert per_action["left"]["effect"] > 1.2 * per_action["up"]["effect"]
-    assert per_action["up"]["delta_psnr_1"] < per_action["left"]["delta_psnr_1"]
+    for name in ("up", "down"):
+        assert per_action[name]["changed_pixel_ratio"] == 0 and per_action[name]["skill_changed"] == pytest.approx(0)
+        assert per_action[name]["recognised"] <= 0.5 < per_action["left"]["recognised"]
+    for name in ("left", "right"):
+        assert per_action[name]["changed_pixel_ratio"] > 0.7 and per_action[name]["skill_changed"] > 5
+        assert per_action[name]["delta_psnr"] > per_action["up"]["delta_psnr"]
+    assert any("less than half as much moves" in s and "up, down" in s for s in findings(deaf))
 
 
 def test_a_blurred_world_is_not_sharp(toys):
@@ -128,15 +138,84 @@ def test_findings_say_how_well_actions_can_be_read(perfect):
     shares = {"left": {"real": 0.9, "recorded": 0.1}, "up": {"real": 0.9, "recorded": 0.8}}
     deaf = findings(perfect | {"inverse_dynamics": read | {"per_action": shares}})
     assert any("hardly to be seen in it: left." in s for s in deaf)
+    keys = {"a": {"real": 0.9, "recorded": 0.65, "random": 0.6}, "b": {"real": 0.9, "recorded": 0.85, "random": 0.8}}
+    keys |= {"c": {"real": 0.55, "recorded": 0.5, "random": 0.5}}  # not even in the game
+    faint = findings(perfect | {"inverse_dynamics": read | {"per_key": keys}})
+    assert any("seen much less than in the game: a." in s for s in faint)
     blind = read | {"accuracy_real": 0.25}
     assert any("hardly be read even off real" in s for s in findings(perfect | {"inverse_dynamics": blind}))
 
 
-def test_every_key_is_documented(perfect):
-    assert set(perfect["control"]) <= set(control.KEYS)
-    assert {k for a in perfect["control"]["per_action"].values() for k in a} <= set(control.KEYS)
-    assert set(perfect["outcomes"]) <= set(outcomes.KEYS)
-    assert set(perfect["data"]) <= set(held_out.KEYS)
+def test_a_world_that_is_late_is_caught(toys, perfect):
+    class Late(OracleWorld):
+        """Shows every frame one step after it was due."""
+
+        def reset(self, seed, *, start, start_actions=None):
+            self._due = super().reset(seed, start=start, start_actions=start_actions)
+            return self._due
+
+        def step(self, actions):
+            shown, self._due = self._due, super().step(actions)
+            return shown
+
+    late = figures_of(Late(12), toys)
+    assert late["timing"]["lag"] == 1 and perfect["timing"]["lag"] == 0
+    assert perfect["timing"]["correlation"] > late["timing"]["correlation"] + 0.3
+    assert any("1 frame too late" in s for s in findings(late))
+    assert late["horizons"]["4"]["psnr_changed"] < perfect["horizons"]["4"]["psnr_changed"] - 3
+    assert late["control"]["delta_psnr"] < perfect["control"]["delta_psnr"] - 3
+
+
+def test_a_still_picture_has_no_timing(frozen):
+    assert set(frozen["timing"].values()) == {None}
+
+
+def test_steps_a_frame_are_compared_and_left_as_they_were(toys):
+    class Coarse(OracleWorld):
+        """Grainy when it takes few steps a frame."""
+
+        def _show(self, rewards):
+            frame = super()._show(rewards)
+            grain = np.random.default_rng(self._step).integers(-40, 41, frame.image.shape) // self.nfe**2
+            return replace(frame, image=np.clip(frame.image + grain, 0, 255).astype(np.uint8))
+
+    world = Coarse(12)
+    world.nfe = 2
+    by_nfe = figures_of(world, toys)["by_nfe"]
+    assert world.nfe == 2 and by_nfe["at"] == 16
+    assert by_nfe["1"]["loss"] > by_nfe["2"]["loss"] + 3 > 3 and by_nfe["4"]["loss"] == 0
+    assert by_nfe["1"]["gradient_energy_ratio"] > by_nfe["4"]["gradient_energy_ratio"] + 0.2
+    same = figures_of(OracleWorld(12), toys)["by_nfe"]
+    assert same["1"]["psnr"] == same["4"]["psnr"] > 30
+
+
+def test_every_part_of_the_figures_is_explained(evaluated):
+    """The one place where keys are explained knows every key that is written, wherever it stands."""
+    figures, _ = evaluated
+    assert set(GLOSSARY) == set(TITLES)
+
+    def unknown(found: dict, keys: set[str], where: str) -> list[str]:
+        return [f"{where}.{key}" for key in found if key not in keys]
+
+    wrong = unknown(figures, set(GLOSSARY[""]) | set(GLOSSARY), "")
+    flat = {"data", "timing", "control", "outcomes", "distribution", "inverse_dynamics", "standard"}
+    for part in flat & {k for k, v in figures.items() if v}:
+        wrong += unknown(figures[part], set(GLOSSARY[part]), part)
+    for h in figures["horizons"].values():
+        wrong += unknown(h, set(GLOSSARY["horizons"]), "horizons")
+    for point in figures["curve"]:
+        wrong += unknown(point, {"frame", "clips"} | set(GLOSSARY["horizons"]), "curve")
+    for n in "124":
+        wrong += unknown(figures["by_nfe"][n], set(GLOSSARY["by_nfe"]), "by_nfe")
+    for action in figures["control"]["per_action"].values():
+        wrong += unknown(action, set(by_action.KEYS), "per_action")
+    for h in figures["counterfactual"]["horizons"].values():
+        wrong += unknown(h, set(GLOSSARY["counterfactual"]), "counterfactual")
+    wrong += unknown(figures["stability"], set(GLOSSARY["stability"]), "stability")
+    cost = {key for keys in GLOSSARY["cost"] for key in keys.split(", ")}
+    wrong += unknown(figures["cost"], cost, "cost")
+    assert wrong == []
+    assert set(control.KEYS) <= set(figures["control"]) and set(outcomes.KEYS) <= set(figures["outcomes"])
 
 
 # Reward and end
@@ -146,10 +225,14 @@ def test_a_world_that_knows_the_rewards_makes_no_error(toys, perfect):
     assert perfect["outcomes"]["reward_error"] == 0
     assert perfect["outcomes"]["reward_error_of_constant"] > 0
     assert perfect["outcomes"]["reward_correlation"] == pytest.approx(1)
-    assert perfect["outcomes"]["reward_events_recall"] == 1
+    assert perfect["outcomes"]["reward_events_recall"] == 1 and perfect["outcomes"]["reward_events_precision"] == 1
+    assert perfect["outcomes"]["reward_explained"] == 1 and perfect["outcomes"]["reward_slope"] == pytest.approx(1)
     without = outcome_figures(OracleWorld(8, reward=lambda reward: 0.0), toys)
     assert without["reward_error"] == without["reward_error_of_constant"]
     assert without["reward_correlation"] is None and without["reward_events_recall"] == 0
+    assert without["reward_explained"] < 0 and without["reward_events_precision"] is None
+    loud = outcome_figures(OracleWorld(8, reward=lambda reward: 2 * reward), toys)
+    assert loud["reward_slope"] == pytest.approx(0.5) and loud["reward_mean"] == 2 * loud["reward_mean_recorded"]
 
 
 def test_an_end_at_its_very_frame_is_found(toys, perfect):
@@ -184,8 +267,27 @@ def test_fewer_windows_give_about_the_same_figures(toys):
 
 def test_end_figures_of_a_known_case():
     made, real = np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 0], bool)
-    figures = end_figures(made, real, np.ones(4))
+    figures = end_figures(np.array([0.9, 0.8, 0.4, 0.1]), made, real, np.ones(4))
     assert figures["terminated_precision"] == 0.5 and figures["terminated_recall"] == 0.5
+    assert figures["terminated_f1"] == 0.5 and figures["best_f1"] == pytest.approx(0.8)
+    assert 0.1 < figures["best_threshold"] < 0.4  # below it, both ends are taken, and one that is none
+    assert figures["terminated_average_precision"] == pytest.approx((1 + 2 / 3) / 2)
+    assert figures["end_rate"] == 0.5 and figures["end_probability_mean"] == pytest.approx(0.55)
+
+
+def test_a_badly_chosen_threshold_is_told_from_a_head_that_knows_nothing():
+    rng = np.random.default_rng(0)
+    real = rng.random(4000) < 0.01
+    knows = np.where(real, rng.uniform(0.1, 0.3, 4000), rng.uniform(0, 0.05, 4000))
+    figures = end_figures(knows, knows > 0.5, real, np.ones(4000))
+    assert figures["terminated_f1"] == 0 and figures["terminated_average_precision"] == pytest.approx(1)
+    assert figures["best_f1"] == 1 and 0.05 <= figures["best_threshold"] <= 0.12
+    guesses = end_figures(rng.random(4000) * 0.02, np.zeros(4000, bool), real, np.ones(4000))
+    assert guesses["terminated_average_precision"] < 0.05 and guesses["best_f1"] < 0.1
+    sure = end_figures(real.astype(float), real, real, np.ones(4000))
+    assert sure["end_brier_skill"] == 1 and sure["terminated_f1"] == 1
+    overstated = end_figures(np.where(real, 1.0, 0.4), real, real, np.ones(4000))
+    assert overstated["end_brier_skill"] < 0 and overstated["end_probability_mean"] > 10 * overstated["end_rate"]
 
 
 def test_no_heads_no_outcomes(toys):
@@ -290,9 +392,22 @@ def test_recordings_of_another_game_are_refused_before_anything_runs(tiny_world,
 def test_episodes_too_short_for_a_horizon_are_said(toys):
     toys = replace(toys, notes=[])
     assert reachable(toys, [4, 1, 64]) == [1, 4]
+    assert near_and_far([1, 64, 256, 1000]) == ([1, 64], [256, 1000]) and near_and_far([256]) == ([256], [])
     assert any("horizon 64 left out" in note for note in toys.notes)
     with pytest.raises(InputError, match="record longer ones"):
         reachable(toys, [500])
+
+
+def test_far_horizons_are_played_from_the_few_that_are_long_enough(tmp_path):
+    for i, length in enumerate((30, 90)):
+        record_toy(tmp_path / f"toy{i}.mkv", num_frames=length, seed=i)
+    config = WorldConfig("oracle", SIDE, SIDE, FPS, TOY_ACTIONS, context=4)
+    held = open_held_out(tmp_path, config, tmp_path, quiet)
+    assert reachable(held, (1, 80)) == [1, 80] and any("from the 1 of 2 stretches" in note for note in held.notes)
+    at, curve = far_figures(OracleWorld, held, 80)
+    assert at["80"]["clips"] == 7 and at["80"]["clip_episodes"] == 1  # in the longer one alone, 7 beginnings fit
+    assert at["80"]["psnr"] > 30 and at["80"]["skill"] > 5
+    assert curve[0]["frame"] == 65 and curve[-1]["frame"] == 80 and all(p["psnr"] > 30 for p in curve)
 
 
 # The whole
@@ -324,6 +439,8 @@ def test_figures_are_json_and_complete(evaluated):
     assert figures["control"] and figures["outcomes"] and figures["findings"] and "decibels" in figures["averages"]
     assert figures["stability"]["frames"] == 24 and figures["stability"]["over_time"][-1]["frame"] == 24
     assert figures["distribution"]["frame"] > 0 and figures["control"]["action_shuffle_ratio"] > 0
+    assert figures["by_nfe"]["1"]["ms_p50"] > 0 and figures["by_nfe"][str(figures["nfe"])]["psnr"] > 0
+    assert any("objects are not measured" in note for note in figures["notes"])  # its game does not say where they are
     assert figures["counterfactual"]["forks"] == 5 and set(figures["counterfactual"]["horizons"]) == {"1", "4"}
     assert any("inverse dynamics are not measured" in note for note in figures["notes"])  # 160 frames are too few
 
@@ -333,6 +450,7 @@ def test_the_same_seed_gives_the_same_figures(tiny_world, toys, evaluated):
     again = measure(World.load(tiny_world, batch=5), replace(toys, notes=[]), starts, (1, 4, 8))[0]
     assert for_json(again["horizons"]) == evaluated[0]["horizons"]
     assert for_json(again["control"]).items() <= evaluated[0]["control"].items()
+    assert for_json(again["curve"]) == evaluated[0]["curve"]
 
 
 def test_the_report_holds_its_images(evaluated):
@@ -344,6 +462,8 @@ def test_the_report_holds_its_images(evaluated):
     with av.open(str(folder / "side_by_side.mp4")) as video:
         frames = [f.to_ndarray(format="rgb24") for f in video.decode(video=0)]
     assert len(frames) == 4 * (FPS // 2 + 8)  # four clips: half a second of the prompt, then the rollout
+    lit = [bool((np.abs(f[-30:].astype(int) - (255, 200, 60)).sum(-1) < 60).sum() > 50) for f in frames]
+    assert not any(lit[: FPS // 2]) and any(lit)  # keys under the frames: none in the prompt, pressed ones after it
     assert frames[0].shape[1] > 1.9 * frames[0].shape[0] * 0.8
 
 
@@ -368,6 +488,22 @@ def test_unlabelled_video_gives_picture_figures_and_says_what_they_mean(tiny_wor
     assert figures["control"] is None and figures["outcomes"] is None
     assert any("no actions are recorded" in line for line in said)
     assert figures["stability"] is None and any("no long game was played" in line for line in said)
+
+
+def test_hard_compression_shows_in_the_recordings(tmp_path):
+    rng = np.random.default_rng(0)
+    texture = rng.integers(0, 256, (60, 80, 3)).repeat(2, 0).repeat(2, 1).astype(np.float32)
+    for axis in (0, 1):  # no edges of its own: what stands out at block borders is the codec's
+        texture = sum(np.roll(texture, shift, axis) for shift in range(5)) / 5
+    frames = np.stack([np.roll(texture, 3 * t, axis=1) for t in range(24)]).astype(np.uint8)
+    values = []
+    for crf in ("4", "48"):
+        folder = tmp_path / crf
+        folder.mkdir()
+        options = {"crf": crf, "x264-params": "no-deblock=1"}
+        write_video(folder / "a.mkv", frames, options=options)
+        values.append(video_blockiness(folder))
+    assert values[1] > 1.5 * values[0] and values[0] == pytest.approx(1, abs=0.3)
 
 
 def test_a_latent_world_does_not_use_recorded_actions(tiny_world, toy_recordings, tmp_path):
@@ -414,10 +550,14 @@ def test_held_actions_of_every_kind():
     assert [name for name, _ in held_actions(TOY_ACTIONS)] == ["stay", "left", "right", "up", "down"]
     buttons = held_actions(ActionMap("multi_binary", (2, 2), ("a", "b")))
     assert buttons == [("nothing", [0, 0]), ("a = 1", [1, 0]), ("b = 1", [0, 1])]
-    box = held_actions(ActionMap("box", (0,), ("x",), low=(-1.0,), high=(1.0,)))
-    assert box == [("nothing", [0.0]), ("x = -1", [-1.0]), ("x = 1", [1.0])]
+    box_map = ActionMap("box", (0,), ("x",), low=(-1.0,), high=(1.0,))
+    assert held_actions(box_map) == [("nothing", [0.0]), ("x = -1", [-1.0]), ("x = 1", [1.0])]
     switches = ActionMap("multi_discrete", (3, 2), ("a", "b"))
     assert [v for _, v in held_actions(switches)] == [[0, 0], [1, 0], [2, 0], [0, 1]]
+    assert (
+        choices(TOY_ACTIONS)[1] == Choice("left", 0, 1) and choices(ActionMap("box", (0,), low=(0,), high=(1,))) == []
+    )
+    assert choices(switches)[-1] == Choice("b = 1", 1, 1) and len(choices(switches)) == 5
 
 
 def test_png_holds_the_pixels():

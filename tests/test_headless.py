@@ -12,9 +12,9 @@ from fake_world import ACTIONS, FakeWorld
 
 from worldgen.actions import ActionMap
 from worldgen.errors import InputError
+from worldgen.legend import draw_legend, legend_keys, pressed_keys
 from worldgen.play.action_source import read_actions, sticky_random
 from worldgen.play.headless import play_headless
-from worldgen.play.legend import draw_legend, legend_keys, pressed_keys
 from worldgen.play.main import has_display, play
 from worldgen.play.options import PlayOptions
 from worldgen.play.start_image import MAX_FRAMES, load_start

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from worldgen.bundle import load_network, save_network  # noqa: E402
 from worldgen.models.heads import Heads, symexp, symlog  # noqa: E402
+from worldgen.training.calibration import fit_sigmoid, threshold_of_best_f1  # noqa: E402
 from worldgen.training.heads import heads_loss  # noqa: E402
 
 REWARDS = [-147.0, -10.0, -1.0, -0.5, -0.01, 0.0, 0.003, 0.5, 1.0, 3.0, 100.0, 147.0]
@@ -91,3 +93,41 @@ def test_loss_falls_on_one_clip_until_the_rewards_are_read():
     made_reward, made_end = heads(x)
     torch.testing.assert_close(made_reward, reward, atol=0.2, rtol=0.05)
     assert torch.equal(made_end > 0.5, terminated)
+
+
+# Calibration
+
+
+def test_a_head_that_overstates_is_brought_to_the_true_rate():
+    rng = np.random.default_rng(0)
+    logit = rng.normal(-2, 1.5, 20_000)
+    true = 1 / (1 + np.exp(-(0.6 * logit - 3)))
+    real = rng.random(20_000) < true
+    scale, shift = fit_sigmoid(logit, real, np.ones(20_000))
+    assert scale == pytest.approx(0.6, abs=0.15) and shift == pytest.approx(-3, abs=0.3)
+    believed = 1 / (1 + np.exp(-(scale * logit + shift)))
+    assert believed.mean() == pytest.approx(real.mean(), rel=0.1)
+
+
+def test_with_few_ends_the_rate_alone_is_fitted():
+    logit = np.linspace(-3, 3, 400)
+    real = np.zeros(400, bool)
+    real[[10, 390]] = True
+    scale, shift = fit_sigmoid(logit, real, np.ones(400))
+    assert scale == 1 and (1 / (1 + np.exp(-(logit + shift)))).mean() == pytest.approx(2 / 400, rel=0.6)
+
+
+def test_a_logit_that_points_the_wrong_way_is_not_turned_round():
+    real = np.arange(400) < 40
+    scale, _ = fit_sigmoid(np.linspace(-3, 3, 400), real, np.ones(400))
+    assert scale == 1
+
+
+def test_the_threshold_lies_between_what_is_taken_and_what_is_not():
+    p = np.array([0.9, 0.6, 0.3, 0.2, 0.1])
+    threshold, f1, average = threshold_of_best_f1(p, np.array([1, 1, 0, 0, 0], bool))
+    assert 0.3 < threshold < 0.6 and f1 == 1 and average == 1
+    tied, f1, average = threshold_of_best_f1(np.full(4, 0.2), np.array([1, 0, 0, 0], bool))
+    assert tied < 0.2 and f1 == pytest.approx(0.4) and average == 0.25  # equal ones are taken together
+    weighted = threshold_of_best_f1(p, np.array([1, 0, 1, 0, 0], bool), np.array([1, 5, 1, 1, 1.0]))
+    assert weighted[0] > 0.6  # one that stands for five is not worth taking

@@ -12,7 +12,7 @@ from oracle import OracleWorld
 from worldgen.actions import ActionMap
 from worldgen.config import WorldConfig
 from worldgen.data.dataset import Segments
-from worldgen.training import inverse_dynamics
+from worldgen.training import action_reader, inverse_dynamics
 from worldgen.training.held_out import HeldOut, open_held_out
 from worldgen.training.inverse_dynamics import balanced_accuracy, chance, inverse_dynamics_figures
 from worldgen.training.replay import replay
@@ -23,7 +23,7 @@ torch = pytest.importorskip("torch")
 
 @pytest.fixture(autouse=True)
 def short_training(monkeypatch):
-    monkeypatch.setattr(inverse_dynamics, "STEPS", 200)  # enough for this game
+    monkeypatch.setattr(action_reader, "STEPS", 200)  # enough for this game
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +74,35 @@ def test_without_the_training_episodes_half_of_the_others_are_learned_from(toys)
         np.concatenate([toys.trained.stops, toys.segments.stops]),
     )
     figures = figures_of(OracleWorld(8), replace(toys, segments=everything, trained=Segments(*np.zeros((2, 0), int))))
-    assert figures["trained_on"] == "every second held-out episode"
-    assert figures["pairs"] < 16 * 16 and figures["accuracy_real"] > 0.7
+    assert figures["trained_on"] == "the held-out episodes that it does not read"
+    assert figures["pairs"] == 16 * 16 and figures["accuracy_real"] > 0.7
+
+
+def test_what_was_learned_is_kept_for_the_next_world(toys, monkeypatch):
+    figures_of(OracleWorld(16), toys)
+    kept = list(toys.cache.path.glob("inverse-dynamics-*.safetensors"))
+    assert kept and not list(toys.cache.path.glob(".inverse*"))
+    first = figures_of(OracleWorld(16, reads=lambda action: None), toys)
+
+    def never(*args, **kwargs):
+        raise AssertionError("it was trained again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(action_reader, "train_reader", never)
+        again = figures_of(OracleWorld(16, reads=lambda action: None), toys)
+    assert again == first
+    for path in kept:
+        path.write_bytes(b"damaged")
+    assert figures_of(OracleWorld(16, reads=lambda action: None), toys) == first
+
+
+def test_a_key_that_does_nothing_is_read_by_chance(toys):
+    deaf = figures_of(OracleWorld(16, reads=lambda action: None if action in (3, 4) else action), toys)["per_key"]
+    assert set(deaf) == {"left", "right", "up", "down"}
+    for key in ("left", "right"):
+        assert deaf[key]["real"] > 0.75 and deaf[key]["random"] > 0.7
+    for key in ("up", "down"):
+        assert deaf[key]["real"] > 0.75 and deaf[key]["random"] == pytest.approx(0.5, abs=0.1)
 
 
 def test_what_is_missing_is_said(toys, monkeypatch):

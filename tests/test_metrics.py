@@ -9,6 +9,7 @@ from oracle import blurred
 from worldgen.training import picture
 from worldgen.training.interval import Resampling, interval
 from worldgen.training.metrics import (
+    blockiness,
     changed_pixels,
     decibels,
     gradient_energy,
@@ -140,6 +141,22 @@ def test_where_nothing_changes_figures_of_change_do_not_exist(frames):
     still = np.broadcast_to(frames[:, :1], frames.shape)
     f = picture.picture_figures(replay_of(still), [1])["1"]
     assert np.isnan(f["psnr_changed"]) and np.isnan(f["changed_pixel_ratio"]) and f["changed_share"] == 0
+
+
+def test_blocks_can_be_seen():
+    rng = np.random.default_rng(0)
+    noise = rng.integers(100, 140, (4, 32, 48, 3))
+    x = np.arange(48) * 2 + np.arange(32)[:, None]
+    smooth = np.clip(x[None, ..., None] + noise - 60, 0, 255).astype(np.uint8)
+    blocks = smooth.reshape(4, 4, 8, 6, 8, 3).mean((2, 4), keepdims=True)
+    compressed = (0.5 * smooth + 0.5 * np.broadcast_to(blocks, (4, 4, 8, 6, 8, 3)).reshape(smooth.shape)).astype(
+        np.uint8
+    )
+    assert blockiness(smooth) == pytest.approx(1, abs=0.05)
+    assert blockiness(compressed) > 1.2
+    shifted = np.roll(compressed, 3, axis=2)  # the same jumps, away from the borders
+    assert blockiness(shifted) < blockiness(compressed)
+    assert np.isnan(blockiness(np.full((1, 16, 16, 3), 9, np.uint8)))
 
 
 def test_gradient_energy_of_a_step():

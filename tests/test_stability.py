@@ -13,7 +13,7 @@ from oracle import MeltingWorld, OracleWorld, blurred
 from worldgen.config import WorldConfig
 from worldgen.training import distribution, stability
 from worldgen.training.distribution import distribution_figures
-from worldgen.training.features import Embedding, describe, describe_changes, frechet_distance, kernel_distance
+from worldgen.training.features import Embedding, Kinds, describe, describe_changes, frechet_distance, kernel_distance
 from worldgen.training.held_out import HeldOut, open_held_out
 from worldgen.training.replay import replay
 from worldgen.training.rollout import PROMPT
@@ -98,6 +98,8 @@ def test_each_failure_shows_in_its_distance(toys):
         assert perfect[key] < 0.1 * perfect[f"{key}_real"]
         assert blur[key] > 5 * perfect[key]
         assert blur[key] == pytest.approx(blur[f"{key}_codec"], rel=0.3)  # nothing but its codec is wrong
+    assert perfect["score"] == pytest.approx(perfect["score_real"], rel=0.1) and perfect["score_real"] > 2
+    assert blur["score"] == pytest.approx(blur["score_codec"], rel=0.1)
     assert frozen["change"] > 10 * perfect["change"] and frozen["change"] > 0.3
     assert frozen["clip"] > frozen["frame"]  # single frames are as good as real
 
@@ -137,6 +139,20 @@ def test_what_the_real_frames_never_show_is_not_invisible():
     odd[:, :8] = 255 - odd[:, :8]
     assert frechet_distance(embed(describe(odd)), usual) > 10 * frechet_distance(usual[::2], usual[1::2])
     assert np.sqrt(np.square(usual).sum(1).mean()) == pytest.approx(1)
+
+
+def test_the_inception_style_score_wants_clear_kinds_and_many_of_them():
+    rng = np.random.default_rng(0)
+    centres = rng.normal(0, 1, (8, 5))
+    real = centres[rng.integers(8, size=800)] + rng.normal(0, 0.05, (800, 5))
+    kinds = Kinds.fit(real, rng)
+    assert kinds.score(real) > 5
+    one_kind = centres[0] + rng.normal(0, 0.05, (400, 5))  # collapsed: sharp, but always the same
+    assert kinds.score(one_kind) < 2
+    between = np.broadcast_to(centres.mean(0), (400, 5)) + rng.normal(0, 0.05, (400, 5))  # a mean of everything
+    assert kinds.score(between) < 2
+    half = real[(np.square(real[:, None] - centres).sum(-1).argmin(1) < 4)]
+    assert kinds.score(one_kind) < kinds.score(half) < kinds.score(real)
 
 
 def test_shapes_of_descriptions():

@@ -8,24 +8,23 @@ recorded frame, and from there its saved state is played under the recorded acti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import av
 import numpy as np
 
-from worldgen.data.recording import RecordingInfo, read_info
-from worldgen.errors import InputError, MissingExtraError
+from worldgen.errors import InputError
 from worldgen.training.held_out import HeldOut
 from worldgen.training.interval import Resampling, interval
 from worldgen.training.metrics import decibels, psnr, squared_errors
+from worldgen.training.real_game import MakeGame, games_of, play_to_prompt, shrink
 from worldgen.training.rollout import PROMPT, random_actions, replace_played, rollout
+from worldgen.training.watch import OnProgress, unheard
 from worldgen.world import World
 
 HORIZONS = (1, 4, 16)
 MAX_FORKS = 32
-REPRODUCED_DB = 28.0  # a game played again shows the recorded frame this well, but for what the video lost
 
 KEYS = {
     "forks": "places in the recordings where the real game was forked",
@@ -44,25 +43,14 @@ KEYS = {
 }
 
 
-class RealGame(Protocol):
-    """What is needed of a real game: see worldgen.envs.game."""
-
-    def reset(self, seed: int) -> Any: ...
-
-    def step(self, action: Any) -> Any: ...
-
-    def save(self) -> bytes: ...
-
-    def load(self, state: bytes) -> None: ...
-
-    def close(self) -> None: ...
-
-
-MakeGame = Callable[[str, float], Any]  # the source that a recording names, frames a second -> the game
-
-
 def counterfactual_figures(
-    world: World, held_out: HeldOut, data: Path, starts: np.ndarray, make_game: MakeGame, seed: int = 0
+    world: World,
+    held_out: HeldOut,
+    data: Path,
+    starts: np.ndarray,
+    make_game: MakeGame,
+    seed: int = 0,
+    on_forks: OnProgress = unheard,
 ) -> dict[str, Any] | str:
     """starts (b,): frames of the cache at which clips of at least PROMPT + 1 frames begin -> the figures, or why there
     are none"""
@@ -75,35 +63,27 @@ def counterfactual_figures(
     rows = starts[:, None] + np.arange(PROMPT + steps)
     frames, actions = held_out.frames(rows), held_out.actions[rows]
     others = replace_played(actions, random_actions(world, actions, seed + 1))
-    infos = [_info(held_out, data, int(start)) for start in starts]
-    known = [i for i, info in enumerate(infos) if info is not None]
-    if not known:
-        return "the recordings do not say which game they are of, at this rate, and its seed"
 
     recorded, free, lengths = np.zeros_like(frames), np.zeros_like(frames), np.zeros(len(starts), np.int64)
-    not_reproduced = 0
-    for source, fps in sorted({(i.source, i.fps) for i in infos if i is not None}):
-        try:
-            game = make_game(source, fps)
-        except (InputError, MissingExtraError) as error:
-            return str(error)
-        try:
+    not_reproduced = tried = 0
+    try:
+        for game, clips in games_of(held_out, data, starts, make_game):
             if not (hasattr(game, "save") and hasattr(game, "load")):
-                return f"{source} cannot be forked"
-            for i in known:
-                info = infos[i]
-                assert info is not None
-                if (info.source, info.fps) != (source, fps):
-                    continue
-                branches = _fork(game, held_out, info, int(starts[i]), world, (actions[i], others[i]), frames[i])
-                if branches is None:
+                return f"{clips[0][1].source} cannot be forked"
+            for i, info in clips:
+                known = world.config.actions
+                shown = play_to_prompt(game, held_out, info, int(starts[i]), known, frames[i, PROMPT - 1])
+                tried += 1
+                on_forks(tried, len(starts))
+                if shown is None:
                     not_reproduced += 1
                     continue
+                branches = _fork(game, world, (actions[i], others[i]), frames.shape[2:4])
                 lengths[i] = min(len(branch) for branch in branches)
                 for out, branch in zip((recorded, free), branches, strict=True):
                     out[i, PROMPT : PROMPT + len(branch)] = branch
-        finally:
-            game.close()
+    except InputError as error:
+        return str(error)
     if not lengths.any():
         return f"none of {not_reproduced} recordings shows the same again when its game is played with its seed"
 
@@ -149,72 +129,24 @@ def _figures_at(
     }
 
 
-def _fork(
-    game: RealGame,
-    held_out: HeldOut,
-    info: RecordingInfo,
-    start: int,
-    world: World,
-    choices: Sequence[np.ndarray],
-    frames: np.ndarray,
-) -> list[np.ndarray] | None:
-    """choices: rows (t, width) of the clip that begins at `start`; frames (t, h, w, 3): the clip -> what the game shows
-    after the prompt under each of them, up to its end; None if it does not show the recorded frame at the fork"""
-    cache, decode = held_out.cache, world.config.actions.decode
-    begin = int(cache.starts[held_out.episode_of(np.array([start]))[0]])
-    fork = start + PROMPT - 1
-    assert info.seed is not None
-    played = held_out.actions[begin:fork]
-    if (played == world.config.actions.null()).all(-1).any():
-        return None  # an action before the fork is not known
-    shown = game.reset(info.seed)
-    for row in played:
-        if shown.terminated or shown.truncated:
-            return None
-        shown = game.step(decode(row))
-    height, width = frames.shape[1:3]
-    if psnr(shrink(shown.image, height, width), frames[PROMPT - 1]) < REPRODUCED_DB:
-        return None
-    if shown.terminated or shown.truncated:
-        return None
+def _fork(game: Any, world: World, choices: Sequence[np.ndarray], size: tuple[int, ...]) -> list[np.ndarray]:
+    """choices: rows (t, width) of a clip whose prompt the game has just played; size (h, w) -> what the game shows
+    after it under each of them, up to its end: (t, h, w, 3) uint8"""
     state = game.save()
     branches = []
     for rows in choices:
         game.load(state)
         branch = []
         for row in rows[PROMPT - 1 : -1]:
-            shown = game.step(decode(row))
-            branch.append(shrink(shown.image, height, width))
+            shown = game.step(world.config.actions.decode(row))
+            branch.append(shrink(shown.image, *size))
             if shown.terminated or shown.truncated:
                 break
         branches.append(np.stack(branch))
     return branches
 
 
-def shrink(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A game's picture (h, w, 3) uint8 at the world's size, on the way that recordings take: through 4:4:4 video"""
-    reformatter = av.video.reformatter
-    h, w, _ = image.shape
-    kind = reformatter.Interpolation.AREA if height <= h and width <= w else reformatter.Interpolation.BICUBIC
-    exact = reformatter.Interpolation.ACCURATE_RND | reformatter.Interpolation.FULL_CHR_H_INT
-    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(format="yuv444p")
-    return picture.reformat(width, height, "rgb24", interpolation=kind | exact).to_ndarray()
-
-
 def _frames_left(held_out: HeldOut, starts: np.ndarray) -> np.ndarray:
     """Of each clip, how many frames with known actions follow its prompt."""
     segment = np.searchsorted(held_out.segments.starts, starts, side="right") - 1
     return held_out.segments.stops[segment] - starts - PROMPT
-
-
-def _info(held_out: HeldOut, data: Path, start: int) -> RecordingInfo | None:
-    """Of the recording that a clip is from; None where it cannot be played again."""
-    cache = held_out.cache
-    name = cache.episode_names[int(held_out.episode_of(np.array([start]))[0])]
-    path = data / name
-    if "#" in name or not path.is_file():  # a piece of a damaged file: where it begins is not known
-        return None
-    info = read_info(path)
-    if info is None or not info.source or info.seed is None or abs(info.fps - cache.fps) > 1e-3:
-        return None
-    return info

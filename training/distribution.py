@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from worldgen.training.features import Embedding, describe, describe_changes, frechet_distance
+from worldgen.training.features import Embedding, Kinds, describe, describe_changes, frechet_distance
 from worldgen.training.replay import Replay
 
 CLIP = 4  # frames of a clip
@@ -19,8 +19,9 @@ MAX_FRAMES = 4096  # of each side
 KEYS = {
     "frame": "in-domain Frechet distance of single generated frames to the recorded ones of the same clips; 1 is the "
     "variance of the recorded frames",
-    "clip": "the same for stacks of 4 frames, every second one: order and timing count; null for a horizon under 8",
-    "change": "the same for differences of neighbouring frames: a frozen picture is far off",
+    "clip": "temporal Frechet distance: the same for stacks of 4 frames, every second one, so that order and timing "
+    "count; null for a horizon under 8",
+    "change": "temporal Frechet distance: the same for differences of neighbouring frames: a frozen picture is far off",
     "frame_codec": "frame, of the recorded frames through the tokenizer alone",
     "clip_codec": "clip, likewise",
     "change_codec": "change, likewise",
@@ -28,11 +29,16 @@ KEYS = {
     "and other levels do; null with a single episode",
     "clip_real": "clip, likewise",
     "change_real": "change, likewise",
+    "score": "in-domain inception-style score: exp of the mean divergence between the kind of each generated frame and "
+    "the mix of kinds of all of them; the kinds are 16 clusters of the recorded frames, not the 1000 classes of the "
+    "Inception Score. From 1 (all of one kind, or of none clearly) to 16",
+    "score_real": "the same of the recorded frames of the same clips: score is not to be above it, but as large",
+    "score_codec": "the same of those through the tokenizer alone",
     "samples": "frames on each side",
 }
 
 
-def distribution_figures(played: Replay) -> dict[str, float | int | None]:
+def distribution_figures(played: Replay, seed: int = 0) -> dict[str, float | int | None]:
     """-> the keys of KEYS"""
     step = max(1, -(-played.real.shape[0] * played.num_frames // MAX_FRAMES))  # whole clips are left out, evenly
     chosen = slice(None, None, step)
@@ -43,6 +49,9 @@ def distribution_figures(played: Replay) -> dict[str, float | int | None]:
     frames = {name: describe(x) for name, x in (("real", real), ("made", made), ("codec", codec))}
     changes = {name: describe_changes(x) for name, x in (("real", real), ("made", made), ("codec", codec))}
     single = Embedding.fit(_flat(frames["real"]))
+    kinds = Kinds.fit(_flat(single(frames["real"])), np.random.default_rng(seed))
+    for key, name in (("score", "made"), ("score_real", "real"), ("score_codec", "codec")):
+        figures[key] = kinds.score(_flat(single(frames[name])))
     stacks = {name: _stacks(single(x)) for name, x in frames.items()}
     for key, vectors in (("frame", frames), ("clip", stacks), ("change", changes)):
         if vectors["real"].shape[1] == 0:

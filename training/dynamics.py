@@ -30,6 +30,7 @@ class DynamicsLoss:
 
     context_sigma: largest noise on finished frames. motion: extra weight of tokens that change. ramp_floor: weight at
     pure noise, 1 at clean. action_dropout: share of clips that begin with NULL actions, up to all of them.
+    space: of the error: "tokens" (x-loss), or "flow", in which it is the tokens' over the noise level (v-loss).
     shortcut: share of clips that teach long steps, from shortcut_from of the schedule on.
     own_past: share of clips whose previous frames are the network's own predictions, from own_past_from on, so that it
     learns to mend them instead of passing them on.
@@ -38,6 +39,7 @@ class DynamicsLoss:
     context_sigma: float = 0.2
     motion: float = 2.0
     ramp_floor: float = 0.3
+    space: str = "tokens"
     action_dropout: float = 0.05
     shortcut: float = 0.25
     shortcut_from: float = 0.3
@@ -105,6 +107,8 @@ def dynamics_loss(
     change[:, 1:] = (tokens[:, 1:] - tokens[:, :-1]).square().mean(-1)
     motion = 1 + recipe.motion * change.clamp(max=1)
     ramp = recipe.ramp_floor + (1 - recipe.ramp_floor) * (1 - sigma)
+    if recipe.space == "flow":
+        ramp = 1 / sigma.clamp_min(0.1).square()
     weight = (motion / motion.mean()) * ramp[..., None] * ~is_context[..., None]
     weight[:, 0] = 0
     loss = (weight * error).sum() / weight.sum().clamp_min(1e-6)  # a very small batch may hold finished frames alone

@@ -3,23 +3,7 @@
     worldgen eval worlds/mine --data recordings/ --json figures.json --report report/
 
 Everything is played through World, on the engine that people play on. The figures are a dict, one part per kind of
-metric; each part's keys are documented in KEYS of the module named beside it:
-
-    world, hash, engine, nfe, seed, fps, width, height, seconds
-    data            what was measured on                            held_out.py
-    horizons        {"1": {...}, "4": {...}}: the picture           picture.py
-    control         null without known actions                      control.py, shuffle.py
-    inverse_dynamics  null without torch or known actions           inverse_dynamics.py
-    counterfactual  null without a real game that forks             counterfactual.py
-    distribution    in-domain Frechet distances                     distribution.py
-    stability       a long game, null unless asked for              stability.py
-    outcomes        reward and end, null without heads or actions   outcomes.py
-    large_picture   super-resolution, null without it                large_picture.py
-    sound           null where the world is silent                  sound_figures.py
-    cost            of one game, in a process of its own            worldgen/measure.py
-    averages        how figures are averaged, in words
-    notes           what a reader must know
-    findings        what the figures say, in words                  findings.py
+metric. What every key means stands in one place: glossary.py, `python -m worldgen.training.glossary` prints it.
 
 A figure that does not exist (a PSNR over no pixels) is null. PSNR averages squared errors, never decibels.
 """
@@ -27,7 +11,6 @@ A figure that does not exist (a PSNR over no pixels) is null. PSNR averages squa
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,24 +20,30 @@ import numpy as np
 
 from worldgen.backends import open_backend
 from worldgen.bundle import find_world
-from worldgen.config import WorldConfig
+from worldgen.config import NFE_CHOICES, WorldConfig
 from worldgen.errors import InputError
 from worldgen.files import write_json
 from worldgen.measure import measure_in_new_process
 from worldgen.training.control import AT, control_figures
 from worldgen.training.counterfactual import MakeGame, counterfactual_figures
 from worldgen.training.distribution import distribution_figures
+from worldgen.training.encoders import Encoders
 from worldgen.training.findings import findings
 from worldgen.training.held_out import HeldOut, open_held_out
+from worldgen.training.horizons import far_figures, near_and_far, reachable
 from worldgen.training.inverse_dynamics import inverse_dynamics_figures
 from worldgen.training.large_picture import large_picture_figures
+from worldgen.training.nfe import nfe_figures
+from worldgen.training.objects import object_figures
 from worldgen.training.outcomes import outcome_figures
-from worldgen.training.picture import picture_figures
+from worldgen.training.picture import picture_curve, picture_figures
 from worldgen.training.replay import Replay, replay
 from worldgen.training.rollout import PROMPT, random_actions, replace_played
 from worldgen.training.shuffle import shuffle_figures
 from worldgen.training.sound_figures import SoundPlay, sound_figures
 from worldgen.training.stability import num_games, stability_figures
+from worldgen.training.timing import timing_figures
+from worldgen.training.watch import Watch
 from worldgen.world import World
 
 MAX_BATCH = 32  # clips side by side
@@ -81,9 +70,10 @@ def evaluate(
     backend: str = "auto",
     nfe: int | None = None,
     clips: int = 32,
-    horizons: Sequence[int] = (1, 4, 16, 64),
+    horizons: Sequence[int] = (1, 4, 16, 64, 256, 1000),
     stability: int = 0,
     make_game: MakeGame | None = None,
+    encoders: Encoders | None = None,
     seed: int = 0,
     report: Path | None = None,
     say: Callable[[str], None] = print,
@@ -91,58 +81,66 @@ def evaluate(
     """-> the figures; with `report` also a page with plots, contact sheets and a video in that folder.
 
     stability: frames of the long games; 1100 compares frames 900-1100 with the game, 0 leaves them out.
-    make_game: opens the real game that a recording names, (source, fps) -> game, to fork it; as envs' catalogue does.
+    make_game: opens the real game that a recording names, (source, fps) -> game, to fork it and to ask it where its
+    objects are; as envs' catalogue does. encoders: a user's networks for the standard distances.
     Raises InputError when nothing is held out or the recordings do not suit the world.
     """
-    began = time.monotonic()
+    watch = Watch(say)
     if clips < 1:
         raise InputError(f"--clips is at least 1, got {clips}")
     if stability < 0:
         raise InputError(f"--stability is a number of frames, or 0 to leave the long games out, got {stability}")
+    if encoders is not None:
+        encoders.check()
     folder = find_world(world_name)
     config = WorldConfig.load(folder / "world.json")
     held_out = open_held_out(folder, config, Path(data), say)
-    steps = reachable(held_out, horizons)
-    starts = held_out.clips(clips, PROMPT + max(steps))
-    world = World.load(folder, backend=backend, batch=min(MAX_BATCH, len(starts)), nfe=nfe, upscale=False, sound="off")
+    near, far = near_and_far(reachable(held_out, horizons))
+    starts = held_out.clips(clips, PROMPT + max(near))
+
+    def load(batch: int) -> World:
+        return World.load(folder, backend=backend, batch=batch, nfe=nfe, upscale=False, sound="off")
+
+    world = load(min(MAX_BATCH, len(starts)))
     facts = held_out.facts
-    say(
-        f"{config.name}: {len(starts)} clips of {PROMPT} + {max(steps)} frames on {world.backend_name}, nfe {world.nfe}"
-    )
+    say(f"{config.name}: {len(starts)} clips of {PROMPT} + {max(near)} frames on {world.backend_name}, nfe {world.nfe}")
     say(f"  {facts['episodes']} episodes of {data}, {facts['frames']} frames; {facts['actions']} actions")
-    figures, played = measure(world, held_out, starts, steps, seed)
+    figures, played = measure(world, held_out, starts, near, seed, watch)
+    rows = starts[:, None] + np.arange(PROMPT + max(near))
     if figures["control"] is not None:
-        say("  predicting frames under other clips' actions")
-        rows = starts[:, None] + np.arange(PROMPT + max(steps))
+        watch.stage("predicting frames under other clips' actions")
         figures["control"] |= shuffle_figures(
             open_backend(folder, backend), config, held_out.frames(rows), held_out.actions[rows], played.episode, seed
         )
-    say("  reading actions off the frames")
-    read = inverse_dynamics_figures(world, held_out, starts, played, seed)
-    if isinstance(read, str):
-        figures["notes"].append(f"inverse dynamics are not measured: {read}")
-    else:
-        figures["inverse_dynamics"] = read
+    watch.stage("reading actions off the frames")
+    read = inverse_dynamics_figures(world, held_out, starts, played, seed, watch.progress("training steps"))
+    _keep(figures, "inverse_dynamics", read, "inverse dynamics are not measured")
     if make_game is not None:
-        say("  forking the real game")
-        forked = counterfactual_figures(world, held_out, Path(data), starts, make_game, seed)
-        if isinstance(forked, str):
-            figures["notes"].append(f"the real game was not forked: {forked}")
-        else:
-            figures["counterfactual"] = forked
+        watch.stage("forking the real game")
+        forked = counterfactual_figures(world, held_out, Path(data), starts, make_game, seed, watch.progress("forks"))
+        _keep(figures, "counterfactual", forked, "the real game was not forked")
+        watch.stage("looking for the game's objects")
+        seen = object_figures(held_out, Path(data), starts, played, make_game, watch.progress("clips"))
+        _keep(figures, "objects", seen, "objects are not measured")
+    for horizon in far:
+        watch.stage(f"far horizon: {horizon} frames")
+        at, curve = far_figures(load, held_out, horizon, seed, watch.progress("frames"))
+        figures["horizons"] |= at
+        figures["curve"] += curve
     long_play = None
     if stability:
         games = num_games(held_out)
-        say(f"  a long game: {games} times {stability} frames")
-        long_world = World.load(folder, backend=backend, batch=games, nfe=nfe, upscale=False, sound="off")
-        figures["stability"], long_play = stability_figures(long_world, held_out, stability, seed)
+        watch.stage(f"a long game: {games} times {stability} frames")
+        figures["stability"], long_play = stability_figures(
+            load(games), held_out, stability, seed, watch.progress("frames")
+        )
     else:
         figures["notes"].append(
             "no long game was played: what becomes of the world after the last horizon is not known"
         )
     extras = Extras()
     if "upscale" in world.graphs:
-        say("  enlarging frames")
+        watch.stage("enlarging frames")
         enlarged = large_picture_figures(world, held_out, Path(data))
         if isinstance(enlarged, str):
             figures["notes"].append(f"super-resolution is not measured: {enlarged}")
@@ -151,17 +149,24 @@ def evaluate(
             extras = replace(extras, large_picture=strip)
     loud_world = World.load(folder, backend=backend, batch=min(SOUND_CLIPS, len(starts)), nfe=nfe, upscale=False)
     if loud_world.sample_rate is not None:
-        say("  listening")
+        watch.stage("listening")
         heard = sound_figures(folder, loud_world, held_out, Path(data), seed)
         if isinstance(heard, str):
             figures["notes"].append(f"sound is not measured: {heard}")
         else:
             figures["sound"], sounds = heard
             extras = replace(extras, sound=sounds)
-    say("  time and memory, in a process of its own")
-    figures["cost"] = measure_in_new_process(folder, backend=backend, nfe=nfe, frames=COST_FRAMES)
+    if encoders is not None and encoders:
+        watch.stage("standard distances, with the encoders given")
+        figures["standard"] = encoders.figures(played, watch.progress("frames"))
+    watch.stage("time and memory, in a process of its own")
+    for steps in NFE_CHOICES:
+        cost = measure_in_new_process(folder, backend=backend, nfe=steps, frames=COST_FRAMES)
+        figures["by_nfe"][str(steps)] |= {k: cost[k] for k in ("ms_p50", "ms_p95")}
+        if steps == world.nfe:
+            figures["cost"] = cost
     figures["findings"] = findings(figures)
-    figures["seconds"] = round(time.monotonic() - began, 1)
+    figures["seconds"] = round(watch.seconds, 1)
     figures = for_json(figures)
     for line in table(figures) + figures["findings"]:
         say(f"  {line}")
@@ -176,27 +181,50 @@ def evaluate(
     return figures
 
 
+def _keep(figures: dict[str, Any], part: str, found: dict[str, Any] | str, otherwise: str) -> None:
+    """Figures into their part, or why there are none into the notes."""
+    if isinstance(found, str):
+        figures["notes"].append(f"{otherwise}: {found}")
+    else:
+        figures[part] = found
+
+
 def measure(
-    world: World, held_out: HeldOut, starts: np.ndarray, horizons: Sequence[int], seed: int = 0
+    world: World,
+    held_out: HeldOut,
+    starts: np.ndarray,
+    horizons: Sequence[int],
+    seed: int = 0,
+    watch: Watch | None = None,
 ) -> tuple[dict[str, Any], Replay]:
     """The figures of a world that is already open, without its cost; starts (b,): frames at which the clips begin."""
+    watch = watch or Watch(lambda text: None)
     rows = starts[:, None] + np.arange(PROMPT + max(horizons))
     frames, actions, episode = held_out.frames(rows), held_out.actions[rows], held_out.episode_of(starts)
     if not held_out.has_actions:
         actions = replace_played(actions, random_actions(world, actions, seed))
-    played = replay(world, frames, actions, episode, max(horizons), seed)
+    watch.stage("playing held-out clips")
+    played = replay(world, frames, actions, episode, max(horizons), seed, watch.progress("frames"))
     notes = list(held_out.notes)
     if (num_left := len(set(episode.tolist()))) == 1:
         notes.append(
             "all clips come from one episode: no interval can be given, and the figures hold for that one only"
         )
-    control = outcomes = None
+    control = outcomes = timing = None
     if held_out.has_actions:
+        timing = timing_figures(played)
         if max(horizons) >= AT:
-            control = control_figures(world, frames, actions, played.made, episode, seed)
+            watch.stage("playing other actions")
+            control = control_figures(
+                world, held_out, frames, actions, played.made, episode, seed, watch.progress("actions held")
+            )
         else:
             notes.append(f"control is measured {AT} frames after the prompt, further than any horizon here")
-        outcomes = outcome_figures(world, held_out, max_windows=8 * len(starts), seed=seed)
+        watch.stage("rewards and ends")
+        outcomes = outcome_figures(world, held_out, 8 * len(starts), seed, watch.progress("windows"))
+    watch.stage("1, 2 and 4 steps a frame")
+    by_nfe = nfe_figures(world, played, frames[:, :PROMPT], actions, seed)
+    watch.stage("distances of distributions")
     config = world.config
     figures = {
         "world": config.name,
@@ -210,11 +238,16 @@ def measure(
         "context": config.context,
         "data": held_out.facts | {"clips": len(starts), "clip_episodes": num_left},
         "horizons": picture_figures(played, horizons),
+        "by_nfe": by_nfe,
+        "curve": picture_curve(played),
+        "timing": timing,
         "control": control,
         "outcomes": outcomes,
         "inverse_dynamics": None,
         "counterfactual": None,
-        "distribution": distribution_figures(played),
+        "objects": None,
+        "distribution": distribution_figures(played, seed),
+        "standard": None,
         "stability": None,
         "large_picture": None,
         "sound": None,
@@ -222,32 +255,6 @@ def measure(
         "notes": notes,
     }
     return figures, played
-
-
-def reachable(held_out: HeldOut, horizons: Sequence[int]) -> list[int]:
-    """The horizons that some held-out episode is long enough for, in order; says so in the notes when one is not."""
-    wanted = sorted(set(horizons))
-    if not wanted or wanted[0] < 1:
-        raise InputError(f"horizons are at least 1 frame, got {list(horizons)}")
-    lengths = held_out.segments.lengths
-    longest = int(lengths.max(initial=0)) - PROMPT
-    reached = [h for h in wanted if h <= longest]
-    if not reached:
-        raise InputError(
-            f"the longest held-out episode has {longest + PROMPT} frames, too few for a prompt of {PROMPT} and a "
-            f"horizon of {wanted[0]}: record longer ones"
-        )
-    if too_far := wanted[len(reached) :]:
-        held_out.notes.append(
-            f"horizon {', '.join(map(str, too_far))} left out: no episode has {PROMPT + too_far[0]} frames"
-        )
-    fits = int((lengths >= PROMPT + reached[-1]).sum())
-    if fits < len(lengths):
-        held_out.notes.append(
-            f"all clips are {PROMPT + reached[-1]} frames long: they come from the {fits} of {len(lengths)} stretches "
-            "that hold as many"
-        )
-    return reached
 
 
 def table(figures: dict[str, Any]) -> list[str]:

@@ -96,6 +96,54 @@ class Embedding:
         return np.concatenate([along, rest[..., None] - self.centre], axis=-1) / self.size
 
 
+KINDS = 16
+CLEAR = 4.0  # how much less a kind is likely whose centre is further by as much as real frames are from their own: e^-4
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """What kinds of frames there are: clusters (k-means) of the vectors of real ones.
+
+    centres (k, d); spread: mean squared distance of a real vector to its own centre.
+    """
+
+    centres: np.ndarray
+    spread: float
+
+    @classmethod
+    def fit(cls, vectors: np.ndarray, rng: np.random.Generator, rounds: int = 20) -> Kinds:
+        """vectors (n, d) of Embedding"""
+        count = min(KINDS, len(vectors))
+        centres = vectors[rng.integers(len(vectors))][None]
+        while len(centres) < count:  # k-means++: far from those that are there
+            far = _squares(vectors, centres).min(1)
+            if not far.sum() > 0:
+                break
+            centres = np.concatenate([centres, vectors[[rng.choice(len(vectors), p=far / far.sum())]]])
+        for _ in range(rounds):
+            nearest = _squares(vectors, centres).argmin(1)
+            centres = np.stack(
+                [vectors[nearest == i].mean(0) if (nearest == i).any() else c for i, c in enumerate(centres)]
+            )
+        return cls(centres, float(max(_squares(vectors, centres).min(1).mean(), 1e-9)))
+
+    def score(self, vectors: np.ndarray) -> float:
+        """vectors (n, d) -> exp of the mean Kullback-Leibler divergence of the kind of each from the mix of all, as in
+        the Inception Score (Salimans et al. 2016): from 1 to the number of kinds."""
+        # a real frame is mostly of the kind whose centre is nearest; one that is far from all is of none clearly
+        squares = _squares(vectors, self.centres)
+        logits = -CLEAR * squares / np.maximum(self.spread, squares.min(1, keepdims=True))
+        kind = np.exp(logits - logits.max(1, keepdims=True))
+        kind /= kind.sum(1, keepdims=True)
+        mix = kind.mean(0)
+        return float(np.exp((kind * np.log(np.maximum(kind, 1e-12) / np.maximum(mix, 1e-12))).sum(1).mean()))
+
+
+def _squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a (n, d), b (k, d) -> squared distances (n, k)"""
+    return np.maximum(np.square(a).sum(1)[:, None] - 2 * a @ b.T + np.square(b).sum(1), 0)
+
+
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     """a (n, d), b (m, d) -> squared maximum mean discrepancy under the kernel (x y + 1)^3, times 1000: as in KID
     (Binkowski et al. 2018), unbiased, so about 0 (and at times below) for samples of one distribution."""

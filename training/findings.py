@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+FEW = 3  # clips of an action: fewer say nothing about it
+
 
 def findings(figures: dict[str, Any]) -> list[str]:
     """The figures of evaluate() -> sentences, good and bad news alike."""
     return [
         *_picture(figures),
+        *_timing(figures.get("timing")),
         *_control(figures["control"]),
         *_inverse_dynamics(figures.get("inverse_dynamics")),
         *_counterfactual(figures.get("counterfactual")),
+        *_objects(figures.get("objects")),
+        *_nfe(figures.get("by_nfe")),
         *_stability(figures.get("stability"), figures["fps"]),
         *_outcomes(figures["outcomes"]),
         *_large_picture(figures.get("large_picture")),
@@ -83,6 +88,13 @@ def _sound(figures: dict[str, Any] | None) -> list[str]:
     return said
 
 
+def _timing(timing: dict[str, Any] | None) -> list[str]:
+    if timing is None or not timing["lag"]:
+        return []
+    lag = timing["lag"]
+    return [f"Its picture changes {abs(lag)} frame{'s' * (abs(lag) > 1)} too {'late' if lag > 0 else 'early'}."]
+
+
 def _low(bounds: list[float] | None) -> float:
     return bounds[0] if bounds else float("-inf")
 
@@ -105,9 +117,27 @@ def _control(control: dict[str, Any] | None) -> list[str]:
         said.append(
             f"Its prediction hardly depends on the action: another's makes the error {ratio:.2f} times as large."
         )
-    effects = {name: a["effect"] for name, a in control["per_action"].items()}
-    if idle := [name for name, effect in effects.items() if effect < 0.25 * max(effects.values())]:
+    return said + _actions(control["per_action"])
+
+
+def _actions(per_action: dict[str, dict[str, Any]]) -> list[str]:
+    """Actions that do nothing here, and those that do something else than in the game."""
+    effects = {name: a["effect"] for name, a in per_action.items() if a["effect"] is not None}
+    idle = [name for name, effect in effects.items() if effect < 0.25 * max(effects.values())]
+    known = {name: a for name, a in per_action.items() if a.get("count", 0) >= FEW}
+    still = [
+        name
+        for name, a in known.items()
+        if a["changed_pixel_ratio"] is not None and a["changed_pixel_ratio"] < 0.5 and name not in idle
+    ]
+    wrong = [name for name, a in known.items() if a["delta_psnr"] <= 0 and name not in idle + still]
+    said = []
+    if idle:
         said.append(f"These actions hardly change the picture: {', '.join(idle)}.")
+    if still:
+        said.append(f"Under these less than half as much moves as in the game: {', '.join(still)}.")
+    if wrong:
+        said.append(f"Under these the true picture is no nearer than under the others: {', '.join(wrong)}.")
     return said
 
 
@@ -124,7 +154,15 @@ def _inverse_dynamics(read: dict[str, Any] | None) -> list[str]:
     shares = read.get("per_action") or {}
     if unseen := [n for n, s in shares.items() if _is_unseen(s["real"], s["recorded"])]:
         said.append(f"What these do in the game is hardly to be seen in it: {', '.join(unseen)}.")
+    keys = read.get("per_key") or {}
+    if faint := [key for key, s in keys.items() if _is_faint(s["real"], s["recorded"], s["random"])]:
+        said.append(f"Whether these keys are pressed is seen much less than in the game: {', '.join(faint)}.")
     return said
+
+
+def _is_faint(real: float, recorded: float, at_random: float) -> bool:
+    """Half way from what is seen in the game to guessing, for a key that can be seen at all"""
+    return real > 0.7 and (recorded + at_random) / 2 - 0.5 < 0.5 * (real - 0.5)
 
 
 def _is_unseen(real: float | None, made: float | None) -> bool:
@@ -147,6 +185,26 @@ def _counterfactual(forked: dict[str, Any] | None) -> list[str]:
         f"Under actions that nobody recorded it is {f['psnr_random']:.1f} dB from the real game after {h} frames, "
         f"{f['psnr_recorded']:.1f} dB under recorded ones: {verdict}."
     ]
+
+
+def _objects(objects: dict[str, Any] | None) -> list[str]:
+    if objects is None:
+        return []
+    said = []
+    for name, thing in objects["things"].items():
+        if thing["found_recorded"] is None or thing["found_recorded"] < 0.5:
+            continue  # it cannot be told
+        said.append(
+            f"{name.capitalize()}: {thing['found']:.0%} are where they should be over {objects['frames']} frames "
+            f"(looking for them in the recordings finds {thing['found_recorded']:.0%}), mask IoU {thing['iou']:.2f}."
+        )
+    return said
+
+
+def _nfe(by_nfe: dict[str, Any] | None) -> list[str]:
+    if by_nfe is None or not by_nfe["1"]["loss"] > 1:
+        return []
+    return [f"One step a frame instead of 4 costs {by_nfe['1']['loss']:.1f} dB at frame {by_nfe['at']}."]
 
 
 def _stability(stability: dict[str, Any] | None, fps: float) -> list[str]:
@@ -180,11 +238,18 @@ def _outcomes(outcomes: dict[str, Any] | None) -> list[str]:
     said = []
     if outcomes.get("reward_events"):
         recall, count = outcomes["reward_events_recall"], outcomes["reward_events"]
-        said.append(f"It gives {recall:.0%} of {count} rewards at their frame.")
+        precision = outcomes["reward_events_precision"]
+        right = "it gives none else" if precision is None else f"{precision:.0%} of those it gives are right"
+        said.append(f"It gives {recall:.0%} of {count} rewards at their frame; {right}.")
     if outcomes.get("ends"):
         precision = outcomes["terminated_precision"]
         right = "it never ends a game" if precision is None else f"{precision:.0%} of the ends it gives are right"
         said.append(f"It ends {outcomes['terminated_recall']:.0%} of {outcomes['ends']} games at their frame; {right}.")
+        f1, best, threshold = outcomes["terminated_f1"], outcomes["best_f1"], outcomes["best_threshold"]
+        if best > f1 + 0.1:
+            said[-1] += f" With a threshold of {threshold:.2g} its F1 would be {best:.2f} instead of {f1:.2f}."
+        elif best < 0.2:
+            said[-1] += " No threshold would do better: ends cannot be told from its hidden state."
     return said
 
 

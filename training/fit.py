@@ -24,6 +24,7 @@ from worldgen.errors import InputError, RunError
 from worldgen.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from worldgen.training.failures import is_disk_full, is_out_of_memory, remember_failure
 from worldgen.training.log import Log
+from worldgen.training.optimizer import OPTIMIZERS, make_optimizer
 from worldgen.training.processes import shares_cpu
 
 MIN_PART = 4  # clips: the losses give shares of a batch other tasks
@@ -35,7 +36,7 @@ class Fit:
 
     steps: of the whole schedule (linear warm-up, constant, linear decay over the last `decay` share).
     minutes: stops early, at this many minutes of training over all runs of the stage; the schedule still follows steps.
-    batch, length: clips a step and frames a clip.
+    batch, length: clips a step and frames a clip. optimizer: adamw or muon.
     """
 
     steps: int
@@ -48,6 +49,7 @@ class Fit:
     weight_decay: float = 0.01
     ema: float = 0.998
     clip_norm: float = 1.0
+    optimizer: str = "adamw"
     seed: int = 0
     log_seconds: float = 15.0
     save_seconds: float = 120.0
@@ -56,6 +58,8 @@ class Fit:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1 or self.length < 2:
             raise InputError(f"steps and batch are >= 1 and length >= 2, got {self.steps}, {self.batch}, {self.length}")
+        if self.optimizer not in OPTIMIZERS:
+            raise InputError(f"unknown optimizer {self.optimizer!r}; choose {' or '.join(OPTIMIZERS)}")
         if self.minutes is not None and self.minutes <= 0:
             raise InputError(f"--minutes is above 0, got {self.minutes}")
 
@@ -114,12 +118,12 @@ def train_stage(
     accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no", cpu=shares_cpu())
     say = say if accelerator.is_main_process else _say_nothing
     average = copy.deepcopy(stage.network).eval().requires_grad_(False).to(accelerator.device)
-    optimizer = torch.optim.AdamW(_parameter_groups(stage.network, fit), lr=fit.learning_rate, betas=(0.9, 0.95))
+    optimizer = make_optimizer(stage.network, fit.optimizer, fit.learning_rate, fit.weight_decay)
     progress = (load_checkpoint(folder, stage.network, average, optimizer) if resume else None) or Progress()
     if parents and progress.parents and progress.parents != parents:
         changed = [name for name in parents if progress.parents.get(name) != parents[name]]
         say(f"{stage.name}: the {' and '.join(changed)} it stands on changed: it is trained again, from its weights")
-        optimizer = torch.optim.AdamW(_parameter_groups(stage.network, fit), lr=fit.learning_rate, betas=(0.9, 0.95))
+        optimizer = make_optimizer(stage.network, fit.optimizer, fit.learning_rate, fit.weight_decay)
         progress = Progress()
     parts = whole_parts(progress.parts, accelerator.num_processes, fit.batch)
     progress = replace(progress, parents=parents or progress.parents, parts=parts)
@@ -338,10 +342,3 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
         mean.lerp_(now, 1 - decay)
     for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
         kept.copy_(buffer)
-
-
-def _parameter_groups(network: nn.Module, fit: Fit) -> list[dict[str, Any]]:
-    """Weight decay on matrices only."""
-    matrices = [p for p in network.parameters() if p.requires_grad and p.dim() >= 2]
-    others = [p for p in network.parameters() if p.requires_grad and p.dim() < 2]
-    return [{"params": matrices, "weight_decay": fit.weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -15,9 +15,19 @@ from worldgen.data.cache import Cache
 from worldgen.data.dataset import ClipSampler
 from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
 from worldgen.models.heads import Heads
+from worldgen.training.calibration import fit_sigmoid, threshold_of_best_f1
+from worldgen.training.outcomes import end_figures, reward_figures
 from worldgen.training.rollout import led_to
 
-EVENT_SHARE = 0.5  # of a batch's clips hold a reward or an end: both are rare
+REWARD_SHARE, END_SHARE = 0.3, 0.2  # of a batch's clips hold a reward, or an end: both are rare
+LOGGED = (
+    "reward_error",
+    "reward_error_of_constant",
+    "reward_explained",
+    "terminated_f1",
+    "terminated_average_precision",
+)
+MAX_WINDOWS = 128  # held-out clips that the heads are calibrated on
 
 
 def heads_loss(network: Heads, hidden: Tensor, reward: Tensor, terminated: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,16 +58,25 @@ class HeadsStage:
         self._action_map, self._sigma = action_map, context_sigma
         self._cache, self._tokens, self._actions = cache, tokens, actions
         self._train, self._validation, self._batch = train, validation, batch
-        is_event = (np.asarray(cache.reward) != 0) | np.asarray(cache.terminated)
-        counts = np.concatenate([[0], np.cumsum(is_event)])
         starts = train.all_starts()
-        # the last row of a clip is padding here: its transition leads out of the clip
-        self._event_starts = starts[counts[starts + train.length - 1] > counts[starts]]
+
+        def with_any(flags: np.ndarray) -> np.ndarray:
+            # the last row of a clip is padding here: its transition leads out of the clip
+            counts = np.concatenate([[0], np.cumsum(flags)])
+            return starts[counts[starts + train.length - 1] > counts[starts]]
+
+        # apart: an end is in few clips, a reward in many, and drawn together there would hardly be an end
+        self._with_reward = with_any(np.asarray(cache.reward) != 0)
+        self._with_end = with_any(np.asarray(cache.terminated))
+        self._windows, self._weights = _windows(validation, np.asarray(cache.terminated))
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         starts = self._train.draw(rng, self._batch)
-        num_events = int(EVENT_SHARE * self._batch) if len(self._event_starts) else 0
-        starts[:num_events] = rng.choice(self._event_starts, num_events) if num_events else []
+        begin = 0
+        for share, choices in ((REWARD_SHARE, self._with_reward), (END_SHARE, self._with_end)):
+            count = int(share * self._batch) if len(choices) else 0
+            starts[begin : begin + count] = rng.choice(choices, count) if count else []
+            begin += count
         return self._gather(starts, self._train.length)
 
     def _gather(self, starts: np.ndarray, length: int) -> dict[str, Tensor]:
@@ -89,28 +108,57 @@ class HeadsStage:
         return reward + terminated, {"reward_loss": reward.detach(), "terminated_loss": terminated.detach()}
 
     @torch.no_grad()
-    def validate(self, network) -> tuple[dict[str, float], None]:
-        starts = self._validation.all_starts()[:: self._validation.length - 1]
-        true_reward, true_end, made_reward, made_end = [], [], [], []
-        for part in np.array_split(starts, max(1, len(starts) // 32)):
-            batch = {k: v.to(network.device) for k, v in self._gather(part, self._validation.length).items()}
+    def _read(self, network: Heads) -> tuple[np.ndarray, ...]:
+        """The held-out clips -> reward, logit of an end, true reward, true end, weight: (k,) each, one a transition"""
+        parts: list[list[Tensor]] = [[], [], [], []]
+        for starts in np.array_split(self._windows, max(1, len(self._windows) // 32)):
+            batch = {k: v.to(network.device) for k, v in self._gather(starts, self._validation.length).items()}
             generator = torch.Generator(network.device).manual_seed(0)
-            reward, terminated = network(self._hidden(batch, generator)[:, 1:])
-            true_reward.append(batch["reward"].flatten())
-            true_end.append(batch["terminated"].flatten())
-            made_reward.append(reward.flatten())
-            made_end.append(terminated.flatten() > 0.5)
-        reward, made = torch.cat(true_reward), torch.cat(made_reward)
-        end, made_ends = torch.cat(true_end), torch.cat(made_end)
-        hits = float((end & made_ends).sum())
-        precision, recall = hits / max(1.0, float(made_ends.sum())), hits / max(1.0, float(end.sum()))
-        return {
-            "reward_error": float((made - reward).abs().mean()),
-            "reward_error_of_zero": float(reward.abs().mean()),
-            "terminated_precision": precision,
-            "terminated_recall": recall,
-            "num_ends": float(end.sum()),
-        }, None
+            hidden = self._hidden(batch, generator)[:, 1:]
+            reward, _ = network(hidden)
+            _, logit = network.logits(hidden)
+            for part, value in zip(parts, (reward, logit, batch["reward"], batch["terminated"]), strict=True):
+                part.append(value.flatten().cpu())
+        weights = np.repeat(self._weights, self._validation.length - 1)
+        return *(torch.cat(part).numpy() for part in parts), weights
+
+    def validate(self, network) -> tuple[dict[str, float], None]:
+        reward, logit, true_reward, end, weights = self._read(network)
+        probability = 1 / (1 + np.exp(-logit.astype(np.float64)))
+        ends = end_figures(probability, probability > network.config.end_threshold, end, weights)
+        rewards = reward_figures(reward, true_reward, weights)
+        kept = {k: v for k, v in (rewards | ends).items() if k in LOGGED and v is not None}
+        return {**kept, "end_threshold": network.config.end_threshold}, None
 
     def finish(self, network) -> None:
-        pass
+        """Ends are shown far more often than they happen, so the probability is fitted to held-out clips, and the
+        threshold is the one with the best F1 there."""
+        _, logit, _, end, weights = self._read(network)
+        if not end.any():
+            return
+        scale, shift = fit_sigmoid(logit, end, weights)
+        with torch.no_grad():
+            network.terminated.weight.mul_(scale)
+            network.terminated.bias.mul_(scale).add_(shift)
+        probability = 1 / (1 + np.exp(-(scale * logit.astype(np.float64) + shift)))
+        threshold, _, _ = threshold_of_best_f1(probability, end, weights)
+        network.register_to_config(end_threshold=threshold)
+
+
+def _windows(sampler: ClipSampler, terminated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First frames of clips that cover every transition of the sampler's segments about once, the last clip of each
+    ending with it, because there games end -> at most MAX_WINDOWS of them, all with an end among them if they fit, and
+    how many each stands for"""
+    length = sampler.length
+    parts = [np.arange(stop - length, start - 1, 1 - length)[::-1] for start, stop in sampler.segments]
+    starts = np.concatenate(parts)
+    has_end = terminated[starts[:, None] + np.arange(length - 1)].any(1)
+    chosen, weights = [], []
+    room = MAX_WINDOWS // 2
+    for group in (starts[has_end], starts[~has_end]):
+        count = min(len(group), room)
+        if count:
+            chosen.append(group[np.linspace(0, len(group) - 1, count).round().astype(int)])
+            weights.append(np.full(count, len(group) / count))
+        room = MAX_WINDOWS - count
+    return np.concatenate(chosen), np.concatenate(weights)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ from worldgen.bundle import WEIGHTS
 from worldgen.config import WorldConfig
 from worldgen.data.cache import Cache, open_cache
 from worldgen.data.dataset import ClipSampler, Segments
+from worldgen.data.decode import read_frames
 from worldgen.data.ingest import find_videos
+from worldgen.data.probe import probe
+from worldgen.data.progress import say_progress
 from worldgen.data.recording import read_info
 from worldgen.errors import InputError
+from worldgen.training.metrics import blockiness
 from worldgen.training.rollout import PROMPT
 
 KEYS = {
@@ -31,11 +36,14 @@ KEYS = {
     "prompt": "true frames that each begins with",
     "actions": "recorded: as in the files; latent: inferred by the world's latent-action model; random: none are "
     "known, uniformly random ones were played",
+    "video_blockiness": "jumps across the borders of 8x8 blocks over jumps elsewhere, in the videos' own frames before "
+    "they are made smaller: well above 1 they were compressed hard, or the game is drawn in tiles of 8 pixels",
     "sources": "games, as the recordings name them",
     "licences": "licences of the recordings",
 }
 
 
+BLOCKY_VIDEOS, BLOCKY_FRAMES, BLOCKY_FPS = 6, 6, 2.0  # how much of the videos is looked at for compression
 NOTHING = Segments(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
@@ -73,7 +81,8 @@ class HeldOut:
 
 def open_held_out(world: Path, config: WorldConfig, data: Path, say: Callable[[str], None] = print) -> HeldOut:
     """Raises InputError when nothing is held out, or the recordings are of another action space."""
-    cache = _open_cache(config, data)
+    say(f"recordings: {data} at {config.width}x{config.height}, {config.fps:g} fps (decoded on first use)")
+    cache = _open_cache(config, data, say)
     notes = list(cache.notes)
     segments, trained, facts = _leave_out_trained(world, cache, data, notes)
     actions, known, source = _actions(world, config, cache, segments, notes, say)
@@ -85,20 +94,21 @@ def open_held_out(world: Path, config: WorldConfig, data: Path, say: Callable[[s
         "frames": segments.num_frames,
         "prompt": PROMPT,
         "actions": source,
+        "video_blockiness": video_blockiness(data),
         "sources": sorted({i.source for i in infos if i.source}),
         "licences": sorted({i.licence for i in infos if i.licence}),
     }
     return HeldOut(cache, segments, actions, facts, notes, trained)
 
 
-def _open_cache(config: WorldConfig, data: Path) -> Cache:
+def _open_cache(config: WorldConfig, data: Path, say: Callable[[str], None]) -> Cache:
     """At the world's size and rate. Training asks for the recordings' own rate: where that is the world's, the cache
     that it built is found again instead of decoding everything once more."""
     if any(abs(info.fps - config.fps) < 1e-3 for info in _infos(data)[:1]):
-        cache = open_cache(data, height=config.height, width=config.width)
+        cache = open_cache(data, height=config.height, width=config.width, on_progress=say_progress(say))
         if abs(cache.fps - config.fps) < 1e-3:
             return cache
-    return open_cache(data, height=config.height, width=config.width, fps=config.fps)
+    return open_cache(data, height=config.height, width=config.width, fps=config.fps, on_progress=say_progress(say))
 
 
 def known_segments(segments: Segments, known: np.ndarray) -> Segments:
@@ -216,6 +226,20 @@ def _inferred(
         part = replace(cache, frames=cache.frames[start:stop], starts=np.array([0, stop - start]))
         actions[start:stop] = label(part, network)
     return actions
+
+
+def video_blockiness(data: Path) -> float | None:
+    """Of some frames of some videos at their own size; None where none can be read."""
+    videos, found = find_videos(data), []
+    for i in sorted({round(i) for i in np.linspace(0, len(videos) - 1, min(len(videos), BLOCKY_VIDEOS))}):
+        try:
+            facts = probe(videos[i])
+            frames = read_frames(videos[i], BLOCKY_FPS, facts.width, facts.height)
+            found.append(blockiness(np.stack([frame for _, frame in islice(frames, BLOCKY_FRAMES)])))
+        except (InputError, ValueError):
+            continue
+    known = [f for f in found if np.isfinite(f)]
+    return float(np.mean(known)) if known else None
 
 
 def _infos(data: Path) -> list[Any]:

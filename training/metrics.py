@@ -77,6 +77,28 @@ def gradient_energy(frames: np.ndarray) -> float:
     return float(np.square(np.diff(x, axis=-2)).mean() + np.square(np.diff(x, axis=-3)).mean())
 
 
+BLOCK = 8  # pixels a side: of video codecs; tokens cover 8 or 16
+
+
+def blockiness(frames: np.ndarray, block: int = BLOCK) -> float:
+    """Mean absolute second difference across the borders of blocks over that elsewhere: 1 where blocks cannot be seen,
+    more where the picture breaks along them (after Wang, Bovik and Evans 2000). A slope that runs on through a border
+    is none. nan for frames of a single block or one colour."""
+    x = frames.astype(np.float32).mean(-1)
+    at_borders, elsewhere = [], []
+    for axis in (-2, -1):
+        # for each pair of neighbours, how much more they differ than the pairs on both sides
+        steps = np.moveaxis(np.diff(x, axis=axis), axis, -1)
+        jumps = np.abs(steps[..., 1:-1] - (steps[..., :-2] + steps[..., 2:]) / 2)
+        is_border = (np.arange(jumps.shape[-1]) + 2) % block == 0  # the pair (i + 1, i + 2)
+        at_borders.append(jumps[..., is_border].ravel())
+        elsewhere.append(jumps[..., ~is_border].ravel())
+    borders, others = np.concatenate(at_borders), np.concatenate(elsewhere)
+    if not len(borders) or not others.any():
+        return float("nan")
+    return float(borders.mean(dtype=np.float64) / others.mean(dtype=np.float64))
+
+
 def contact_sheet(*rows: list[np.ndarray], gap: int = 2) -> np.ndarray:
     """Rows of frames (h, w, 3) of one size -> one picture (h', w', 3) uint8"""
     padded = [[np.pad(frame, ((0, gap), (0, gap), (0, 0))) for frame in row] for row in rows]

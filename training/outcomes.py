@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from worldgen.training.calibration import threshold_of_best_f1
 from worldgen.training.held_out import HeldOut
 from worldgen.training.rollout import PROMPT, batch_of, rollout
+from worldgen.training.watch import OnProgress, unheard
 from worldgen.world import World
 
 SPAN = 8
@@ -24,30 +26,54 @@ KEYS = {
     "reward_error": "mean absolute difference of generated and recorded reward",
     "reward_error_of_constant": "the same for the best constant, the median of the recorded rewards: a head that knows "
     "nothing",
+    "reward_explained": "share of the recorded rewards' variance that the generated ones explain: 1 is all, 0 what "
+    "their mean would; null where they never change",
     "reward_correlation": "correlation of generated and recorded reward; null where one of them never changes",
+    "reward_mean": "mean generated reward of a step",
+    "reward_mean_recorded": "mean recorded reward of a step: with reward_mean far from it the head is not calibrated",
+    "reward_slope": "recorded reward for each unit of generated reward (least squares): 1 is calibrated, below 1 the "
+    "head overstates",
     "reward_events": "recorded rewards that differ from that constant, among the steps",
     "reward_events_recall": "share of those with a generated reward more than halfway to theirs",
+    "reward_events_precision": "share of the generated rewards more than halfway to a recorded event's usual size at "
+    "whose step there is one; null without any",
+    "end_threshold": "probability above which the world says that the game has ended, from its world.json",
     "terminated_precision": "share of generated ends that are recorded at that very step; null without any",
     "terminated_recall": "share of recorded ends that are generated at that very step; null without any",
+    "terminated_f1": "2 * precision * recall / (precision + recall), 0 where no end was found; null without recorded "
+    "ends",
+    "terminated_average_precision": "area under precision over recall, of all thresholds: 1 is perfect, guessing gives "
+    "end_rate; null without recorded ends",
+    "best_threshold": "the threshold with the best F1 on these recordings: far from end_threshold, that one is badly "
+    "chosen",
+    "best_f1": "F1 there",
+    "end_rate": "share of steps at which a recorded game ends",
+    "end_probability_mean": "mean probability of an end that the world gives: as large as end_rate if it is calibrated",
+    "end_brier_skill": "1 - mean squared error of the probability over that of always saying end_rate (Brier skill "
+    "score): above 0 the probabilities are worth something",
     "ends": "recorded ends among the steps",
     "generated_ends": "generated ends",
 }
 
 
-def outcome_figures(world: World, held_out: HeldOut, max_windows: int = 256, seed: int = 0) -> dict[str, Any] | None:
+def outcome_figures(
+    world: World, held_out: HeldOut, max_windows: int = 256, seed: int = 0, on_windows: OnProgress = unheard
+) -> dict[str, Any] | None:
     """None for a world without heads, or recordings without actions or too short."""
     config = world.config
     starts = _windows(held_out)
     if not (config.has_reward or config.has_terminated) or not len(starts):
         return None
     starts, weight = _choose(held_out, starts, max_windows, seed)
-    reward, terminated, true_reward, true_end = [], [], [], []
+    reward, terminated, probability, true_reward, true_end = [], [], [], [], []
     batch = batch_of(world)
     for begin in range(0, len(starts), batch):
         rows = starts[begin : begin + batch, None] + np.arange(PROMPT + SPAN)
         made = rollout(world, held_out.frames(rows), held_out.actions[rows], SPAN, seed + begin)
         reward.append(made.reward)
         terminated.append(made.terminated)
+        probability.append(made.end_probability)
+        on_windows(begin + len(rows), len(starts))
         led_to = rows[:, PROMPT - 1 : -1]
         true_reward.append(held_out.cache.reward[led_to])
         true_end.append(held_out.cache.terminated[led_to])
@@ -56,7 +82,8 @@ def outcome_figures(world: World, held_out: HeldOut, max_windows: int = 256, see
     if config.has_reward:
         figures |= reward_figures(_flat(reward), _flat(true_reward), weights)
     if config.has_terminated:
-        figures |= end_figures(_flat(terminated), _flat(true_end), weights)
+        figures["end_threshold"] = config.end_threshold
+        figures |= end_figures(_flat(probability), _flat(terminated), _flat(true_end), weights)
     return figures
 
 
@@ -65,24 +92,57 @@ def reward_figures(made: np.ndarray, real: np.ndarray, weights: np.ndarray) -> d
     constant = _weighted_median(real, weights)
     events = real != constant
     heard = (made - constant) / np.where(events, real - constant, 1) > 0.5
-    return {
+    figures: dict[str, Any] = {
         "reward_error": float(np.average(np.abs(made - real), weights=weights)),
         "reward_error_of_constant": float(np.average(np.abs(real - constant), weights=weights)),
+        "reward_explained": None,
         "reward_correlation": _correlation(made, real, weights),
+        "reward_mean": float(np.average(made, weights=weights)),
+        "reward_mean_recorded": float(np.average(real, weights=weights)),
+        "reward_slope": _slope(made, real, weights),
         "reward_events": int(events.sum()),
-        "reward_events_recall": float(np.average(heard[events], weights=weights[events])) if events.any() else None,
+        "reward_events_recall": None,
+        "reward_events_precision": None,
     }
+    if events.any():
+        usual = _weighted_median(np.abs(real - constant)[events], weights[events])
+        claimed = np.abs(made - constant) > usual / 2
+        variance = np.average(np.square(real - figures["reward_mean_recorded"]), weights=weights)
+        figures["reward_explained"] = float(1 - np.average(np.square(made - real), weights=weights) / variance)
+        figures["reward_events_recall"] = float(np.average(heard[events], weights=weights[events]))
+        if claimed.any():
+            figures["reward_events_precision"] = float(np.average(events[claimed], weights=weights[claimed]))
+    return figures
 
 
-def end_figures(made: np.ndarray, real: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
-    """made, real (n,) bool"""
+def end_figures(probability: np.ndarray, made: np.ndarray, real: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+    """probability (n,), made, real (n,) bool: what the world decided, what happened"""
     hits = float((weights * (made & real)).sum())
-    return {
-        "terminated_precision": hits / float((weights * made).sum()) if made.any() else None,
-        "terminated_recall": hits / float((weights * real).sum()) if real.any() else None,
+    num_made, num_real = float((weights * made).sum()), float((weights * real).sum())
+    rate = num_real / float(weights.sum())
+    figures: dict[str, Any] = {
+        "terminated_precision": hits / num_made if made.any() else None,
+        "terminated_recall": hits / num_real if real.any() else None,
+        "terminated_f1": 2 * hits / (num_made + num_real) if real.any() else None,
+        "terminated_average_precision": None,
+        "best_threshold": None,
+        "best_f1": None,
+        "end_rate": rate,
+        "end_probability_mean": float(np.average(probability, weights=weights)),
+        "end_brier_skill": None,
         "ends": int(real.sum()),
         "generated_ends": int(made.sum()),
     }
+    if real.any() and not real.all():
+        threshold, f1, average_precision = threshold_of_best_f1(probability, real, weights)
+        brier = np.average(np.square(probability - real), weights=weights)
+        figures |= {
+            "terminated_average_precision": average_precision,
+            "best_threshold": threshold,
+            "best_f1": f1,
+            "end_brier_skill": float(1 - brier / (rate * (1 - rate))),
+        }
+    return figures
 
 
 def _windows(held_out: HeldOut) -> np.ndarray:
@@ -121,6 +181,12 @@ def _weighted_median(x: np.ndarray, weights: np.ndarray) -> float:
     order = np.argsort(x, kind="stable")
     total = np.cumsum(weights[order])
     return float(x[order][np.searchsorted(total, total[-1] / 2)])
+
+
+def _slope(made: np.ndarray, real: np.ndarray, weights: np.ndarray) -> float | None:
+    a, b = (x - np.average(x, weights=weights) for x in (made.astype(np.float64), real.astype(np.float64)))
+    variance = np.average(a * a, weights=weights)
+    return float(np.average(a * b, weights=weights) / variance) if variance > 1e-12 else None
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> float | None:

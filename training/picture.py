@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from worldgen.training.interval import Resampling, interval
-from worldgen.training.metrics import changed_pixels, decibels, gradient_energy, squared_errors, ssim
+from worldgen.training.metrics import blockiness, changed_pixels, decibels, gradient_energy, squared_errors, ssim
 from worldgen.training.replay import Replay
 
 KEYS = {
@@ -33,6 +33,12 @@ KEYS = {
     "gradient_energy_ratio": "sharpness: squared differences of neighbouring pixels, generated over recorded; below 1 "
     "is blurred, above 1 is noisy",
     "reconstruction_gradient_energy_ratio": "the same for the tokenizer alone",
+    "blockiness": "jumps across the borders of 8x8 blocks over jumps elsewhere, in the generated frames: well above "
+    "the next one, tokens can be seen as blocks",
+    "real_blockiness": "the same in the recorded frames at this size",
+    "reconstruction_blockiness": "the same for the tokenizer alone",
+    "clips": "clips that the figures of this horizon are taken over; far ones are played from fewer",
+    "clip_episodes": "episodes that those come from",
     "changed_pixel_rate": "share of pixels that change from generated frame h - 1 to h",
     "real_changed_pixel_rate": "the same in the recordings",
     "changed_pixel_ratio": "generated over recorded: 0 is a frozen picture; null where nothing moves in the recordings",
@@ -43,6 +49,21 @@ def picture_figures(replay: Replay, horizons: Sequence[int]) -> dict[str, dict[s
     """-> {"1": {key: figure}, "4": ...} with the keys of KEYS"""
     resampling = Resampling(replay.episode)
     return {str(h): _at(replay, h - 1, resampling) for h in horizons}
+
+
+CURVE = ("psnr", "psnr_changed", "gradient_energy_ratio", "changed_pixel_ratio")
+MAX_POINTS, MAX_FAR_POINTS = 48, 12  # frames at which a curve is taken, near and far
+
+
+def picture_curve(replay: Replay, beyond: int = 0) -> list[dict[str, object]]:
+    """Some of the figures along the way, at frames after `beyond`, ever further apart: [{"frame", "clips", and those
+    of CURVE with copy_last_ and reconstruction_ beside them where they exist}]"""
+    resampling = Resampling(np.zeros(1, np.int64))  # no intervals along the way
+    count = MAX_FAR_POINTS if beyond else MAX_POINTS
+    frames = np.unique(np.round(np.geomspace(beyond + 1, replay.num_frames, count)).astype(int))
+    kept = [f"{before}{key}" for key in CURVE for before in ("", "copy_last_", "reconstruction_")]
+    points = [(int(frame), _at(replay, int(frame) - 1, resampling)) for frame in frames if frame > beyond]
+    return [{"frame": i, "clips": len(replay.real)} | {k: f[k] for k in kept if k in f} for i, f in points]
 
 
 def _at(replay: Replay, i: int, resampling: Resampling) -> dict[str, object]:
@@ -72,6 +93,11 @@ def _at(replay: Replay, i: int, resampling: Resampling) -> dict[str, object]:
         "changed_share": float(mask.mean()),
         "gradient_energy_ratio": _ratio(gradient_energy(made), energy),
         "reconstruction_gradient_energy_ratio": _ratio(gradient_energy(restored), energy),
+        "blockiness": blockiness(made),
+        "real_blockiness": blockiness(real),
+        "reconstruction_blockiness": blockiness(restored),
+        "clips": len(real),
+        "clip_episodes": len(np.unique(replay.episode)),
         "changed_pixel_rate": moved,
         "real_changed_pixel_rate": really_moved,
         "changed_pixel_ratio": _ratio(moved, really_moved),

@@ -343,6 +343,7 @@ class Run:
 
     def config(self) -> WorldConfig:
         has_heads = (self.recipe.out / "heads").is_dir()
+        heads = load_network(self.recipe.out, "heads").config if has_heads else None
         return WorldConfig(
             name=self.recipe.name or self.recipe.out.resolve().name,
             height=self.height,
@@ -354,6 +355,7 @@ class Run:
             has_terminated=has_heads,
             sound=next((mode for mode, name in SOUNDS.items() if (self.recipe.out / name).is_dir()), "off"),
             action_source=self.recipe.actions,
+            end_threshold=heads.end_threshold if heads else 0.5,
         )
 
     def write_facts(self) -> None:

@@ -8,81 +8,75 @@ from typing import Any
 import numpy as np
 
 from worldgen.errors import MissingExtraError
-from worldgen.training.metrics import changed_pixels, decibels, gradient_energy, squared_errors
-from worldgen.training.replay import Replay
 from worldgen.training.sound_metrics import FLOOR, stft_magnitudes
 
 MADE, COPY, CODEC = "#d1495b", "#8a8f98", "#2e86ab"
-MAX_POINTS = 64  # frames at which the curves are taken
 
 
-def horizon_plot(replay: Replay, fps: float) -> bytes:
-    """Four curves over the frames since the prompt: PSNR, PSNR on changed pixels, sharpness, motion."""
-    points = np.unique(np.round(np.geomspace(1, replay.num_frames, MAX_POINTS)).astype(int))
-    curves = [_curve_at(replay, t - 1) for t in points]
+def horizon_plot(curve: list[dict[str, Any]], fps: float) -> bytes:
+    """curve: of picture_curve() -> four curves over the frames since the prompt: PSNR, PSNR on changed pixels,
+    sharpness, motion. Where other clips begin, the line does too."""
     plt = _pyplot()
     figure, axes = plt.subplots(1, 4, figsize=(15, 3.4), layout="constrained")
-    titles = (
-        "PSNR, dB",
-        "PSNR on changed pixels, dB",
-        "sharpness, 1 as recorded",
-        "motion, 1 as recorded",
-    )
-    for axis, key, title in zip(axes, ("psnr", "changed", "sharpness", "motion"), titles, strict=True):
-        styles = (("made", "generated", MADE, "-"), ("copy", "last true frame repeated", COPY, "--"))
-        for who, label, colour, line in (*styles, ("codec", "tokenizer alone", CODEC, ":")):
-            values = [curve[key].get(who, np.nan) for curve in curves]
-            if not np.isnan(values).all():
-                axis.plot(points, values, line, color=colour, label=label, linewidth=1.8, marker=".", markersize=4)
-        if key in ("sharpness", "motion"):
+    titles = {
+        "psnr": "PSNR, dB",
+        "psnr_changed": "PSNR on changed pixels, dB",
+        "gradient_energy_ratio": "sharpness, 1 as recorded",
+        "changed_pixel_ratio": "motion, 1 as recorded",
+    }
+    for axis, (key, title) in zip(axes, titles.items(), strict=True):
+        styles = (("", "generated", MADE, "-"), ("copy_last_", "last true frame repeated", COPY, "--"))
+        for before, label, colour, line in (*styles, ("reconstruction_", "tokenizer alone", CODEC, ":")):
+            for number, run in enumerate(_runs(curve)):
+                points = [(p["frame"], p[before + key]) for p in run if p.get(before + key) is not None]
+                if points:
+                    name = label if not number else None
+                    axis.plot(
+                        *zip(*points, strict=True), line, color=colour, label=name, linewidth=1.8, marker=".",
+                        markersize=4, alpha=0.55 if number else 1,
+                    )  # fmt: skip
+        if key in ("gradient_energy_ratio", "changed_pixel_ratio"):
             axis.axhline(1, color="#cccccc", linewidth=1, zorder=0)
             axis.set_ylim(bottom=0)
         axis.set_title(title, fontsize=11, loc="left")
-        _log_frames(axis, replay.num_frames)
+        _log_frames(axis, max(p["frame"] for p in curve))
         axis.set_xlabel(f"frames after the prompt ({fps:g} a second)")
     axes[0].legend(frameon=False, fontsize=9)
     return _png(plt, figure)
 
 
-def _curve_at(replay: Replay, i: int) -> dict[str, dict[str, float]]:
-    real = replay.real[:, i]
-    shown = {"made": replay.made[:, i], "copy": replay.last, "codec": replay.restored[:, i]}
-    before = replay.made[:, i - 1] if i else replay.shown
-    really_before = replay.real[:, i - 1] if i else replay.last
-    mask = changed_pixels(real, replay.last)
-    energy = gradient_energy(real)
-    moved = changed_pixels(real, really_before).mean()
-    return {
-        "psnr": {who: _psnr(x, real, None) for who, x in shown.items()},
-        "changed": {who: _psnr(x, real, mask) for who, x in shown.items()} if mask.any() else {},
-        "sharpness": {w: gradient_energy(shown[w]) / energy for w in ("made", "codec")} if energy else {},
-        "motion": {"made": float(changed_pixels(shown["made"], before).mean() / moved)} if moved else {},
-    }
-
-
-def _psnr(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None) -> float:
-    errors, counts = squared_errors(a, b, mask)
-    return decibels(errors.sum() / counts.sum())
+def _runs(curve: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Cut where the frames begin anew: there the clips are others."""
+    cuts = [
+        0,
+        *(
+            i
+            for i in range(1, len(curve))
+            if curve[i]["frame"] <= curve[i - 1]["frame"] or curve[i]["clips"] != curve[i - 1]["clips"]
+        ),
+        len(curve),
+    ]
+    return [curve[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
 
 
 def control_plot(control: dict[str, Any]) -> bytes:
-    """Bars: how much each action changes the picture and, if known, how much closer to the recording it brings it."""
+    """Bars of each action: how much it changes the picture and, where that is known, how much of the game's motion
+    follows it and how much closer to the recording it brings the picture than the other actions."""
     per_action = control["per_action"]
-    names = list(per_action)[::-1]
-    deltas = [per_action[name].get("delta_psnr_1") for name in names]
-    has_deltas = any(d is not None for d in deltas)
+    panels = [
+        ("effect", f"effect after {control['at']} frames, grey levels", MADE),
+        ("changed_pixel_ratio", "motion, 1 as recorded", COPY),
+        ("delta_psnr", "closer than under other actions, dB", CODEC),
+    ]
+    panels = [p for p in panels if any(a.get(p[0]) is not None for a in per_action.values())]
     plt = _pyplot()
-    size = (11 if has_deltas else 6, 0.9 + 0.3 * len(names))
-    figure, axes = plt.subplots(1, 2 if has_deltas else 1, figsize=size, layout="constrained", squeeze=False)
-    left = axes[0, 0]
-    left.barh(names, [per_action[name]["effect"] for name in names], color=MADE, height=0.6)
-    left.set_title(f"effect on the picture after {control['at']} frames, grey levels", fontsize=11, loc="left")
-    if has_deltas:
-        right = axes[0, 1]
-        labels = [f"{name}  ({per_action[name].get('count', 0)})" for name in names]
-        right.barh(labels, [d or 0.0 for d in deltas], color=CODEC, height=0.6)
-        right.axvline(0, color="#666666", linewidth=1)
-        right.set_title("closer to the true next frame than other actions, dB (clips)", fontsize=11, loc="left")
+    size = (5.2 * len(panels), 0.9 + 0.3 * len(per_action))
+    figure, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained", squeeze=False)
+    for axis, (key, title, colour) in zip(axes[0], panels, strict=True):
+        shown = {n: a[key] for n, a in list(per_action.items())[::-1] if a.get(key) is not None}
+        axis.barh(list(shown), list(shown.values()), color=colour, height=0.6)
+        axis.axvline(1 if key == "changed_pixel_ratio" else 0, color="#666666", linewidth=1)
+        axis.set_title(title, fontsize=11, loc="left")
     return _png(plt, figure)
 
 

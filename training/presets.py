@@ -48,8 +48,8 @@ def tiny() -> Preset:
             "heads": Fit(steps=600, batch=16, length=17, learning_rate=1e-3, ema=0.99),
             "super_resolution": Fit(steps=3000, batch=8, length=2, learning_rate=1e-3, ema=0.995),
             "sound_codec": Fit(steps=3000, batch=8, length=16, learning_rate=1e-3, ema=0.995),
-            "sound": Fit(steps=3000, batch=16, length=32, learning_rate=1e-3, ema=0.995),
-            "sound_events": Fit(steps=3000, batch=16, length=32, learning_rate=1e-3, ema=0.995),
+            "sound": Fit(steps=3000, batch=24, length=20, learning_rate=1e-3, ema=0.995),
+            "sound_events": Fit(steps=3000, batch=24, length=20, learning_rate=1e-3, ema=0.995),
         },
     )
 
@@ -74,8 +74,8 @@ def small() -> Preset:
             "heads": Fit(steps=3000, batch=64, length=33, learning_rate=5e-4, ema=0.99),
             "super_resolution": Fit(steps=20_000, batch=64, length=2, learning_rate=1e-3),
             "sound_codec": Fit(steps=20_000, batch=32, length=32, learning_rate=5e-4),
-            "sound": Fit(steps=20_000, batch=32, length=64, learning_rate=5e-4),
-            "sound_events": Fit(steps=20_000, batch=32, length=64, learning_rate=5e-4),
+            "sound": Fit(steps=20_000, batch=32, length=33, learning_rate=5e-4),
+            "sound_events": Fit(steps=20_000, batch=32, length=33, learning_rate=5e-4),
         },
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from worldgen.training.rollout import PROMPT, reconstruct, rollout
+from worldgen.training.watch import OnProgress, unheard
 from worldgen.world import World
 
 
@@ -35,10 +36,16 @@ class Replay:
 
 
 def replay(
-    world: World, frames: np.ndarray, actions: np.ndarray, episode: np.ndarray, steps: int, seed: int = 0
+    world: World,
+    frames: np.ndarray,
+    actions: np.ndarray,
+    episode: np.ndarray,
+    steps: int,
+    seed: int = 0,
+    on_frames: OnProgress = unheard,
 ) -> Replay:
     """frames (b, PROMPT + steps, h, w, 3) uint8, actions (b, PROMPT + steps, width), row i chosen on frame i"""
-    made = rollout(world, frames, actions, steps, seed)
+    made = rollout(world, frames, actions, steps, seed, on_frames)
     restored = reconstruct(world, frames)
     return Replay(
         last=frames[:, PROMPT - 1],

@@ -9,6 +9,7 @@ import numpy as np
 
 from worldgen.actions import ActionMap
 from worldgen.training.metrics import contact_sheet, psnr
+from worldgen.training.watch import OnProgress, unheard
 from worldgen.world import World
 
 PROMPT = 4  # true frames that a rollout begins from
@@ -24,16 +25,25 @@ class Rollout:
     """What a world showed for b clips after their prompts.
 
     shown (b, h, w, 3) uint8: the last frame of the prompt, as the world shows it.
-    frames (b, t, h, w, 3) uint8, reward (b, t) float32, terminated (b, t) bool: of the t frames it generated.
+    frames (b, t, h, w, 3) uint8, reward (b, t) float32, terminated (b, t) bool, end_probability (b, t) float32: of the
+    t frames it generated.
     """
 
     shown: np.ndarray
     frames: np.ndarray
     reward: np.ndarray
     terminated: np.ndarray
+    end_probability: np.ndarray
 
 
-def rollout(world: World, frames: np.ndarray, actions: np.ndarray, steps: int, seed: int = 0) -> Rollout:
+def rollout(
+    world: World,
+    frames: np.ndarray,
+    actions: np.ndarray,
+    steps: int,
+    seed: int = 0,
+    on_frames: OnProgress = unheard,
+) -> Rollout:
     """frames (b, t, h, w, 3) uint8, actions (b, t, width), row i chosen on frame i -> `steps` frames after the prompt.
     Those of the prompt may be NULL: unknown.
 
@@ -51,13 +61,18 @@ def rollout(world: World, frames: np.ndarray, actions: np.ndarray, steps: int, s
         first = world.reset(
             seeds, start=frames[rows, :PROMPT], start_actions=values[rows, : PROMPT - 1] if known else None
         )
-        steps_done = [world.step(values[rows, PROMPT - 1 + i]) for i in range(steps)]
+        steps_done = []
+        for i in range(steps):
+            steps_done.append(world.step(values[rows, PROMPT - 1 + i]))
+            on_frames(begin * steps + (i + 1) * count, len(frames) * steps)
+        ends = [f.terminated if f.end_probability is None else f.end_probability for f in steps_done]
         parts.append(
             Rollout(
                 first.image[:count],
                 np.stack([f.image[:count] for f in steps_done], axis=1),
                 np.stack([np.asarray(f.reward)[:count] for f in steps_done], axis=1),
                 np.stack([np.asarray(f.terminated)[:count] for f in steps_done], axis=1),
+                np.stack([np.asarray(p, np.float32)[:count] for p in ends], axis=1),
             )
         )
     return Rollout(*(np.concatenate([getattr(p, name) for p in parts]) for name in Rollout.__dataclass_fields__))

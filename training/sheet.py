@@ -11,12 +11,13 @@ import numpy as np
 
 from worldgen.actions import ActionMap
 from worldgen.data.video import VideoWriter
+from worldgen.legend import draw_legend, legend_height
 from worldgen.text import GLYPH_HEIGHT, draw_text, text_width
 from worldgen.training.metrics import mean_squared_error
 from worldgen.training.replay import Replay
 
 PAPER, INK, FAINT = (255, 255, 255), (30, 34, 42), (120, 126, 138)
-NIGHT, LIGHT, WARM = (16, 16, 20), (235, 235, 240), (255, 200, 60)
+NIGHT, LIGHT = (16, 16, 20), (235, 235, 240)
 GAP = 6
 TALL = 112  # a frame of a sheet is enlarged to about this height
 VIDEO_TALL = 288
@@ -95,32 +96,33 @@ def long_sheet(frames: np.ndarray) -> np.ndarray:
 
 
 def write_side_by_side(path: Path, replay: Replay, clips: Sequence[int], actions: ActionMap, fps: float) -> None:
-    """An .mp4: recorded on the left, generated on the right, the action that led to the frame under them."""
+    """An .mp4: recorded on the left, generated on the right; under them the keys that led to the frame, the pressed
+    ones lit, and the action's name."""
     h, w, _ = replay.last.shape[1:]
     scale = max(1, round(VIDEO_TALL / h))
     tall, wide = h * scale, w * scale
     text = 2 if wide >= 200 else 1
-    bar = GLYPH_HEIGHT * text + 2 * GAP
+    bar, full = GLYPH_HEIGHT * text + 2 * GAP, 2 * wide + GAP
+    strip = legend_height(full)
     null = actions.null()
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    with VideoWriter(temporary, 2 * wide + GAP, tall + 2 * bar, fps) as video:
+    with VideoWriter(temporary, full, bar + tall + strip, fps) as video:
         for number, clip in enumerate(clips):
             pairs = [(replay.last[clip], replay.shown[clip], None)]
             pairs *= max(1, round(fps / 2))  # half a second of the prompt's end, to see where it begins
             pairs += zip(replay.real[clip], replay.made[clip], replay.actions[clip], strict=True)
             for i, (real, made, row) in enumerate(pairs):
-                picture = np.full((tall + 2 * bar, 2 * wide + GAP, 3), NIGHT, np.uint8)
+                picture = np.full((bar + tall + strip, full, 3), NIGHT, np.uint8)
                 picture[bar : bar + tall, :wide] = enlarge(real, scale)
-                picture[bar : bar + tall, wide + GAP :] = enlarge(made, scale)
+                picture[bar : bar + tall, wide + GAP : full] = enlarge(made, scale)
+                after = max(0, i + 1 - (len(pairs) - replay.num_frames))
+                where = f"frame {after}  {after / fps:.1f} s" if after else "prompt"
                 draw_text(picture, "recorded", GAP, GAP, LIGHT, text)
                 draw_text(picture, "generated", wide + 2 * GAP, GAP, LIGHT, text)
+                draw_text(picture, where, wide - text_width(where, text) - GAP, GAP, FAINT, text)
                 count = f"clip {number + 1}/{len(clips)}"
-                draw_text(picture, count, 2 * wide + GAP - text_width(count, text) - GAP, GAP, FAINT, text)
-                is_known = row is not None and not (row == null).all()
-                name = "prompt" if row is None else actions.name(actions.decode(row)) if is_known else "unknown action"
-                draw_text(picture, name, GAP, bar + tall + GAP, FAINT if row is None else WARM, text)
-                after = max(0, i + 1 - (len(pairs) - replay.num_frames))
-                clock = f"frame {after}  {after / fps:.1f} s"
-                draw_text(picture, clock, wide + 2 * GAP, bar + tall + GAP, LIGHT, text)
+                draw_text(picture, count, full - text_width(count, text) - GAP, GAP, FAINT, text)
+                action = None if row is None or (row == null).all() else actions.decode(row)
+                picture[bar + tall :] = draw_legend(full, actions, action)
                 video.write(picture)
     temporary.replace(path)

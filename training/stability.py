@@ -18,6 +18,7 @@ from worldgen.training.features import Embedding, describe, kernel_distance
 from worldgen.training.held_out import HeldOut
 from worldgen.training.metrics import changed_pixels, gradient_energy
 from worldgen.training.rollout import PROMPT, batch_of, reconstruct, rollout
+from worldgen.training.watch import OnProgress, unheard
 from worldgen.world import World
 
 SLOTS = 4  # games side by side
@@ -65,7 +66,7 @@ def num_games(held_out: HeldOut) -> int:
 
 
 def stability_figures(
-    world: World, held_out: HeldOut, frames: int = 1100, seed: int = 0
+    world: World, held_out: HeldOut, frames: int = 1100, seed: int = 0, on_frames: OnProgress = unheard
 ) -> tuple[dict[str, Any], LongPlay]:
     """Plays world.batch games of `frames` frames -> the figures, what was played"""
     games = batch_of(world)
@@ -74,7 +75,7 @@ def stability_figures(
     actions = held_actions_at_random(world, len(starts), PROMPT + frames, seed)
     if held_out.has_actions:
         actions[:, : PROMPT - 1] = held_out.actions[rows][:, :-1]
-    made = rollout(world, held_out.frames(rows), actions, frames, seed)
+    made = rollout(world, held_out.frames(rows), actions, frames, seed, on_frames)
     last = min(LAST, max(1, frames // 2))
 
     rng = np.random.default_rng(seed)

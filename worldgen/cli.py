@@ -143,7 +143,7 @@ def train(argv: Sequence[str]) -> int:
     if (options.out / "dynamics").is_dir():
         summary["parity"] = export_onnx(options.out, say=say)["parity"]
         summary["evaluation"] = evaluate(
-            options.out, facts["data"], report=options.out / "training" / "report", say=say
+            options.out, facts["data"], horizons=(1, 4, 16, 64), report=options.out / "training" / "report", say=say
         )
         write_card(options.out, summary["evaluation"], summary)
         say(f"play it: worldgen play {options.out}")
@@ -163,8 +163,14 @@ class EvalOptions:
     """denoising steps a frame: 1, 2 or 4; by default the world's"""
     clips: int = 32
     """how many held-out clips to play"""
+    horizons: tuple[int, ...] = (1, 4, 16, 64, 256, 1000)
+    """frames after the prompt at which it is compared; those that no recording is long enough for are left out"""
     stability: int = 1100
     """frames of the long games that show drift; 0 leaves them out"""
+    fid_weights: Path | None = None
+    """InceptionV3 as TorchScript, for FID: frames (n, 3, h, w) uint8 -> features (n, d)"""
+    fvd_weights: Path | None = None
+    """I3D as TorchScript, for FVD: clips (n, 3, t, h, w) float 0..255 -> features (n, d)"""
     seed: int = 0
     json: str | None = None
     """write the figures to this file, or - for standard output"""
@@ -173,9 +179,10 @@ class EvalOptions:
 
 
 def evaluate(argv: Sequence[str]) -> int:
-    """measure a world against held-out recordings: picture, control, cost"""
+    """measure a world against held-out recordings: picture, control, motion, stability, cost"""
     options = _parse(EvalOptions, "eval", argv)
     from worldgen.envs.catalogue import make_game
+    from worldgen.training.encoders import Encoders
     from worldgen.training.evaluate import evaluate as evaluate_world
 
     if options.report is not None:  # what would stop it at the end is said now
@@ -187,6 +194,8 @@ def evaluate(argv: Sequence[str]) -> int:
         backend=options.backend,
         nfe=options.nfe,
         clips=options.clips,
+        horizons=options.horizons,
+        encoders=Encoders(options.fid_weights, options.fvd_weights),
         stability=options.stability,
         make_game=make_game,
         seed=options.seed,

@@ -30,6 +30,7 @@ class WorldConfig:
     action_source: "recorded" or "latent".
     sound: "generated" by a sound head, "retrieved" from a library of recorded sounds, or "off": what is played unless
         World.load() is told otherwise.
+    end_threshold: probability above which the game has ended; training chooses the one of the best F1.
     """
 
     name: str
@@ -44,6 +45,7 @@ class WorldConfig:
     has_terminated: bool = False
     action_source: str = "recorded"
     sound: str = "off"
+    end_threshold: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "context", "nfe"):
@@ -59,6 +61,8 @@ class WorldConfig:
             raise InputError(f"nfe is one of {NFE_CHOICES}, got {self.nfe}")
         if not 0 <= self.context_sigma < 1:
             raise InputError(f"context_sigma is in [0, 1), got {self.context_sigma}")
+        if not 0 < self.end_threshold < 1:
+            raise InputError(f"end_threshold is a probability above 0 and below 1, got {self.end_threshold}")
         if self.action_source not in ("recorded", "latent"):
             raise InputError(f"action_source is 'recorded' or 'latent', got {self.action_source!r}")
         if self.sound not in SOUND_CHOICES:

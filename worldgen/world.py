@@ -24,13 +24,15 @@ class Frame:
 
     image: (h, w, 3) uint8. sound: (samples, channels) float32 in [-1, 1], what is heard while the frame is on screen;
         None where the world is silent.
-    reward: float32. terminated: bool. Arrays are the caller's own.
+    reward: float32. terminated: bool. Arrays are the caller's own. end_probability: what terminated was decided from,
+        float32 in 0..1; None where nothing was played, or without a head.
     """
 
     image: np.ndarray
     sound: np.ndarray | None
     reward: np.ndarray | float
     terminated: np.ndarray | bool
+    end_probability: np.ndarray | float | None = None
 
 
 @dataclass(frozen=True)
@@ -342,7 +344,8 @@ class World:
         shown = self._backend.run("decode", {"tokens": tokens, "state": state.decoder})
         zeros = np.zeros(len(state), np.float32)
         reward = self._backend.numpy(done["reward"]) if "reward" in done else zeros
-        terminated = self._backend.numpy(done["terminated"]) > 0.5 if "terminated" in done else zeros > 0.5
+        ends = self._backend.numpy(done["terminated"]) if "terminated" in done else None
+        terminated = zeros > 0 if ends is None else ends > self.config.end_threshold
         if state.upscale is None:
             image, held = self._backend.numpy(shown["frame"]), None
         else:
@@ -350,7 +353,7 @@ class World:
         sound, sound_state = None, None
         if self._sound is not None:
             sound, sound_state = self._sound.play(done["hidden"], action, state.sound, state.seed, state.step)
-        frame = Frame(image, sound, reward, terminated)
+        frame = Frame(image, sound, reward, terminated, ends)
         state = replace(
             state,
             step=state.step + 1,
@@ -498,6 +501,6 @@ class World:
         if self.batch is not None:
             return replace(frame, image=frame.image.copy())
         sound = None if frame.sound is None else frame.sound[0].copy()
-        return Frame(
-            frame.image[0].copy(), sound, float(np.ravel(frame.reward)[0]), bool(np.ravel(frame.terminated)[0])
-        )
+        ends = None if frame.end_probability is None else float(np.ravel(frame.end_probability)[0])
+        reward, terminated = float(np.ravel(frame.reward)[0]), bool(np.ravel(frame.terminated)[0])
+        return Frame(frame.image[0].copy(), sound, reward, terminated, ends)

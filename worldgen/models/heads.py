@@ -27,8 +27,11 @@ class Heads(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers declare
     bins: Tensor
 
     @register_to_config
-    def __init__(self, *, hidden_dim: int, dim: int = 128, num_bins: int = 41, limit: float = 5.0):
-        """limit: largest symlog reward; 5 covers rewards up to 147."""
+    def __init__(
+        self, *, hidden_dim: int, dim: int = 128, num_bins: int = 41, limit: float = 5.0, end_threshold: float = 0.5
+    ):
+        """limit: largest symlog reward; 5 covers rewards up to 147. end_threshold: probability above which the game has
+        ended, which training chooses."""
         super().__init__()
         self.score = nn.Linear(hidden_dim, 4)  # four learned poolings over the frame's tokens
         self.trunk = nn.Sequential(nn.Linear(5 * hidden_dim, dim), nn.SiLU(), nn.Linear(dim, dim), nn.SiLU())

@@ -1,0 +1,55 @@
+"""The variants that ablate.py compares with a preset: each one thing changed, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worldgen.models.dynamics import AttendTime, Dynamics
+
+
+class WithoutPrevious(Dynamics):
+    """Does not see the previous frame's tokens at its own positions: what was is known from the cache alone."""
+
+    def _run(
+        self, attend_time: AttendTime, noisy, sigma, step_size, previous, context_sigma, action
+    ) -> tuple[Tensor, Tensor]:
+        nothing = torch.zeros_like(previous)
+        return super()._run(attend_time, noisy, sigma, step_size, nothing, context_sigma, action)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """about: in words. The dicts are what it changes of the preset's: arguments of the dynamics and of the tokenizer,
+    fields of DynamicsLoss and of Fit."""
+
+    about: str
+    network: dict[str, Any] = field(default_factory=dict)
+    loss: dict[str, Any] = field(default_factory=dict)
+    fit: dict[str, Any] = field(default_factory=dict)
+    tokenizer: dict[str, Any] = field(default_factory=dict)
+    network_class: type[Dynamics] = Dynamics
+
+    def facts(self) -> dict[str, Any]:
+        """What is trained: by this a run that was begun is known again."""
+        changes = {k: getattr(self, k) for k in ("network", "loss", "fit", "tokenizer")}
+        return changes | {"class": self.network_class.__name__}
+
+
+VARIANTS: dict[str, Variant] = {
+    "no previous": Variant("the previous frame's tokens are not shown", network_class=WithoutPrevious),
+    "no motion weight": Variant("tokens that change weigh as much as others", loss={"motion": 0.0}),
+    "flow loss": Variant("the error is the flow's, not the tokens'", loss={"space": "flow"}),
+    "no ramp": Variant("every noise level weighs the same", loss={"ramp_floor": 1.0}),
+    "time in all": Variant("time attention in every layer, not every second", network={"time_every": 1}),
+    "time in a third": Variant("time attention in every third layer", network={"time_every": 3}),
+    "muon": Variant("Muon on the matrices of blocks, not AdamW", fit={"optimizer": "muon"}),
+    "no shortcut": Variant("long steps are not taught", loss={"shortcut": 0.0}),
+    "no own past": Variant("it never sees its own predictions as the past", loss={"own_past": 0.0}),
+    "finer tokens": Variant(
+        "tokens of 8x8 pixels instead of 16x16: four times as many", tokenizer={"token_dim": 64, "channels": [64, 96]}
+    ),
+}

@@ -84,11 +84,10 @@ def build_tiny_world(folder: Path, actions: ActionMap = TOY_ACTIONS, seed: int =
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         tokenizer = Tokenizer(height=side, width=side, token_dim=8, channels=[8, 16])
-        dynamics = Dynamics(
-            grid=list(tokenizer.grid), patch=tokenizer.patch, token_dim=8, action_kind=actions.kind,
-            action_sizes=list(actions.sizes), dim=32, num_layers=2, num_heads=2, context=4,
+        dynamics = Dynamics.of_tokens(
+            tokenizer, action_kind=actions.kind, action_sizes=list(actions.sizes), dim=32, num_layers=2, num_heads=2,
+            context=4,
         )  # fmt: skip
-        dynamics.motion.take_basis(tokenizer)
         networks = {"tokenizer": tokenizer, "dynamics": dynamics, "heads": Heads(hidden_dim=32)}
         for network in networks.values():
             for parameter in network.parameters():  # away from the zeros that some layers begin with

@@ -93,25 +93,24 @@ def test_every_variant_changes_what_there_is(name):
     variant, preset = VARIANTS[name], micro()
     assert variant.facts() != Variant("nothing").facts()
     tokenizer = Tokenizer(height=16, width=16, **preset.tokenizer | variant.tokenizer)
-    network = variant.network_class(
-        num_tokens=tokenizer.num_tokens, token_dim=tokenizer.config.token_dim, action_kind="discrete",
-        action_sizes=[3], context=4, **preset.dynamics | variant.network,
-    )  # fmt: skip
-    assert network.config.num_tokens == tokenizer.num_tokens
+    network = variant.network_class.of_tokens(
+        tokenizer, action_kind="discrete", action_sizes=[3], context=4, **preset.dynamics | variant.network
+    )
+    assert network.num_tokens == tokenizer.num_tokens
     assert replace(DynamicsLoss(), **variant.loss) != DynamicsLoss() or not variant.loss
     assert replace(preset.fits["dynamics"], **variant.fit) != preset.fits["dynamics"] or not variant.fit
 
 
 def test_the_previous_frame_is_not_seen():
     torch.manual_seed(0)
-    choices = {"num_tokens": 4, "token_dim": 8, "action_kind": "discrete", "action_sizes": [3], "dim": 16}
+    choices = {"grid": [2, 2], "patch": 8, "token_dim": 8, "action_kind": "discrete", "action_sizes": [3], "dim": 16}
     blind = WithoutPrevious(num_layers=2, num_heads=2, context=4, **choices)
     for parameter in blind.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     seeing = Dynamics(num_layers=2, num_heads=2, context=4, **choices)
     seeing.load_state_dict(blind.state_dict())
-    noisy, other = torch.randn(2, 1, 3, 4, 8)
-    given = (torch.ones(1, 3), torch.full((1, 3), 0.25), torch.zeros(1, 3, 4, 8), torch.zeros(1, 3))
+    noisy, other = torch.randn(1, 3, 4, 8), torch.randn(1, 3, 2, 4, 8)
+    given = (torch.ones(1, 3), torch.full((1, 3), 0.25), torch.zeros(1, 3, 2, 4, 8), torch.zeros(1, 3))
     changed = (*given[:2], other, given[3])
     action = torch.zeros(1, 3, 1, dtype=torch.long)
     assert torch.equal(blind(noisy, *given, action)[0], blind(noisy, *changed, action)[0])
@@ -127,10 +126,11 @@ def test_the_flow_loss_cares_more_for_clean_frames():
 
     tokens, actions = torch.zeros(64, 5, 4, 8), torch.zeros(64, 5, 1, dtype=torch.long)
     losses = {}
+    null, channels = torch.tensor([3]), torch.ones(8)
     for space in ("tokens", "flow"):
         recipe = DynamicsLoss(space=space, shortcut=0, own_past=0)
         generator = torch.Generator().manual_seed(0)
-        losses[space] = dynamics_loss(Off(), tokens, actions, torch.tensor([3]), generator, 0.0, recipe)[0].item()
+        losses[space] = dynamics_loss(Off(), tokens, actions, null, channels, generator, 0.0, recipe)[0].item()
     assert losses["flow"] > 1.5 * losses["tokens"] > 0
 
 

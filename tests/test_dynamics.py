@@ -297,11 +297,11 @@ def test_a_taught_step_lands_where_two_half_steps_do(sigma: float, step: float):
     torch.testing.assert_close(start + step * (taught - start) / sigma, end, atol=1e-5, rtol=0)
 
 
-def loss_of(network, x: dict[str, torch.Tensor], progress: float, seed: int = 0, **recipe: float) -> torch.Tensor:
+def loss_of(network, x: dict[str, torch.Tensor], progress: float, seed: int = 0, **recipe: float | str) -> torch.Tensor:
     null = torch.from_numpy(MAPS["discrete"].null())
     generator = torch.Generator().manual_seed(seed)
-    weight, recipe_ = torch.ones(D), DynamicsLoss(**recipe)
-    return dynamics_loss(network, x["tokens"], x["action"], null, weight, generator, progress, recipe_)[0]
+    channels, choices = torch.linspace(0.5, 1.5, D), DynamicsLoss(**recipe)
+    return dynamics_loss(network, x["tokens"], x["action"], null, channels, generator, progress, choices)[0]
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.99])
@@ -309,6 +309,22 @@ def test_loss_is_a_number_for_the_smallest_batch(progress: float):
     network = make(is_new=True)
     for seed in range(24):
         assert loss_of(network, clip(1, 2), progress, seed).isfinite()
+
+
+def test_an_error_counts_as_much_as_its_channel_is_of_the_picture():
+    class Wrong(torch.nn.Module):
+        def __init__(self, channel: int):
+            super().__init__()
+            self.off = torch.nn.functional.one_hot(torch.tensor(channel), D)
+
+        def forward(self, noisy, *_):
+            return self.off.expand_as(noisy), None  # of tokens that are all zeros
+
+    x = clip(8, 4) | {"tokens": torch.zeros(8, 4, N, D)}
+    first, last = (loss_of(Wrong(channel), x, 0.0, shortcut=0, own_past=0) for channel in (0, D - 1))
+    assert last / first == pytest.approx(3)  # channel_weight goes from 0.5 to 1.5
+    even = [loss_of(Wrong(channel), x, 0.0, shortcut=0, own_past=0, space="tokens") for channel in (0, D - 1)]
+    assert even[0] == even[1]
 
 
 def test_the_action_of_the_first_frame_is_never_seen():

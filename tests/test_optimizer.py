@@ -16,7 +16,7 @@ from worldgen.training.optimizer import make_optimizer, orthogonalise  # noqa: E
 def network() -> Dynamics:
     torch.manual_seed(0)
     made = Dynamics(
-        num_tokens=4, token_dim=8, action_kind="discrete", action_sizes=[3], dim=16, num_layers=2, num_heads=2
+        grid=[2, 2], patch=8, token_dim=8, action_kind="discrete", action_sizes=[3], dim=16, num_layers=2, num_heads=2
     )
     for parameter in made.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)

@@ -170,9 +170,8 @@ class _Bench:
     def _train(self, variant: Variant, fit: Fit, ground: _Ground, folder: Path) -> dict[str, Any]:
         run = ground.run
         torch.manual_seed(fit.seed)  # of the first weights
-        network = variant.network_class(
-            num_tokens=ground.tokenizer.num_tokens,
-            token_dim=ground.tokenizer.config.token_dim,
+        network = variant.network_class.of_tokens(
+            ground.tokenizer,
             context=self._preset.context,
             **action_arguments(run.action_map()),
             **(self._preset.dynamics | variant.network),

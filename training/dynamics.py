@@ -30,7 +30,8 @@ class DynamicsLoss:
 
     context_sigma: largest noise on finished frames. motion: extra weight of tokens that change. ramp_floor: weight at
     pure noise, 1 at clean. action_dropout: share of clips that begin with NULL actions, up to all of them.
-    space: of the error: "tokens" (x-loss), or "flow", in which it is the tokens' over the noise level (v-loss).
+    space: of the error: "pixels", as it counts in the picture (most channels hold fine grain that nobody can foretell);
+    "tokens" (x-loss); or "flow", in which it is the tokens' over the noise level (v-loss).
     shortcut: share of clips that teach long steps, from shortcut_from of the schedule on.
     own_past: share of clips whose previous frames are the network's own predictions, from own_past_from on, so that it
     learns to mend them instead of passing them on.
@@ -39,7 +40,7 @@ class DynamicsLoss:
     context_sigma: float = 0.2
     motion: float = 2.0
     ramp_floor: float = 0.3
-    space: str = "tokens"
+    space: str = "pixels"
     action_dropout: float = 0.05
     shortcut: float = 0.25
     shortcut_from: float = 0.3
@@ -57,8 +58,8 @@ def dynamics_loss(
     progress: float,
     recipe: DynamicsLoss,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """tokens (b, t, n, d); actions (b, t, width), row i led to frame i; null (width,); channel_weight (d,), of the
-    squared error, 1 on average"""
+    """tokens (b, t, n, d); actions (b, t, width), row i led to frame i; null (width,); channel_weight (d,), how
+    much of the picture a squared error of each channel is, 1 on average"""
     b, t, n, d = tokens.shape
 
     def uniform(*shape: int) -> Tensor:
@@ -102,7 +103,10 @@ def dynamics_loss(
         target[:, 0] = tokens[:, 0]
 
     clean, _ = network(noisy, sigma, step_size, previous, context_sigma, actions)
-    error = ((clean.float() - target).square() * channel_weight).mean(-1)  # (b, t, n)
+    error = (clean.float() - target).square()
+    if recipe.space == "pixels":
+        error = error * channel_weight
+    error = error.mean(-1)  # (b, t, n)
     change = torch.zeros(b, t, n, device=tokens.device)
     change[:, 1:] = (tokens[:, 1:] - tokens[:, :-1]).square().mean(-1)
     motion = 1 + recipe.motion * change.clamp(max=1)
@@ -190,9 +194,6 @@ class DynamicsStage:
             clips = validation.evenly(16)
             self._held_out = (clips.frames, actions[clips.start[:, None] + np.arange(validation.length)])
         self._null = torch.from_numpy(config.actions.null())
-        # an error counts as it does in the picture: most channels hold fine grain that nobody can foretell
-        pixels = (tokenizer.token_std / tokenizer.basis_scale).square()
-        self._channel_weight = pixels / pixels.mean()
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = self._train.draw(rng, self._batch)[:, None] + np.arange(self._train.length)
@@ -201,7 +202,9 @@ class DynamicsStage:
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
         tokens = batch["tokens"]
-        null, weight = self._null.to(tokens.device), self._channel_weight.to(tokens.device)
+        null = self._null.to(tokens.device)
+        pixels = self.network.motion.gain.to(tokens.device).square().reciprocal()
+        weight = pixels / pixels.mean()
         return dynamics_loss(network, tokens, batch["actions"], null, weight, generator, progress, self._recipe)
 
     def validate(self, network) -> tuple[dict[str, float], np.ndarray | None]:

@@ -54,7 +54,7 @@ def hidden_states(
     """tokens (N, n, d) and led_to (N, width), the actions that led to the frames, of the whole cache."""
     segments = _some(segments, limit)
     first = np.append(0, np.cumsum(segments.lengths))
-    shape = (int(first[-1]), dynamics.config.num_tokens + 1, dynamics.config.dim)
+    shape = (int(first[-1]), dynamics.num_tokens + 1, dynamics.config.dim)
     key = {
         "data": cache.path.name,
         "networks": [file_hash(world / name / WEIGHTS) for name in ("tokenizer", "dynamics")],

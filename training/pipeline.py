@@ -269,17 +269,12 @@ class Run:
         tokenizer = load_network(self.recipe.out, "tokenizer").requires_grad_(False).to(_device())
         tokens = tokenize(self.cache, tokenizer, self.recipe.out, self.say)
         if name == "dynamics":
-            network = Dynamics(
-                grid=list(tokenizer.grid),
-                patch=tokenizer.patch,
-                token_dim=tokenizer.config.token_dim,
-                context=self.preset.context,
-                **action_arguments(self.action_map()),
-                **self.preset.dynamics,
+            network = Dynamics.of_tokens(
+                tokenizer, context=self.preset.context, **action_arguments(self.action_map()), **self.preset.dynamics
             )
             self.write_facts()
             network = self.begin(network, name)
-            network.motion.take_basis(tokenizer)
+            network.motion.take_basis(tokenizer)  # with --from it came with another's
             return DynamicsStage(
                 network, tokenizer, self.config(), self.cache, tokens, self.actions(), train,
                 self._rollouts(), fit.batch,

@@ -12,7 +12,7 @@ from worldgen.models.dynamics import AttendTime, Dynamics
 
 
 class WithoutPrevious(Dynamics):
-    """Does not see the previous frame's tokens at its own positions: what was is known from the cache alone."""
+    """Neither sees the previous frame's tokens at its own positions nor copies them: what was is in the cache alone."""
 
     def _run(
         self, attend_time: AttendTime, noisy, sigma, step_size, previous, context_sigma, action
@@ -40,7 +40,9 @@ class Variant:
 
 
 VARIANTS: dict[str, Variant] = {
-    "no previous": Variant("the previous frame's tokens are not shown", network_class=WithoutPrevious),
+    "no previous": Variant("the previous frame is neither shown nor copied", network_class=WithoutPrevious),
+    "no displacement": Variant("blocks are copied from their own place", network={"reach": 0}),
+    "even channels": Variant("an error counts alike in every channel, not as in the picture", loss={"space": "tokens"}),
     "no motion weight": Variant("tokens that change weigh as much as others", loss={"motion": 0.0}),
     "flow loss": Variant("the error is the flow's, not the tokens'", loss={"space": "flow"}),
     "no ramp": Variant("every noise level weighs the same", loss={"ramp_floor": 1.0}),

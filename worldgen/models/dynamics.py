@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from worldgen.models.attention import FeedForward, SpaceAttention, TimeAttention, time_rope_period
 from worldgen.models.conditioning import ActionEmbedding, LevelEmbedding
 from worldgen.models.motion import MotionCompensation
+from worldgen.models.tokenizer import Tokenizer
 
 # x (f, m, c) of all frames -> its time attention (f, m, c), over a clip or against the ring
 AttendTime = Callable[[TimeAttention, Tensor], Tensor]
@@ -96,8 +97,17 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         self.motion = MotionCompensation(dim, token_dim, (grid[0], grid[1]), patch, reach)
         self._init_weights(token_dim)
 
+    @classmethod
+    def of_tokens(cls, tokenizer: Tokenizer, **arguments: Any) -> Dynamics:
+        """A new one of a tokenizer's tokens; arguments: the others of __init__."""
+        network = cls(
+            grid=list(tokenizer.grid), patch=tokenizer.patch, token_dim=tokenizer.config.token_dim, **arguments
+        )
+        network.motion.take_basis(tokenizer)
+        return network
+
     def _init_weights(self, token_dim: int) -> None:
-        """Blocks begin as the identity and the output as a copy of the previous frame."""
+        """Blocks begin as the identity and the output close to a copy of the previous frame."""
         nn.init.zeros_(self.modulation.weight)
         with torch.no_grad():
             self.modulation.bias.copy_(

@@ -85,7 +85,7 @@ def read_save(path: Path, player: Player) -> SavePoint:
 
 def _state_like(template: Any, arrays: Any) -> Any:
     """The state in a file, of the same type, shapes and numbers as the one the world has now."""
-    values = {}
+    values: dict[str, Any] = {}
     for f in fields(template):
         like, name = getattr(template, f.name), f"state.{f.name}"
         if like is None:  # silent, or without super-resolution

@@ -72,7 +72,7 @@ def test_a_replay_of_another_world_is_refused_with_both_hashes(tmp_path):
 
 
 def test_replaying_says_that_it_was_identical_and_where_it_was_not(tmp_path, capsys):
-    def load(name, *, backend, nfe):
+    def load(name, *, backend, nfe, **_):
         assert (name, backend, nfe) == ("fake", "fake", 2)
         return FakeWorld(ends_after=8)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from worldgen.cli import main
-from worldgen.data.ingest import check_folder
-from worldgen.data.recording import read_sidecar
+from worldgen.data.check import check_folder
+from worldgen.data.sidecar import read_sidecar
 from worldgen.envs.played_game import PlayedGame
 from worldgen.envs.toy_game import ToyGame
 from worldgen.errors import InputError
@@ -29,7 +29,7 @@ def test_what_a_person_plays_is_recorded_one_episode_a_file(tmp_path):
     assert rows.truncated.tolist() == [False] * 9 + [True, False]  # the person began anew; the last row is padding
     assert rows.state["x"][0] < rows.state["x"][9]
     assert len(read_sidecar(second)) == 2
-    assert [r.status for r in check_folder(tmp_path)] == ["ok", "ok"]
+    assert [f.report.status for f in check_folder(tmp_path).files] == ["ok", "ok"]
     from worldgen.data.decode import read_frames
 
     height, width, _ = shown[0].shape
@@ -99,5 +99,5 @@ def test_a_person_plays_in_the_window(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("SDL_AUDIODRIVER", "dummy")
     monkeypatch.setenv("WORLDGEN_HOME", str(tmp_path / "home"))
     assert main(["record", "toy", "--play", "--out", str(tmp_path / "o"), "--frames", "30"]) == 0
-    (report,) = check_folder(tmp_path / "o")
+    (report,) = (f.report for f in check_folder(tmp_path / "o").files)
     assert report.status == "ok" and report.num_frames == 31 and report.has_sound

@@ -385,7 +385,7 @@ def test_the_keys_can_be_chosen_and_are_kept(monkeypatch, tmp_path):
 
 
 def test_a_recording_begun_in_the_window_is_a_clip_and_training_data(tmp_path):
-    from worldgen.data.ingest import check_folder
+    from worldgen.data.check import check_folder
 
     window = open_window(FakeWorld(fps=60, sample_rate=24000), folder=tmp_path)
 
@@ -398,7 +398,7 @@ def test_a_recording_begun_in_the_window_is_a_clip_and_training_data(tmp_path):
 
     run_with(window, script)  # the window is closed in the middle of it
     folder = tmp_path / "worldgen-fake-1"
-    reports = {report.path: report for report in check_folder(folder)}
+    reports = {f.report.path: f.report for f in check_folder(folder).files}
     assert {report.status for report in reports.values()} == {"ok"}
     recording = reports[str(folder / "play-0000.mkv")]
     assert recording.num_frames >= 30 and recording.has_actions and recording.has_sound

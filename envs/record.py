@@ -25,6 +25,7 @@ from worldgen.envs.game import Game
 from worldgen.envs.policies import POLICIES, Policy, make_policy
 from worldgen.errors import InputError
 from worldgen.files import check_folder_writable
+from worldgen.interrupts import termination_as_interrupt
 
 EPISODE_FRAMES = 3000  # a game that does not end by then is cut, flagged truncated
 
@@ -90,7 +91,7 @@ def record(
 
     lengths: dict[int, int] = {}
     try:
-        with _termination_as_interrupt():
+        with termination_as_interrupt():
             if workers == 1:
                 interrupted = _record_serially(plan, game, first, frames, lengths, show)
             else:
@@ -217,16 +218,3 @@ def _stop_signal() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a recording as Ctrl-C does: files are closed and games ended."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -13,16 +13,32 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from worldgen.envs.record import Progress, record
+from worldgen.envs.screen_input import DEFAULT_KEYS
+from worldgen.errors import InputError
 
 
 @dataclass(frozen=True)
 class RecordOptions:
-    env: tyro.conf.Positional[str]
-    """the game, source:name: vizdoom:take_cover, pyxel:jump, ale:breakout, gym:CarRacing-v3, toy"""
     out: Path
     """folder of the recordings; those already there are kept"""
-    frames: int
-    """frames to record in all"""
+    env: tyro.conf.Positional[str | None] = None
+    """the game, source:name: vizdoom:take_cover, pyxel:jump, ale:breakout, gym:CarRacing-v3, toy"""
+    frames: int | None = None
+    """frames to record in all; a person may play on until the window is closed"""
+    play: bool = False
+    """play it yourself, in a window, with the game's keys"""
+    screen: bool = False
+    """record any game on the desktop instead of ENV: its picture, the keys and the mouse"""
+    window: str | None = None
+    """--screen: the window with this in its title (X11)"""
+    region: str | None = None
+    """--screen: LEFT,TOP,WIDTH,HEIGHT of the desktop"""
+    keys: str | None = None
+    """--screen: the keys and buttons to record, like left,right,space,mouse left"""
+    mouse: bool = False
+    """--screen: the motion of the mouse too; actions are numbers then"""
+    height: int = 240
+    """--screen: make larger pictures this high"""
     policy: Literal["random", "sticky", "scripted", "mix"] = "mix"
     """who plays; mix draws one of the others per episode"""
     seed: int = 0
@@ -35,8 +51,53 @@ class RecordOptions:
     """write the figures to this file, or - for standard output"""
 
 
+def check_record_options(options: RecordOptions) -> None:
+    """Raises InputError for what does not go together."""
+    if options.screen and (options.env is not None or options.play):
+        raise InputError("--screen records the desktop: leave out the game and --play")
+    if options.env is None and not options.screen:
+        raise InputError("which game? source:name, like vizdoom:take_cover, or --screen; see `worldgen record --help`")
+    if not options.screen and (given := [n for n in ("window", "region", "keys") if getattr(options, n) is not None]):
+        raise InputError(f"--{given[0]} belongs to --screen")
+    if options.frames is None and not (options.play or options.screen):
+        raise InputError("--frames: how many to record? (--play and --screen go on until they are stopped)")
+
+
+def record_the_screen(options: RecordOptions) -> dict[str, Any]:
+    """-> the figures of record_screen()"""
+    from worldgen.envs.record_screen import record_screen
+
+    console = Console(stderr=True)
+    keys = DEFAULT_KEYS if options.keys is None else [key.strip() for key in options.keys.split(",") if key.strip()]
+
+    def show(num_frames: int) -> None:
+        if num_frames == 2:  # what is wrong with the arguments is said before
+            console.print("recording the screen: Ctrl-C ends it", highlight=False)
+
+    result = record_screen(
+        options.out,
+        frames=options.frames,
+        fps=15.0 if options.fps is None else options.fps,
+        window=options.window,
+        region=options.region,
+        keys=keys,
+        with_motion=options.mouse,
+        height=options.height,
+        on_progress=show,
+    )
+    why = "" if result["ended"] in ("frames", "stopped") else f"{result['ended']}: "
+    console.print(
+        f"{why}{result['frames']} frames of {result['width']}x{result['height']} at {result['game_fps']:g} fps, "
+        f"{result['repeated']} of them repeated: {result['path']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return result
+
+
 def record_with_bar(options: RecordOptions) -> dict[str, Any]:
     """-> the figures of record()"""
+    assert options.env is not None and options.frames is not None, "check_record_options comes first"
     console = Console(stderr=True)
     columns = (TextColumn("recording"), BarColumn(), MofNCompleteColumn(), TextColumn("frames, {task.fields[rate]}"))
     bar = Bar(*columns, TimeRemainingColumn(), console=console)

@@ -13,7 +13,10 @@ from worldgen.errors import InputError
 from worldgen.legend import draw_legend
 
 if TYPE_CHECKING:
+    from worldgen.play.fork import Beside
     from worldgen.world import Frame, World
+
+CLIP_HEIGHT = 256  # of a clip that is written while a game is played: larger ones take time from it
 
 
 class ClipWriter:
@@ -21,10 +24,10 @@ class ClipWriter:
     it grows under a temporary name beside it, close() renames it and discard() removes it.
 
     scale: picture pixels per pixel of the world's own size; frames that super-resolution has enlarged are enlarged by
-    what is left of it, nearest. legend: draw the strip of keys.
+    what is left of it, nearest. legend: draw the strip of keys. is_double: two pictures side by side.
     """
 
-    def __init__(self, path: Path, world: World, *, scale: int = 4, legend: bool = True):
+    def __init__(self, path: Path, world: World, *, scale: int = 4, legend: bool = True, is_double: bool = False):
         self.path = Path(path)
         if self.path.suffix != ".mp4":
             raise InputError(f"--out {self.path}: a clip is an .mp4 file")
@@ -34,6 +37,7 @@ class ClipWriter:
         self._actions, self._legend = world.config.actions, legend
         self._scale = max(1, round(scale * world.config.height / world.image_size[0]))
         height, width = (self._scale * n for n in world.image_size)
+        width *= 1 + is_double
         strip = draw_legend(width, self._actions, None).shape[0] if legend else 0
         self._picture = np.zeros((height + strip, width, 3), np.uint8)
         self._height = height
@@ -47,8 +51,12 @@ class ClipWriter:
             channels=world.channels,
         )
 
-    def write(self, frame: Frame, action: Any = None) -> None:
-        large = frame.image.repeat(self._scale, axis=0).repeat(self._scale, axis=1)
+    def write(self, frame: Frame, action: Any = None, beside: Beside | None = None) -> None:
+        image = frame.image
+        if beside is not None:
+            pictures = (beside.image, image) if beside.is_left else (image, beside.image)
+            image = np.concatenate(pictures, axis=1)
+        large = image.repeat(self._scale, axis=0).repeat(self._scale, axis=1)
         self._picture[: self._height] = large
         if self._legend:
             self._picture[self._height :] = draw_legend(large.shape[1], self._actions, action)
@@ -63,6 +71,31 @@ class ClipWriter:
     def discard(self) -> None:
         self._video.close()
         self._temporary.unlink(missing_ok=True)
+
+
+class ClipRecorder:
+    """A ClipWriter as a Player's recorder: one clip of all that is shown, first frames and rewinding included."""
+
+    def __init__(self, path: Path, world: World):
+        scale = max(1, CLIP_HEIGHT // world.config.height)
+        self._clip = ClipWriter(path, world, scale=scale)
+        self._is_empty = True
+
+    def began(self, seed: int, frame: Frame) -> None:
+        self._write(frame, None)
+
+    def stepped(self, action: Any, frame: Frame) -> None:
+        self._write(frame, action)
+
+    def _write(self, frame: Frame, action: Any) -> None:
+        self._clip.write(frame, action)
+        self._is_empty = False
+
+    def close(self) -> None:
+        if self._is_empty:
+            self._clip.discard()
+        else:
+            self._clip.close()
 
 
 def temporary_clip(path: Path) -> Path:

@@ -14,6 +14,7 @@ from worldgen.play.loop import Player
 
 if TYPE_CHECKING:
     from worldgen.play.action_source import ActionSource
+    from worldgen.play.fork import Beside
     from worldgen.world import World
 
 FRAMES = 300  # where nobody says how many
@@ -66,9 +67,14 @@ def run_headless(
     scale: int = 4,
     legend: bool = True,
     on_progress: Progress | None = None,
+    beside: Callable[[Player], Beside | None] | None = None,
 ) -> None:
-    """Steps until `frames` are played or `choose` has no more. Interrupted with Ctrl-C, the clip so far is kept."""
-    clip = ClipWriter(out, player.world, scale=scale, legend=legend) if out is not None else None
+    """Steps until `frames` are played or `choose` has no more. Interrupted with Ctrl-C, the clip so far is kept.
+    beside: a picture that goes beside each frame of the clip.
+    """
+    clip = None
+    if out is not None:
+        clip = ClipWriter(out, player.world, scale=scale, legend=legend, is_double=beside is not None)
     try:
         for i in range(frames):
             action = choose(player)
@@ -76,7 +82,7 @@ def run_headless(
                 break
             frame = player.step(action)
             if clip is not None:
-                clip.write(frame, action)
+                clip.write(frame, action, beside(player) if beside is not None else None)
             if on_progress is not None:
                 on_progress(i + 1, frames)
     except KeyboardInterrupt:

@@ -13,11 +13,15 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from worldgen.errors import RunError
+from worldgen.play.fork import Beside, Fork
+from worldgen.play.governor import Governor
 from worldgen.play.loop import Player, SavePoint
 from worldgen.play.pacing import Pacer
 from worldgen.play.rewind import Rewind
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from worldgen.play.action_source import ActionSource
     from worldgen.world import Frame
 
@@ -31,19 +35,26 @@ class NoDisplayError(RunError):
 @dataclass(frozen=True)
 class View:
     """A frame to show, the action that led to it (None: a reset, a loaded or rewound moment) and whether the game
-    moved on to it, so that its sound is to be heard."""
+    moved on to it, so that its sound is to be heard. pressed_at: when the first new key it obeys was pressed.
+    beside: a second picture."""
 
     frame: Frame
     action: Any
     is_step: bool
+    pressed_at: float | None = None
+    beside: Beside | None = None
 
 
 class LivePlayer:
     """Plays in real time.
 
-    choose: the next action, called as a frame becomes due; None pauses the game (a replay is over).
+    choose: the next action, called as a frame becomes due; None pauses the game (a replay is over). Where keys chose
+        it, it says when they were pressed: live.pressed_at.
     on_view: called in the game's thread with every view, right after it exists.
+    on_notice: called in the game's thread with what a person should be told.
+    companion: gives the picture to show beside each frame.
     max_frames: the game ends after so many.
+    remembers: whether its moments can be kept: not a real game's.
     """
 
     def __init__(
@@ -52,8 +63,11 @@ class LivePlayer:
         choose: ActionSource,
         *,
         on_view: Callable[[View], None] = lambda view: None,
+        on_notice: Callable[[str], None] = lambda message: None,
+        companion: Callable[[Player], Beside | None] | None = None,
         max_frames: int | None = None,
         rewind: Rewind | None = None,
+        remembers: bool = True,
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
     ):
@@ -63,9 +77,13 @@ class LivePlayer:
         self.is_over = False
         self.error: BaseException | None = None
         fps = player.world.config.fps
+        self.remembers = remembers
+        self.governor = Governor(fps, player.nfe)
+        self.pressed_at: float | None = None
+        self.fork: Fork | None = None
         self._choose, self._on_view, self._max_frames = choose, on_view, max_frames
+        self._on_notice, self._companion = on_notice, companion
         self._rewind = rewind if rewind is not None else Rewind(fps)
-        self._frames_to_go_back = 0
         self._pacer = Pacer(fps)
         self._clock, self._sleep = clock, sleep
         self._commands: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -74,7 +92,7 @@ class LivePlayer:
         self._seconds = 0.0
         self._playing_since: float | None = None
         self._lock = threading.Lock()
-        self._view = View(player.frame, None, False)
+        self._view = View(player.frame, None, False, beside=self._beside())
         self._view_is_new = True
         self._thread = threading.Thread(target=self._run, name="worldgen game", daemon=True)
 
@@ -86,6 +104,10 @@ class LivePlayer:
     def stop(self) -> None:
         """Ends the game and waits for its thread; raises what went wrong in it."""
         self.is_over = True
+        self.wait()
+
+    def wait(self) -> None:
+        """Until the game is over; raises what went wrong in it."""
         if self._thread.ident is not None:
             self._thread.join()
         if self.error is not None:
@@ -119,20 +141,51 @@ class LivePlayer:
         self._steps_wanted += 1
 
     def restart(self) -> None:
+        self._note(jumps=True)
         self._show(self.player.restart())
+
+    def start_from(self, start: int | np.ndarray | None) -> None:
+        """Begins a game from a prompt (t, h, w, 3) uint8 or one of the world's starts."""
+        self._note(jumps=True)
+        self._show(self.player.restart(start=start))
 
     def set_nfe(self, nfe: int) -> None:
         self.player.set_nfe(nfe)
+        self.governor.wanted = nfe
+        self.governor.forget()
 
-    def quick_save(self) -> None:
+    def quick_save(self) -> SavePoint:
         self._saved = self.player.save()
+        return self._saved
 
     def quick_load(self) -> bool:
         """False when nothing was saved yet."""
         if self._saved is None:
             return False
+        self._note(jumps=True)
         self._show(self.player.load(self._saved))
         return True
+
+    def show_loaded(self, point: SavePoint) -> None:
+        """Goes on from a moment of another play, which the player is at now."""
+        self._rewind.clear()
+        self._saved = point
+        self._show(self.player.frame)
+
+    def toggle_fork(self) -> str:
+        """Forks here; then plays the second future beside the first; then goes on with it alone -> what it did."""
+        if self.fork is None:
+            self.fork = Fork(self.player)
+            message = "future 1: fork again to go back and play another"
+        elif not self.fork.is_second:
+            self._note(jumps=True)
+            self.fork.play_second(self.player)
+            message = "future 2, beside future 1"
+        else:
+            self.fork = None
+            message = "on with this future"
+        self._show(self.player.frame)
+        return message
 
     # the game's thread
 
@@ -167,34 +220,55 @@ class LivePlayer:
         return self._pacer.wait(self._clock()) if is_moving else 0.0
 
     def _step(self) -> None:
+        self.pressed_at = None
         action = self._choose(self.player)
         if action is None:
             self.paused = True
             self._steps_wanted = 0
             return
+        self._note()
         frame = self.player.step(action)
         with self._lock:
             # shown frames are taken; one that was not is replaced unseen
-            self.player.stats.dropped += self._view_is_new and self._view.is_step
-            self._view, self._view_is_new = View(frame, action, True), True
+            is_unseen = self._view_is_new and self._view.is_step
+            self.player.stats.dropped += is_unseen
+            pressed_at = self._view.pressed_at if is_unseen else None
+            pressed_at = self.pressed_at if pressed_at is None else pressed_at
+            self._view, self._view_is_new = View(frame, action, True, pressed_at, self._beside()), True
         self._on_view(self._view)
-        self._rewind.note(self.player)
+        self._hold_the_rate()
         if self._max_frames is not None and self.player.stats.frames >= self._max_frames:
             self.is_over = True
+
+    def _hold_the_rate(self) -> None:
+        before = self.player.nfe
+        nfe = self.governor.note(self.player.stats.recent_ms[-1], before) if self.player.stats.recent_ms else None
+        if nfe is not None:
+            self.player.set_nfe(nfe)
+            self._on_notice(f"too slow with nfe {before}: now {nfe}" if nfe < before else f"time to spare: nfe {nfe}")
+
+    def _note(self, jumps: bool = False) -> None:
+        if self.remembers:
+            self._rewind.note(self.player, jumps)
+
+    def _beside(self) -> Beside | None:
+        if self.fork is None:
+            return None if self._companion is None else self._companion(self.player)
+        beside = self.fork.beside(self.player)
+        if beside is None:  # restarted, or rewound beyond the fork
+            self.fork = None
+        return beside
 
     def _show(self, frame: Frame) -> None:
         self._pacer.rest()
         with self._lock:
-            self._view, self._view_is_new = View(frame, None, False), True
+            self._view, self._view_is_new = View(frame, None, False, beside=self._beside()), True
         self._on_view(self._view)
 
     def _go_back(self) -> None:
-        """Back at twice the speed of play, however far apart the kept moments are."""
-        self._frames_to_go_back += 2
-        while self._frames_to_go_back >= self._rewind.stride:
-            self._frames_to_go_back -= self._rewind.stride
-            if self._rewind.back(self.player):
-                self._show(self.player.frame)
+        """Back at twice the speed of play."""
+        if any([self._rewind.back(self.player) for _ in range(2)]):
+            self._show(self.player.frame)
 
     def _run_commands(self) -> None:
         while True:

@@ -15,16 +15,26 @@ from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from worldgen.play.recorder import EpisodeRecorder
+    from worldgen.play.background import Recorder
     from worldgen.play.session import Entry, SessionLog
     from worldgen.world import Frame, World
 
 RECENT = 120  # frames that the figures of the last moments look back on
+
+
+class Same(Enum):
+    """The start that there was."""
+
+    SAME = 0
+
+
+SAME = Same.SAME
 
 
 class Stats:
@@ -48,19 +58,22 @@ class Stats:
 
 @dataclass(frozen=True)
 class SavePoint:
-    """A moment to come back to: the world's state, the frame on screen, and where the session log stood."""
+    """A moment to come back to: the world's state, the frame on screen, and where the game and its log stood."""
 
     state: Any
     frame: Frame
     seed: int
+    start: int | np.ndarray | None
+    position: int
     entry: Entry | None
 
 
 class Player:
     """Plays one world of batch 1.
 
-    seed, start: as World.reset takes them. log: notes everything that a replay needs. recorder: writes the episodes
-    as recordings. seconds: time spent in the world, resets included; what callers do with a frame is not in it.
+    seed, start: as World.reset takes them. log: notes everything that a replay needs. recorder: writes the episodes.
+    position: steps since the episode's first frame. seconds: time spent in the world, resets included; what callers do
+    with a frame is not in it.
     """
 
     def __init__(
@@ -70,7 +83,7 @@ class Player:
         seed: int = 0,
         start: int | np.ndarray | None = None,
         log: SessionLog | None = None,
-        recorder: EpisodeRecorder | None = None,
+        recorder: Recorder | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ):
         self.world = world
@@ -78,7 +91,8 @@ class Player:
         self.stats = Stats()
         self.seconds = 0.0
         self.log = log
-        self._start, self._recorder, self._clock = start, recorder, clock
+        self.start, self.recorder, self.position = start, recorder, 0
+        self._clock = clock
         self.frame = self._begin(seed)
 
     def step(self, action: Any) -> Frame:
@@ -92,8 +106,9 @@ class Player:
             self.stats.timed(1000 * elapsed)
             self.seconds += elapsed
             self.frame = self._with_sound(frame)
-            if self._recorder is not None:
-                self._recorder.stepped(action, self.frame)
+            self.position += 1
+            if self.recorder is not None:
+                self.recorder.stepped(action, self.frame)
         self.stats.frames += 1
         if self.frame.sound is not None:
             self.stats.sound_samples += len(self.frame.sound)
@@ -101,12 +116,18 @@ class Player:
             self.log.stepped(action, self.frame)
         return self.frame
 
-    def restart(self, seed: int | None = None) -> Frame:
-        """Begins an episode now; the next seed unless one is given."""
+    def restart(self, seed: int | None = None, start: int | np.ndarray | None | Same = SAME) -> Frame:
+        """Begins an episode now; the next seed unless one is given. start: from now on, as World.reset takes it."""
         seed = self.seed + 1 if seed is None else seed
-        self.frame = self._begin(seed)
+        before = self.start
+        self.start = before if isinstance(start, Same) else start
+        try:
+            self.frame = self._begin(seed)
+        except BaseException:
+            self.start = before
+            raise
         if self.log is not None:
-            self.log.changed("restart", seed)
+            self.log.changed(restart=seed, **({} if isinstance(start, Same) else {"start": start}))
         return self.frame
 
     @property
@@ -116,34 +137,50 @@ class Player:
     def set_nfe(self, nfe: int) -> None:
         self.world.nfe = nfe
         if self.log is not None:
-            self.log.changed("nfe", nfe)
+            self.log.changed(nfe=nfe)
 
     def save(self) -> SavePoint:
-        return SavePoint(self.world.snapshot(), self.frame, self.seed, self.log.last if self.log is not None else None)
+        return self._point(self.world.snapshot())
+
+    def mark(self) -> SavePoint:
+        """A lighter save(), for unwind() to undo the one step that follows."""
+        return self._point(self.world.mark())
 
     def load(self, point: SavePoint) -> Frame:
         """Back to a moment: what was played since is gone from the session, as if it had never happened."""
         self.world.restore(point.state)
-        self.frame, self.seed = point.frame, point.seed
+        return self._back_at(point)
+
+    def unwind(self, point: SavePoint) -> Frame:
+        """Undoes the step that was played since mark()."""
+        self.world.unwind(point.state)
+        return self._back_at(point)
+
+    def _point(self, state: Any) -> SavePoint:
+        entry = self.log.last if self.log is not None else None
+        return SavePoint(state, self.frame, self.seed, self.start, self.position, entry)
+
+    def _back_at(self, point: SavePoint) -> Frame:
+        self.frame, self.seed, self.start, self.position = point.frame, point.seed, point.start, point.position
         if self.log is not None:
             self.log.last = point.entry
             if self.log.nfe != self.world.nfe:
-                self.log.changed("nfe", self.world.nfe)
-        if self._recorder is not None:
-            self._recorder.began(self.seed, self.frame)
+                self.log.changed(nfe=self.world.nfe)
+        if self.recorder is not None:
+            self.recorder.began(self.seed, self.frame)
         return self.frame
 
     def close(self) -> None:
-        if self._recorder is not None:
-            self._recorder.close()
+        if self.recorder is not None:
+            self.recorder.close()
 
     def _begin(self, seed: int) -> Frame:
         before = self._clock()
-        frame = self._with_sound(self.world.reset(seed=seed, start=self._start))
+        frame = self._with_sound(self.world.reset(seed=seed, start=self.start))
         self.seconds += self._clock() - before
-        self.seed = seed
-        if self._recorder is not None:
-            self._recorder.began(seed, frame)
+        self.seed, self.position = seed, 0
+        if self.recorder is not None:
+            self.recorder.began(seed, frame)
         return frame
 
     def _with_sound(self, frame: Frame) -> Frame:

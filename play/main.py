@@ -19,31 +19,58 @@ import numpy as np
 
 from worldgen.bundle import DEFAULT_WORLD
 from worldgen.command import say_beside, write_figures
-from worldgen.errors import InputError
+from worldgen.errors import InputError, RunError
 from worldgen.files import check_writable
+from worldgen.interrupts import termination_as_interrupt
 from worldgen.play.action_source import check_actions
+from worldgen.play.background import InBackground, Recorder
+from worldgen.play.blind_test import BlindTest, Tally, num_frames
+from worldgen.play.clip import ClipRecorder
+from worldgen.play.familiarity import note_on
 from worldgen.play.headless import FRAMES, action_source, run_headless
 from worldgen.play.live import NoDisplayError
 from worldgen.play.loop import Player
 from worldgen.play.options import PlayOptions, check_options
+from worldgen.play.real_beside import CLIP_SECONDS, RealBeside
+from worldgen.play.recorded_clips import PROMPT, RecordedClips
 from worldgen.play.recorder import EpisodeRecorder
 from worldgen.play.session import Session, SessionLog
 from worldgen.play.start_image import load_start
+from worldgen.play.terminal import play_in_terminal
 
 if TYPE_CHECKING:
     from worldgen.world import World
 
 
 def play(options: PlayOptions, load_world: Callable[..., World] | None = None) -> dict[str, Any]:
-    """Plays, and returns the figures of the play. load_world: as World.load, which it is by default."""
+    """Plays, and returns the figures of the play. load_world: as World.load, which it is by default. Ended by SIGTERM,
+    all that was asked to be written is written."""
+    with termination_as_interrupt():
+        return _play(options, load_world)
+
+
+def _play(options: PlayOptions, load_world: Callable[..., World] | None) -> dict[str, Any]:
     say = say_beside(options.json)
-    has_window = not options.headless and has_display()
-    if not options.headless and not has_window:
+    has_window = not options.headless and not options.terminal and has_display()
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # its greeting would go into --json -
+    if not options.headless and not options.terminal and not has_window:
         say("no display here: playing without a window")
     session = Session.load(options.replay) if options.replay is not None else None
     check_options(options, has_window)
+    if has_window and not _names_a_game(options):
+        from worldgen.play.console import play_console
+
+        try:
+            stats = play_console(options, lambda name: _load_world(replace(options, world=name), None, load_world))
+            write_figures(stats, options.json)
+            return stats
+        except NoDisplayError as error:
+            say(f"{error}: playing without a window")
+            has_window = False
     world = _load_world(options, session, load_world)
-    options = _with_clip(options, world, has_window)
+    if options.blind is not None:
+        return _blind_test(world, options, say)
+    options = _with_clip(options, world, has_window or options.terminal)
     height, width = world.image_size
     size = f"{world.config.width}x{world.config.height}"
     size += f" shown at {width}x{height}" if (height, width) != (world.config.height, world.config.width) else ""
@@ -51,6 +78,13 @@ def play(options: PlayOptions, load_world: Callable[..., World] | None = None) -
     stats = _play_world(world, options, session, has_window, say)
     write_figures(stats, options.json)
     return stats
+
+
+def _names_a_game(options: PlayOptions) -> bool:
+    """Whether what to play is told, so that nobody need be asked."""
+    given = (options.world, options.replay, options.start, options.actions, options.frames, options.beside)
+    files = (options.blind, options.record, options.recordings, options.out)
+    return any(value is not None for value in (*given, *files))
 
 
 def has_display(environ: dict[str, str] | os._Environ[str] = os.environ, platform: str = sys.platform) -> bool:
@@ -64,48 +98,115 @@ def _play_world(
     world: World, options: PlayOptions, session: Session | None, has_window: bool, say: Callable[[str], None]
 ) -> dict[str, Any]:
     seed = options.seed if session is None else session.seed
-    start = _start(world, options) if session is None else session.start
-    log = None
-    if options.record is not None or session is not None:
-        name = options.world or (session.world if session is not None else DEFAULT_WORLD)
-        log = SessionLog(world, name=_lasting_name(name), seed=seed, start=start)
-    choose, length = _choice(world, options, session)
-    recorder = EpisodeRecorder(options.recordings, world) if options.recordings is not None else None
+    real = RealBeside(RecordedClips(options.beside, world, _clip_frames(world), seed)) if options.beside else None
+    start = session.start if session is not None else real.start if real is not None else _start(world, options)
+    note = note_on(world.starts, start[-1]) if isinstance(start, np.ndarray) and session is None else None
+    if note:
+        say(f"--start {options.start}: {note}" if options.start else note)
+    name = options.world or (session.world if session is not None else DEFAULT_WORLD)
+    log = SessionLog(world, name=_lasting_name(name), seed=seed, start=start)
+    choose, length = (real, None) if real is not None else _choice(world, options, session)
+    is_live = has_window or options.terminal
+    recorder = _recorder(options, world, is_live)
     player = Player(world, seed=seed, start=start, log=log, recorder=recorder)
+    # a replay that is to end by itself ends with its session; others hand over to the keyboard
+    max_frames = min(options.frames, length or 0) if options.frames and session else options.frames
     seconds = None
     try:
-        if has_window:
+        if options.terminal:
+            seconds = play_in_terminal(player, choose=choose, max_frames=max_frames, captures=options.captures)
+        elif has_window:
             try:
-                # a replay that is to end by itself ends with its session; others hand over to the keyboard
-                max_frames = min(options.frames, length or 0) if options.frames and session else options.frames
-                seconds = _play_in_window(player, options, choose, max_frames)
+                seconds = _play_in_window(player, options, choose, max_frames, real, note or "")
             except NoDisplayError as error:
                 say(f"{error}: playing without a window")
-                has_window, options = False, _with_clip(options, world, False)
-        if not has_window:
-            _play_headless(player, options, choose, length, say)
+                has_window = is_live = False
+                options = _with_clip(options, world, False)
+        if not is_live:
+            _play_headless(player, options, choose, length, real, say)
     finally:
         player.close()
-        if options.record is not None and log is not None:
+        if options.record is not None:
             log.session().save(options.record)
+            say(f"wrote {options.record}")
+    if isinstance(recorder, InBackground) and recorder.error is not None:
+        raise RunError(f"the recording ended early: {recorder.error}")
     stats = player.summary(seconds)
     _report(stats, options, say)
-    if session is not None and log is not None and not has_window:
+    if session is not None:
         _compare(session, log.session(), say)
     return stats
 
 
-def _play_in_window(player: Player, options: PlayOptions, choose: Any, max_frames: int | None) -> float:
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # its greeting would go into --json -
+def _clip_frames(world: World) -> int:
+    return PROMPT + round(CLIP_SECONDS * world.config.fps)
+
+
+def _recorder(options: PlayOptions, world: World, is_live: bool) -> Recorder | None:
+    """What is written while playing; a headless play writes its clip itself."""
+    recorders: list[Recorder] = []
+    if options.recordings is not None:
+        recorders.append(EpisodeRecorder(options.recordings, world))
+    if options.out is not None and is_live:
+        recorders.append(ClipRecorder(options.out, world))
+    return InBackground(*recorders) if recorders else None
+
+
+def _play_in_window(
+    player: Player, options: PlayOptions, choose: Any, max_frames: int | None, real: RealBeside | None, note: str
+) -> float:
     from worldgen.play.window import Window
 
-    window = Window(player, choose=choose, max_frames=max_frames, fullscreen=options.fullscreen)
+    window = Window(
+        player,
+        choose=choose,
+        max_frames=max_frames,
+        fullscreen=options.fullscreen,
+        folder=options.captures,
+        companion=real.beside if real is not None else None,
+        hold_rate=options.auto,
+        greeting=note,
+    )
     window.run()
     return window.live.seconds
 
 
+def _blind_test(world: World, options: PlayOptions, say: Callable[[str], None]) -> dict[str, Any]:
+    from worldgen.play.window_blind import BlindWindow
+    from worldgen.play.window_display import Display
+
+    assert options.blind is not None
+    tally = Tally.load_or_new(options.tally, world)
+    clips = RecordedClips(options.blind, world, num_frames(world.config.fps), seed=options.seed + len(tally.answers))
+    test = BlindTest(world, clips, seed=options.seed + len(tally.answers))
+    display = Display(fullscreen=options.fullscreen)
+    try:
+        BlindWindow(
+            test,
+            tally,
+            world.config.fps,
+            display=display,
+            on_answer=lambda: tally.save(options.tally),
+            limit=options.frames,
+        ).run()
+    finally:
+        display.close()
+    figures = tally.summary()
+    say(
+        f"{figures['num_right']} right of {figures['num_clips']} clips"
+        + (f": {options.tally}" if tally.answers else "")
+    )
+    write_figures(figures, options.json)
+    return figures
+
+
 def _play_headless(
-    player: Player, options: PlayOptions, choose: Any, length: int | None, say: Callable[[str], None]
+    player: Player,
+    options: PlayOptions,
+    choose: Any,
+    length: int | None,
+    real: RealBeside | None,
+    say: Callable[[str], None],
 ) -> None:
     if choose is None:
         choose, _ = action_source(player.world, "random", options.seed)
@@ -113,7 +214,14 @@ def _play_headless(
     progress = _Progress()
     try:
         run_headless(
-            player, choose, frames, out=options.out, scale=options.scale, legend=options.legend, on_progress=progress
+            player,
+            choose,
+            frames,
+            out=options.out,
+            scale=options.scale,
+            legend=options.legend,
+            on_progress=progress,
+            beside=real.beside if real is not None else None,
         )
     finally:
         progress.close()
@@ -174,7 +282,7 @@ def _report(stats: dict[str, Any], options: PlayOptions, say: Callable[[str], No
     line = "{frames} frames in {seconds:.1f} s ({fps:.1f} fps, {dropped} dropped)"
     line += "; a frame takes {frame_ms_p50:.1f} ms p50, {frame_ms_p95:.1f} p95, {frame_ms_p99:.1f} p99"
     say(line.format(**stats))
-    for path in (options.out, options.record, options.recordings):
+    for path in (options.out, options.recordings):
         if path is not None:
             say(f"wrote {path}")
 

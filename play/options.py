@@ -18,7 +18,8 @@ class PlayOptions:
     """What `worldgen play` can be told."""
 
     world: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="WORLD")] = None
-    """A bundled world or a world's folder; by default that of the session to replay, else doom."""
+    """A bundled world or a world's folder. Without one: that of the session to replay; in a window the start screen;
+    else doom."""
     seed: int = 0
     """Decides the start, the noise and random actions."""
     backend: str = "auto"
@@ -40,7 +41,7 @@ class PlayOptions:
     actions: str | None = None
     """"random" or a file with one action per frame (.jsonl, .json, .csv, .parquet, a session); repeated when short."""
     out: Path | None = None
-    """Headless: the clip to write (.mp4)."""
+    """A clip of the play to write (.mp4)."""
     json: str | None = None
     """A file for the figures of the play, - for standard output."""
     record: Path | None = None
@@ -53,6 +54,20 @@ class PlayOptions:
     """Show the pressed keys under the picture of a clip."""
     fullscreen: bool = False
     """Open the window over the whole screen."""
+    auto: bool = True
+    """Fewer denoising steps while frames take too long."""
+    worlds: tuple[Path, ...] = (Path("."),)
+    """Folders whose worlds the start screen shows beside the bundled ones."""
+    captures: Path = Path(".")
+    """Where screenshots, and recordings begun in the window, go."""
+    terminal: bool = False
+    """Play in this terminal, drawn with half blocks."""
+    beside: Path | None = None
+    """A recording, or a folder of them: play its actions, the real picture beside the generated one."""
+    blind: Path | None = None
+    """A folder of recordings for a blind test: short clips, real or generated?"""
+    tally: Path = Path("blind-test.json")
+    """Where the answers of the blind test are kept; a test goes on where it was."""
 
 
 def check_options(options: PlayOptions, has_window: bool) -> None:
@@ -65,13 +80,24 @@ def check_options(options: PlayOptions, has_window: bool) -> None:
         raise InputError(f"--nfe is one of {NFE_CHOICES}, got {options.nfe}")
     if options.replay is not None and (options.actions is not None or options.start is not None):
         raise InputError("--replay brings its own actions and start: leave out --actions and --start")
-    if options.out is not None and has_window:
-        raise InputError("--out is the clip of a play without a window: add --headless")
+    modes = [f"--{name}" for name in ("replay", "terminal", "beside", "blind") if getattr(options, name)]
+    if len(modes) > 1 and modes != ["--replay", "--terminal"]:
+        raise InputError(f"{' and '.join(modes)}: one at a time")
+    if options.terminal and options.headless:
+        raise InputError("--terminal shows the game and --headless does not: choose one")
+    if options.beside is not None and (options.actions is not None or options.start is not None):
+        raise InputError("--beside brings its own actions and start: leave out --actions and --start")
+    for name, real in (("beside", options.beside), ("blind", options.blind)):
+        if real is not None and not real.exists():
+            raise InputError(f"--{name} {real}: no such file or folder")
+    if options.blind is not None and not has_window:
+        raise InputError("--blind asks a person: it needs a window")
     if options.out is not None and options.out.suffix != ".mp4":
         raise InputError(f"--out {options.out}: a clip is an .mp4 file")
     if options.actions not in (None, "random") and not Path(options.actions).is_file():
         raise InputError(f"--actions {options.actions}: no such file (or say random)")
-    for flag, path in (("out", options.out), ("record", options.record), ("json", options.json)):
+    tally = options.tally if options.blind is not None else None
+    for flag, path in (("out", options.out), ("record", options.record), ("json", options.json), ("tally", tally)):
         if path is not None and str(path) != "-":
             check_writable(Path(path), f"--{flag}")
     if options.recordings is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,16 +23,34 @@ def draw_panel(lines: Sequence[str], scale: int = 1) -> np.ndarray:
     return panel
 
 
-def hud_lines(player: Player, fps: float, action_name: str, underruns: int | None, state: str = "") -> list[str]:
-    """The figures of the last moments. fps: frames shown a second; underruns: of the sound, None without sound."""
+@dataclass(frozen=True)
+class Figures:
+    """What the window knows of the last moments. fps: frames shown a second; key_ms: from a key to its picture, p50 and
+    p99, None before the first; underruns: of the sound, None without sound; wanted_nfe: more than the world's where
+    it is too slow for them."""
+
+    fps: float
+    key_ms: tuple[float, float] | None = None
+    underruns: int | None = None
+    wanted_nfe: int = 0
+    state: str = ""
+    action: str = ""
+
+
+def hud_lines(player: Player, figures: Figures) -> list[str]:
     stats, world = player.stats, player.world
     lines = [
-        f"{fps:.1f} of {world.config.fps:g} fps {state}".rstrip(),
-        f"frame {stats.percentile(50, recent=True):.1f} ms p50 {stats.percentile(99, recent=True):.1f} p99",
-        f"{stats.frames} frames, {stats.dropped} dropped",
-        f"{world.backend_name} nfe {world.nfe} seed {player.seed}",
-        action_name,
+        f"{figures.fps:.1f} of {world.config.fps:g} fps {figures.state}".rstrip(),
+        f"model {stats.percentile(50, recent=True):.1f} ms p50 {stats.percentile(99, recent=True):.1f} p99",
     ]
-    if underruns:
-        lines.insert(3, f"{underruns} sound gaps")
-    return lines
+    if figures.key_ms is not None:
+        lines.append("key to picture {:.0f} ms p50 {:.0f} p99".format(*figures.key_ms))
+    lines.append(f"{stats.frames} frames, {stats.dropped} dropped")
+    if figures.underruns is not None:
+        lines.append(f"{figures.underruns} sound gaps")
+    fewer = f" (of {figures.wanted_nfe}: too slow)" if figures.wanted_nfe > player.nfe else ""
+    lines.append(f"{world.backend_name} nfe {world.nfe}{fewer} seed {player.seed}")
+    uncertainty = getattr(player.frame, "uncertainty", None)  # of worlds that measure it
+    if uncertainty is not None:
+        lines.append(f"uncertainty {float(uncertainty):.2f}")
+    return [*lines, figures.action]

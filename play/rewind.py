@@ -1,73 +1,76 @@
-"""Rewinding: moments of the last seconds to go back through, in bounded memory."""
+"""Rewinding: the last frames to go back through one by one, in bounded memory.
+
+Before each step a moment is kept: what the step will overwrite (`World.mark`: one slot of the ring cache, not the whole
+of it). Going back undoes the steps in reverse order. Only where the game jumps (a new episode, a loaded moment) is a
+whole snapshot kept.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import fields, is_dataclass
-from math import ceil
+from dataclasses import dataclass
 from typing import Any
 
 from worldgen.play.loop import Player, SavePoint
 
-SECONDS = 10.0  # how far back, when memory allows
-MAX_STRIDE = 8  # frames between two moments at most: further apart, going back would jump
-MAX_BYTES = 64 << 20
+SECONDS = 60.0  # how far back, when memory allows
+MAX_BYTES = 96 << 20
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point to come back to. is_mark: its state undoes the one step that followed; else it is a whole snapshot."""
+
+    point: SavePoint
+    is_mark: bool
+    num_bytes: int
+
+    def leads_to(self, player: Player) -> bool:
+        """Whether undoing is what takes the player back here."""
+        here = (player.seed, player.position)
+        return not self.is_mark or here == (self.point.seed, self.point.position + 1)
 
 
 class Rewind:
-    """Keeps a moment every `stride` frames; the oldest go once `max_bytes` are used.
-
-    The stride is the smallest that reaches 10 seconds back, so small worlds rewind frame by frame.
-    """
+    """note() before every step and every jump, back() to undo the newest. The oldest go once `max_bytes` are used."""
 
     def __init__(self, fps: float, max_bytes: int = MAX_BYTES):
-        self._fps, self._max_bytes = fps, max_bytes
-        self._points: deque[SavePoint] = deque()
-        self._point_bytes = 0
-        self._since = 0
-        self.stride = 1
+        self._max_bytes, self._max_moments = max_bytes, round(SECONDS * fps)
+        self._moments: deque[Moment] = deque()
+        self.num_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._points)
+        return len(self._moments)
 
-    @property
-    def num_bytes(self) -> int:
-        return len(self._points) * self._point_bytes
+    def note(self, player: Player, jumps: bool = False) -> None:
+        """jumps: what follows is not one step of the world from here."""
+        if self._moments and not self._moments[-1].leads_to(player):
+            self.clear()  # the player went elsewhere without a word: a replayed restart
+        is_mark = not (jumps or bool(player.frame.terminated))  # the step after the end begins the next episode
+        point = player.mark() if is_mark else player.save()
+        moment = Moment(point, is_mark, num_bytes(point.state) + num_bytes(point.frame))
+        self._moments.append(moment)
+        self.num_bytes += moment.num_bytes
+        while len(self._moments) > 1 and (self.num_bytes > self._max_bytes or len(self._moments) > self._max_moments):
+            self.num_bytes -= self._moments.popleft().num_bytes
 
-    def note(self, player: Player) -> None:
-        """After every step."""
-        self._since += 1
-        if self._since < self.stride and self._points:
-            return
-        self._since = 0
-        point = player.save()
-        if not self._point_bytes:
-            self._point_bytes = max(1, num_bytes(point.state) + num_bytes(point.frame))
-            wanted = ceil(SECONDS * self._fps * self._point_bytes / self._max_bytes)
-            self.stride = min(max(1, wanted), MAX_STRIDE)
-        while self._points and (len(self._points) + 1) * self._point_bytes > self._max_bytes:
-            self._points.popleft()
-        self._points.append(point)
+    def clear(self) -> None:
+        self._moments.clear()
+        self.num_bytes = 0
 
     def back(self, player: Player) -> bool:
         """Takes the player to the moment before the frame on screen; False where memory ends."""
-        while len(self._points) > 1 and self._points[-1].frame is player.frame:
-            self._points.pop()
-        if not self._points or self._points[-1].frame is player.frame:
+        if not self._moments:
             return False
-        player.load(self._points[-1])
-        self._since = 0
+        moment = self._moments.pop()
+        self.num_bytes -= moment.num_bytes
+        if moment.is_mark:
+            player.unwind(moment.point)
+        else:
+            player.load(moment.point)
         return True
 
 
 def num_bytes(value: Any) -> int:
-    """Memory of the arrays in a value: arrays, and dataclasses, mappings and sequences of them."""
-    if hasattr(value, "nbytes"):
-        return int(value.nbytes)
-    if is_dataclass(value) and not isinstance(value, type):
-        return sum(num_bytes(getattr(value, f.name)) for f in fields(value))
-    if isinstance(value, dict):
-        return sum(num_bytes(v) for v in value.values())
-    if isinstance(value, list | tuple):
-        return sum(num_bytes(v) for v in value)
-    return 0
+    """Memory of the arrays in a dataclass of arrays."""
+    return sum(int(x.nbytes) for x in vars(value).values() if hasattr(x, "nbytes"))

@@ -32,7 +32,8 @@ MAX_START_BYTES = 1 << 28
 @dataclass(frozen=True)
 class Session:
     """world: as World.load takes it. start: index, frames (t, h, w, 3) uint8, or None.
-    changes: {"frame": i, "restart": seed} or {"frame": i, "nfe": n}, done before action i.
+    changes: {"frame": i, "restart": seed} or {"frame": i, "nfe": n}, done before action i; a restart may bring its own
+        "start".
     checksums: one per action, of the frame it gave.
     """
 
@@ -43,11 +44,16 @@ class Session:
     nfe: int
     start: int | np.ndarray | None = None
     actions: list[Any] = field(default_factory=list)
-    changes: list[dict[str, int]] = field(default_factory=list)
+    changes: list[dict[str, Any]] = field(default_factory=list)
     checksums: list[int] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
-        write_json(path, {"format_version": FORMAT_VERSION, **vars(self), "start": _pack(self.start)})
+        write_json(path, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        changes = [{k: _pack(v) if k == "start" else v for k, v in change.items()} for change in self.changes]
+        facts = {**vars(self), "start": _pack(self.start), "changes": changes}
+        return {"format_version": FORMAT_VERSION, **facts}
 
     @classmethod
     def load(cls, path: Path) -> Session:
@@ -65,9 +71,10 @@ class Session:
             raise InputError(f"{path}: session format {raw['format_version']!r}; this worldgen reads {FORMAT_VERSION}")
         facts = {key: value for key, value in raw.items() if key != "format_version"}
         try:
-            session = cls(**{**facts, "start": _unpack(facts["start"])})
+            changes = [{k: _unpack(v) if k == "start" else v for k, v in c.items()} for c in facts["changes"]]
+            session = cls(**{**facts, "start": _unpack(facts["start"]), "changes": changes})
             session._check()
-        except (KeyError, TypeError, ValueError, zlib.error) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
             raise InputError(f"{path}: damaged session ({error})") from None
         return session
 
@@ -81,8 +88,8 @@ class Session:
         if not isinstance(self.actions, list) or not isinstance(self.checksums, list):
             raise TypeError("actions and checksums are lists")
         for change in self.changes:
-            kind = set(change) - {"frame"}
-            if kind not in ({"restart"}, {"nfe"}) or not all(isinstance(x, int) for x in change.values()):
+            kind, numbers = set(change) - {"frame", "start"}, [v for k, v in change.items() if k != "start"]
+            if kind not in ({"restart"}, {"nfe"}) or not all(isinstance(x, int) for x in numbers):
                 raise TypeError(f"unknown change {change!r}")
             if change.get("nfe", 1) not in NFE_CHOICES:
                 raise ValueError(f"nfe {change['nfe']!r}")
@@ -115,10 +122,12 @@ class Replay:
     def __call__(self, player: Player) -> Any:
         while self._changes and self._changes[0]["frame"] <= self._index:
             change = self._changes.pop(0)
-            if "restart" in change:
-                player.restart(change["restart"])
-            else:
+            if "nfe" in change:
                 player.set_nfe(change["nfe"])
+            elif "start" in change:
+                player.restart(change["restart"], change["start"])
+            else:
+                player.restart(change["restart"])
         if self._index == len(self._actions):
             return None
         self._index += 1
@@ -126,12 +135,14 @@ class Replay:
 
 
 class Entry:
-    """One thing done, and what came before it: a linked list, so going back to a moment costs nothing."""
+    """One thing done, and what came before it: a linked list, so going back to a moment costs nothing.
 
-    __slots__ = ("before", "kind", "value", "nfe", "checksum")
+    change: of Session.changes, without its frame; None for an action."""
 
-    def __init__(self, before: Entry | None, kind: str, value: Any, nfe: int, checksum: int = 0):
-        self.before, self.kind, self.value, self.nfe, self.checksum = before, kind, value, nfe, checksum
+    __slots__ = ("before", "change", "action", "nfe", "checksum")
+
+    def __init__(self, before: Entry | None, change: dict[str, Any] | None, action: Any, nfe: int, checksum: int = 0):
+        self.before, self.change, self.action, self.nfe, self.checksum = before, change, action, nfe, checksum
 
 
 class SessionLog:
@@ -142,15 +153,27 @@ class SessionLog:
         self.last: Entry | None = None
 
     def stepped(self, action: Any, frame: Frame) -> None:
-        self.last = Entry(self.last, "action", np.asarray(action).tolist(), self.nfe, checksum(frame))
+        self.last = Entry(self.last, None, np.asarray(action).tolist(), self.nfe, checksum(frame))
 
-    def changed(self, kind: str, value: int) -> None:
-        self.last = Entry(self.last, kind, value, value if kind == "nfe" else self.nfe)
+    def changed(self, **change: Any) -> None:
+        self.last = Entry(self.last, change, None, change.get("nfe", self.nfe))
 
     @property
     def nfe(self) -> int:
         """The one in force after the newest entry."""
         return self._facts.nfe if self.last is None else self.last.nfe
+
+    def adopt(self, session: Session) -> None:
+        """Goes on from another session's end: it was saved, and loaded now."""
+        self._facts = Session(**{**vars(session), "actions": [], "changes": [], "checksums": []})
+        self.last = None
+        changes = sorted(session.changes, key=lambda change: change["frame"])
+        for i, (action, checksum) in enumerate(zip(session.actions, session.checksums, strict=True)):
+            while changes and changes[0]["frame"] <= i:
+                self.changed(**{k: v for k, v in changes.pop(0).items() if k != "frame"})
+            self.last = Entry(self.last, None, action, self.nfe, checksum)
+        for change in changes:
+            self.changed(**{k: v for k, v in change.items() if k != "frame"})
 
     def session(self) -> Session:
         entries = []
@@ -160,13 +183,13 @@ class SessionLog:
             entry = entry.before
         actions: list[Any] = []
         checksums: list[int] = []
-        changes: list[dict[str, int]] = []
+        changes: list[dict[str, Any]] = []
         for entry in reversed(entries):
-            if entry.kind == "action":
-                actions.append(entry.value)
+            if entry.change is None:
+                actions.append(entry.action)
                 checksums.append(entry.checksum)
             else:
-                changes.append({"frame": len(actions), entry.kind: entry.value})
+                changes.append({"frame": len(actions), **entry.change})
         return Session(**{**vars(self._facts), "actions": actions, "changes": changes, "checksums": checksums})
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from threading import Lock
 
 from worldgen.actions import ActionMap
 from worldgen.legend import legend_keys
+from worldgen.play.bindings import Bindings
 
 # What the window can do: its name, the keys for it and the words in the help. The world's own keys always go to the
 # world, so everything has a function key (or Esc), and a letter where the world leaves it free.
@@ -23,25 +25,30 @@ COMMANDS = (
     ("nfe 2", ("2",), "2 denoising steps"),
     ("nfe 4", ("4",), "4 denoising steps"),
     ("next nfe", ("f8",), "next number of steps"),
+    ("auto", ("t", "page down"), "fewer steps when too slow, on/off"),
+    ("fork", ("g", "insert"), "fork: two futures side by side"),
+    ("record", ("v", "page up"), "record a clip and training data"),
+    ("rebind", ("k", "end"), "choose the keys"),
     ("mute", ("f7", "m"), "sound on/off"),
     ("fullscreen", ("f11",), "fullscreen"),
     ("screenshot", ("f12",), "save a picture here"),
-    ("quit", ("escape", "f10"), "quit"),
+    ("quit", ("escape", "f10"), "leave"),
 )
 
 
-def bind_commands(actions: ActionMap) -> dict[str, str]:
-    """Key -> command, without the keys that the world's actions use."""
-    taken = set(legend_keys(actions))
-    return {key: command for command, keys, _ in COMMANDS for key in keys if key not in taken}
+def bind_commands(actions: ActionMap, taken: Collection[str] = ()) -> dict[str, str]:
+    """Key -> command, without the keys that the world's actions use and those taken besides."""
+    not_free = {*legend_keys(actions), *taken}
+    return {key: command for command, keys, _ in COMMANDS for key in keys if key not in not_free}
 
 
-def help_lines(actions: ActionMap) -> list[str]:
+def help_lines(actions: ActionMap, bindings: Bindings | None = None) -> list[str]:
     """The help overlay: the world's actions, then the window's commands."""
-    bound = bind_commands(actions)
+    bindings = Bindings.of(actions) if bindings is None else bindings
+    bound = bind_commands(actions, bindings.keys)
     lines = []
     for name, keys in zip(actions.names, actions.keys, strict=False):
-        joined = ("+" if actions.is_discrete else " / ").join(keys)
+        joined = ("+" if actions.is_discrete else " / ").join(bindings.key_of(key) for key in keys)
         lines.append(f"{joined or '(no key)':<16} {name}")
     lines = lines[:24] or ["no keys: this world's actions are not a keyboard's"]
     lines.append("")
@@ -49,36 +56,44 @@ def help_lines(actions: ActionMap) -> list[str]:
         free = [key for key in keys if bound.get(key) == command]
         if free:
             lines.append(f"{' '.join(free):<16} {words}")
-    return lines
+    return [*lines, "", "drop a picture or a clip here to play on from it"]
 
 
 class HeldKeys:
     """Keys held down, filled by the window's thread and read by the game's. A key tapped between two frames counts
-    for the next frame although it is up again."""
+    for the next frame although it is up again.
 
-    def __init__(self) -> None:
-        self._held: set[str] = set()
+    by: who holds a key ("keyboard", a gamepad); a key is up when nobody holds it.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._held: set[tuple[str, str]] = set()
         self._tapped: set[str] = set()
+        self._pressed_at: float | None = None
         self._lock = Lock()
 
-    def press(self, key: str) -> None:
+    def press(self, key: str, by: str = "keyboard") -> None:
         with self._lock:
-            self._held.add(key)
+            self._held.add((by, key))
             self._tapped.add(key)
+            if self._pressed_at is None:
+                self._pressed_at = self._clock()
 
-    def release(self, key: str) -> None:
+    def release(self, key: str, by: str = "keyboard") -> None:
         with self._lock:
-            self._held.discard(key)
+            self._held.discard((by, key))
 
-    def release_all(self) -> None:
-        """The window lost the keyboard: it will not be told of keys that go up."""
+    def release_all(self, by: str | None = None) -> None:
+        """Nobody will tell of keys that go up: the window lost the keyboard, or a gamepad was unplugged."""
         with self._lock:
-            self._held.clear()
+            self._held = {held for held in self._held if by is not None and held[0] != by}
             self._tapped.clear()
 
-    def take(self) -> Collection[str]:
-        """The keys of the frame that is due now."""
+    def take(self) -> tuple[set[str], float | None]:
+        """The keys of the frame that is due now, and when the first of them that is new was pressed."""
         with self._lock:
-            keys = self._held | self._tapped
+            keys = {key for _, key in self._held} | self._tapped
+            pressed_at, self._pressed_at = self._pressed_at, None
             self._tapped.clear()
-            return keys
+            return keys, pressed_at

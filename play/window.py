@@ -1,4 +1,4 @@
-"""The window: shows a live game, hears the keyboard, plays the sound. The only file that imports pygame.
+"""The window of a game: shows a live game, hears the keyboard and gamepads, plays the sound. (pygame: window*.py only.)
 
 The game steps in its own thread (live.py) and posts an event for each new frame, so this thread sleeps until there is
 something to draw or a key to take.
@@ -7,34 +7,44 @@ something to draw or a key to take.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pygame
 
-from worldgen.config import NFE_CHOICES
 from worldgen.legend import draw_legend, legend_height, legend_keys
-from worldgen.play.live import LivePlayer, NoDisplayError, View
+from worldgen.play.bindings import PAD_COMMANDS, Bindings
+from worldgen.play.commands import Commands
+from worldgen.play.familiarity import note_on
+from worldgen.play.latency import Latency
+from worldgen.play.live import LivePlayer, View
 from worldgen.play.loop import Player
-from worldgen.play.panel import draw_panel, hud_lines
-from worldgen.play.sound_out import SoundOut
+from worldgen.play.panel import Figures, hud_lines
+from worldgen.play.start_image import load_start
 from worldgen.play.ui_keys import HeldKeys, bind_commands, help_lines
+from worldgen.play.window_display import AROUND, FIRST_SIZE, Display, enlarged, fit, panel_surface, surface_of
+from worldgen.play.window_gamepad import Gamepads
+from worldgen.play.window_sound import NoSoundError, SoundOut
 
 if TYPE_CHECKING:
     from worldgen.play.action_source import ActionSource
+    from worldgen.play.fork import Beside
 
-FIRST_SIZE = (960, 720)  # the picture of a new window is the largest whole multiple that fits
-SHOWN_SECONDS = 2.5  # of a message
 HUD_SECONDS = 0.25  # between two updates of the figures
-WAIT_MS = 8  # without events: how late the sound is fed or a message taken away at most
-AROUND = (8, 8, 10)
+WAIT_MS = 50  # without events: how late a message is taken away at most
 
 
 class Window:
-    """run() shows the game until it is quit or over. choose: plays instead of the keys until it returns None."""
+    """run() shows the game until it is left or over -> whether only the game was left ("back"), not the window closed.
+
+    choose: plays instead of the keys until it returns None. display: to draw on; one of its own is opened, and closed
+    after the game, when None is given. folder: of screenshots and recordings. companion: a picture beside each frame.
+    hold_rate: fewer denoising steps where frames take too long. remembers: False for a real game, which cannot go back.
+    """
 
     def __init__(
         self,
@@ -43,85 +53,88 @@ class Window:
         choose: ActionSource | None = None,
         max_frames: int | None = None,
         fullscreen: bool = False,
-        screenshots: Path = Path("."),
+        folder: Path = Path("."),
+        display: Display | None = None,
+        companion: Callable[[Player], Beside | None] | None = None,
+        hold_rate: bool = True,
+        remembers: bool = True,
+        greeting: str = "",
     ):
         self._player = player
         self._config = player.world.config
-        self._autopilot = choose
+        self._autopilot, self._is_replay = choose, choose is not None
         self._held = HeldKeys()
-        self._game_keys = set(legend_keys(self._config.actions))
-        self._commands = bind_commands(self._config.actions)
-        self._screenshots = screenshots
+        self._greeting = greeting
         self._show_hud, self._show_help = False, False
-        self._message, self._message_until = "", 0.0
         self._hud: pygame.Surface | None = None
         self._hud_due = 0.0
         self._shown_at: deque[float] = deque(maxlen=60)
-        self._view = View(player.frame, None, False)
-        self._quit = False
+        self.latency = Latency()
+        self._rebinding: list[str] = []
+        self._quit, self.is_closed = False, False
         self._is_stale, self._was_paused = True, False
-        self._open(fullscreen)
+        self._owns_display = display is None
+        self.display = Display(_first_size(player), fullscreen) if display is None else display
+        self.display.name(f"worldgen - {self._config.name}")
         self.sound = self._open_sound()
-        self.live = LivePlayer(player, self._choose, on_view=self._on_view, max_frames=max_frames)
+        self.live = LivePlayer(
+            player,
+            self._choose,
+            on_view=self._on_view,
+            on_notice=self._say,
+            max_frames=max_frames,
+            companion=companion,
+            remembers=remembers,
+        )
+        self.live.governor.is_on = hold_rate and choose is None  # a replay has its own numbers of steps
+        self._view = self.live.take_view() or View(player.frame, None, False)
+        self._commands = Commands(self.live, folder, self._say)
+        self._gamepads = Gamepads(self._pad, self._held.release_all, self._say)
+        self._bindings, problem = Bindings.load(self._config.name, self._config.actions)
+        self._rebound()
+        if problem:
+            self._greeting = problem
 
     def run(self) -> None:
-        keys = ", ".join(key for key, command in self._commands.items() if command == "help")
-        self._say(f"{keys}: help" if keys else "")
+        keys = ", ".join(key for key, command in self._bound.items() if command == "help")
+        self._say(self._greeting or (f"{keys}: help" if keys else ""))
         self.live.start()
         try:
             while not self._quit and not self.live.is_over:
                 self._wait()
-                if self.sound is not None:
-                    self.sound.pump()
                 self._draw_if_new()
             self._draw_if_new()  # the last frame of a game that is over
         except KeyboardInterrupt:
-            pass  # Ctrl-C in the terminal closes the window like any other way
+            self.is_closed = True  # Ctrl-C in the terminal and SIGTERM close the window like any other way
         finally:
             try:
                 self.live.stop()
             finally:
-                pygame.quit()
+                self._commands.close()
+                if self.sound is not None:
+                    self.sound.close()
+                if self._owns_display:
+                    self.display.close()
 
-    # opening
-
-    def _open(self, fullscreen: bool) -> None:
-        try:
-            pygame.display.init()
-            self._frame_event = pygame.event.custom_type()
-            height, width = self._player.world.image_size
-            scale = max(1, min(FIRST_SIZE[0] // width, FIRST_SIZE[1] // height))
-            self._windowed_size = (width * scale, height * scale + legend_height(width * scale))
-            self._is_fullscreen = fullscreen
-            self._set_mode()
-        except pygame.error as error:
-            pygame.quit()
-            raise NoDisplayError(f"no window can be opened here ({error})") from None
-        pygame.display.set_caption(f"worldgen - {self._config.name}")
-        pygame.event.set_blocked(pygame.MOUSEMOTION)
-
-    def _set_mode(self) -> None:
-        if self._is_fullscreen:
-            self._screen = pygame.display.set_mode((0, 0), pygame.FULLSCREEN)
-        else:
-            self._screen = pygame.display.set_mode(self._windowed_size, pygame.RESIZABLE)
+    def _rebound(self) -> None:
+        self._bound = bind_commands(self._config.actions, self._bindings.keys)
 
     def _open_sound(self) -> SoundOut | None:
         rate = self._player.world.sample_rate
         if rate is None:
             return None
         try:
-            pygame.mixer.init(rate, -16, self._player.world.channels, 512, allowedchanges=0)
-        except pygame.error as error:
+            return SoundOut(rate, self._player.world.channels, round(rate / self._config.fps))
+        except NoSoundError as error:
             print(f"no sound device ({error}): playing silently", file=sys.stderr)
             return None
-        return SoundOut(pygame.mixer, self._player.world.channels)
 
     # the game's thread calls these two
 
     def _choose(self, player: Player) -> Any:
         if self._autopilot is None:
-            return self._config.actions.from_keys(self._held.take())
+            keys, self.live.pressed_at = self._held.take()
+            return self._config.actions.from_keys(keys)
         action = self._autopilot(player)
         if action is None:
             self._autopilot = None
@@ -131,41 +144,57 @@ class Window:
     def _on_view(self, view: View) -> None:
         if view.is_step and self.sound is not None and view.frame.sound is not None:
             self.sound.push(view.frame.sound)
-        pygame.event.post(pygame.event.Event(self._frame_event))
+        pygame.event.post(pygame.event.Event(self.display.frame_event))
 
     # events
 
     def _wait(self) -> None:
         for event in (pygame.event.wait(WAIT_MS), *pygame.event.get()):
             if event.type == pygame.QUIT:
-                self._quit = True
+                self._quit, self.is_closed = True, True
             elif event.type == pygame.KEYDOWN:
                 self._key_down(pygame.key.name(event.key))
             elif event.type == pygame.KEYUP:
                 self._key_up(pygame.key.name(event.key))
             elif event.type == pygame.WINDOWFOCUSLOST:
-                self._held.release_all()
+                self._held.release_all("keyboard")
                 self.live.rewinding = False
-            elif event.type == pygame.VIDEORESIZE and not self._is_fullscreen:
-                self._windowed_size = event.size
+            elif event.type == pygame.DROPFILE:
+                threading.Thread(target=self._drop, args=(Path(event.file),), daemon=True).start()
+            elif event.type == pygame.VIDEORESIZE:
+                self.display.resized(event.size)
                 self._is_stale = True
             elif event.type in (pygame.WINDOWEXPOSED, pygame.WINDOWSIZECHANGED):
                 self._is_stale = True
+            else:
+                self._gamepads.handle(event)
 
     def _key_down(self, key: str) -> None:
-        if key in self._game_keys:
-            self._held.press(key)
-        elif key in self._commands:
-            self._run(self._commands[key])
+        if self._rebinding:
+            self._rebind(key)
+        elif key in self._bindings.keys:
+            self._held.press(self._bindings.keys[key])
+        elif key in self._bound:
+            self._run(self._bound[key])
 
     def _key_up(self, key: str) -> None:
-        if key in self._game_keys:
-            self._held.release(key)
-        elif self._commands.get(key) == "rewind":
+        if key in self._bindings.keys:
+            self._held.release(self._bindings.keys[key])
+        elif self._bound.get(key) == "rewind":
             self.live.rewinding = False
 
+    def _pad(self, control: str, is_down: bool, pad: str) -> None:
+        if self._rebinding and is_down:
+            self._rebind(control)
+        elif control in self._bindings.pad:
+            (self._held.press if is_down else self._held.release)(self._bindings.pad[control], pad)
+        elif PAD_COMMANDS.get(control) == "rewind" and not is_down:
+            self.live.rewinding = False
+        elif control in PAD_COMMANDS and is_down:
+            self._run(PAD_COMMANDS[control])
+
     def _run(self, command: str) -> None:
-        live = self.live
+        """Those about the window; the others are about the game."""
         self._is_stale = True
         if command == "quit":
             self._quit = True
@@ -173,59 +202,59 @@ class Window:
             self._show_hud, self._hud_due = not self._show_hud, 0.0
         elif command == "help":
             self._show_help = not self._show_help
-        elif command == "pause":
-            self._quieten()
-            live.post(live.toggle_pause)
-        elif command == "step":
-            live.post(live.single_step)
-        elif command == "restart":
-            live.post(live.restart)
-            self._say("restarted")
-        elif command == "save":
-            live.post(live.quick_save)
-            self._say("saved this moment")
-        elif command == "load":
-            live.post(lambda: self._say("back at the saved moment" if live.quick_load() else "nothing saved yet"))
-        elif command == "rewind":
-            self._quieten()
-            live.rewinding = True
-        elif command.startswith("nfe "):
-            self._set_nfe(int(command[4:]))
-        elif command == "next nfe":
-            index = NFE_CHOICES.index(self._player.nfe)
-            self._set_nfe(NFE_CHOICES[(index + 1) % len(NFE_CHOICES)])
-        elif command == "mute" and self.sound is not None:
-            self.sound.toggle_mute()
-            self._say("muted" if self.sound.is_muted else "sound on")
+        elif command == "rebind":
+            self._rebinding = list(legend_keys(self._config.actions))
+            self._held.release_all()
+            self._ask_for_key()
+        elif command == "mute":
+            if self.sound is not None:
+                self.sound.toggle_mute()
+            self._say("this world is silent" if self.sound is None else "muted" if self.sound.is_muted else "sound on")
         elif command == "fullscreen":
-            self._is_fullscreen = not self._is_fullscreen
-            self._set_mode()
+            self.display.toggle_fullscreen()
         elif command == "screenshot":
-            self._save_screenshot()
+            picture = enlarged(self._view.frame.image, self._rects()[0].size)
+            self._commands.screenshot(lambda path: pygame.image.save(picture, str(path)))
+        else:
+            if command in ("pause", "rewind") and self.sound is not None:
+                self.sound.quiet()
+            self._commands.run(command)
 
-    def _set_nfe(self, nfe: int) -> None:
-        self.live.post(lambda: self.live.set_nfe(nfe))
-        self._say(f"nfe {nfe}")
+    def _rebind(self, control: str) -> None:
+        """Takes the key that was asked for; Esc keeps the one there is."""
+        key = self._rebinding.pop(0)
+        if control != "escape":
+            self._bindings.bind(control, key)
+        if self._rebinding:
+            self._ask_for_key()
+            return
+        self._rebound()
+        try:
+            self._bindings.save(self._config.name)
+            self._say("keys saved")
+        except OSError as error:
+            self._say(f"these keys hold for now only: {error}")
 
-    def _quieten(self) -> None:
-        if self.sound is not None:
-            self.sound.quiet()
+    def _ask_for_key(self) -> None:
+        key = self._rebinding[0]
+        self._say(f"press the key for {key!r} (now {self._bindings.key_of(key)!r}, esc keeps it)")
+
+    def _drop(self, path: Path) -> None:
+        """A picture or clip was dropped on the window: the game goes on from it. In a thread: clips may be long."""
+        try:
+            frames = load_start(path, self._config.height, self._config.width, self._config.fps)
+        except ValueError as error:
+            self._say(str(error))
+            return
+        if not self.live.remembers:
+            self._say("a real game cannot begin from a picture")
+            return
+        self.live.post(lambda: self.live.start_from(frames))
+        self._say(note_on(self._player.world.starts, frames[-1]) or f"from {path.name}")
 
     def _say(self, message: str) -> None:
-        self._message, self._message_until = message, time.perf_counter() + SHOWN_SECONDS
+        self.display.say(message)
         self._is_stale = True
-
-    def _save_screenshot(self) -> None:
-        """The picture as it is shown, without what lies over it, under the next free name."""
-        name = "".join(c if c.isalnum() else "-" for c in self._config.name)
-        number = 1
-        while (path := self._screenshots / f"worldgen-{name}-{number}.png").exists():
-            number += 1
-        try:
-            pygame.image.save(self._picture(self._view.frame.image, self._picture_rect()), str(path))
-            self._say(f"saved {path.name}")
-        except (OSError, pygame.error) as error:
-            self._say(f"no screenshot: {error}")
 
     # drawing
 
@@ -235,67 +264,85 @@ class Window:
         if view is not None:
             self._view = view
             self._shown_at.append(now)
-        if self._message and now > self._message_until:
-            self._message, self._is_stale = "", True
+        if self.display.message_ended(now):
+            self._is_stale = True
+            if self._rebinding:
+                self._ask_for_key()
         if self.live.paused != self._was_paused:
             self._was_paused, self._is_stale = self.live.paused, True
         if view is not None or self._is_stale or (self._show_hud and now >= self._hud_due):
             self._is_stale = False
             self.draw(now)
+        if view is not None and view.pressed_at is not None:
+            self.latency.note(time.perf_counter() - view.pressed_at)
 
     def draw(self, now: float) -> None:
         """The newest frame, the legend under it, and the panels over it."""
-        self._screen.fill(AROUND)
-        rect = self._picture_rect()
-        self._screen.blit(self._picture(self._view.frame.image, rect), rect)
-        width, height = self._screen.get_size()
-        strip = draw_legend(width, self._config.actions, self._view.action)
-        self._screen.blit(_surface(strip), (0, height - strip.shape[0]))
-        scale = max(1, round(min(width, height) / 400))
+        screen, view = self.display.screen, self._view
+        screen.fill(AROUND)
+        rects = self._rects()
+        screen.blit(enlarged(view.frame.image, rects[0].size), rects[0])
+        if view.beside is not None:
+            screen.blit(enlarged(view.beside.image, rects[1].size), rects[1])
+            for rect, label in zip(rects, (view.beside.game_label, view.beside.label), strict=True):
+                self.display.panel([label], (rect.centerx, rect.top + 8 * self.display.text_scale))
+        width, height = screen.get_size()
+        strip = draw_legend(width, self._config.actions, view.action)
+        screen.blit(surface_of(strip), (0, height - strip.shape[0]))
+        whole = rects[0].unionall(rects[1:])
         if self._show_hud:
-            self._screen.blit(self._hud_panel(now, scale), (rect.x + 4, rect.y + 4))
+            screen.blit(self._hud_panel(now), (whole.x + 4, whole.y + 4))
+        foot = (whole.centerx, whole.bottom - 16 * self.display.text_scale)
         if self._show_help:
-            self._blit_centred(help_lines(self._config.actions), rect.center, scale)
-        elif self._message:
-            self._blit_centred([self._message], (rect.centerx, rect.bottom - 16 * scale), scale)
+            self._draw_help(whole.center)
+        elif self.display.message:
+            self.display.panel([self.display.message], foot)
         elif self.live.paused:
-            self._blit_centred(["paused"], (rect.centerx, rect.bottom - 16 * scale), scale)
+            self.display.panel(["paused"], foot)
         pygame.display.flip()
 
-    def _picture_rect(self) -> pygame.Rect:
-        """Where the picture goes: a whole multiple of its size, centred above the legend; a fraction where even one
-        does not fit."""
-        height, width = self._view.frame.image.shape[:2]
-        room_w, room_h = self._screen.get_size()
-        room_h = max(1, room_h - legend_height(room_w))
-        scale = min(room_w / width, room_h / height)
-        scale = int(scale) if scale >= 1 else scale
-        rect = pygame.Rect(0, 0, max(1, int(width * scale)), max(1, int(height * scale)))
-        rect.center = (room_w // 2, room_h // 2)
-        return rect
+    def _draw_help(self, centre: tuple[int, int]) -> None:
+        lines = help_lines(self._config.actions, self._bindings)
+        scale = self.display.text_scale
+        while scale > 1 and panel_surface(lines, scale, 255).get_height() > self.display.screen.get_height():
+            scale -= 1
+        self.display.panel(lines, centre, scale)
 
-    def _picture(self, image: np.ndarray, rect: pygame.Rect) -> pygame.Surface:
-        return pygame.transform.scale(_surface(image), rect.size)
+    def _rects(self) -> list[pygame.Rect]:
+        """Where the game's picture goes, and the one beside it, above the legend."""
+        width, height = self.display.screen.get_size()
+        room = pygame.Rect(0, 0, width, max(1, height - legend_height(width)))
+        if self._view.beside is None:
+            return [fit(self._view.frame.image, room)]
+        halves = [
+            pygame.Rect(0, 0, max(1, width // 2), room.height),
+            pygame.Rect(width // 2, 0, width // 2, room.height),
+        ]
+        if self._view.beside.is_left:
+            halves.reverse()
+        pictures = (self._view.frame.image, self._view.beside.image)
+        return [fit(image, half) for image, half in zip(pictures, halves, strict=True)]
 
-    def _hud_panel(self, now: float, scale: int) -> pygame.Surface:
+    def _hud_panel(self, now: float) -> pygame.Surface:
         if self._hud is None or now >= self._hud_due:
             self._hud_due = now + HUD_SECONDS
-            shown = self._shown_at
-            fps = (len(shown) - 1) / (shown[-1] - shown[0]) if len(shown) > 1 and shown[-1] > shown[0] else 0.0
-            name = "" if self._view.action is None else self._config.actions.name(self._view.action)
-            state = "paused" if self.live.paused else "rewinding" if self.live.rewinding else ""
-            underruns = self.sound.underruns if self.sound is not None else None
-            self._hud = _surface(draw_panel(hud_lines(self._player, fps, name, underruns, state), scale))
-            self._hud.set_alpha(200)
+            self._hud = panel_surface(hud_lines(self._player, self._figures()), self.display.text_scale, 200)
         return self._hud
 
-    def _blit_centred(self, lines: list[str], centre: tuple[int, int], scale: int) -> None:
-        panel = _surface(draw_panel(lines, scale))
-        panel.set_alpha(225)
-        self._screen.blit(panel, panel.get_rect(center=centre))
+    def _figures(self) -> Figures:
+        shown, key = self._shown_at, [self.latency.percentile(p) for p in (50, 99)]
+        return Figures(
+            fps=(len(shown) - 1) / (shown[-1] - shown[0]) if len(shown) > 1 and shown[-1] > shown[0] else 0.0,
+            key_ms=None if key[0] is None or key[1] is None else (key[0], key[1]),
+            underruns=self.sound.underruns if self.sound is not None else None,
+            wanted_nfe=self.live.governor.wanted if self.live.governor.is_on else 0,
+            state="paused" if self.live.paused else "rewinding" if self.live.rewinding else self._commands.state,
+            action="" if self._view.action is None else self._config.actions.name(self._view.action),
+        )
 
 
-def _surface(picture: np.ndarray) -> pygame.Surface:
-    """picture (h, w, 3) uint8"""
-    height, width, _ = picture.shape
-    return pygame.image.frombytes(np.ascontiguousarray(picture).tobytes(), (width, height), "RGB")
+def _first_size(player: Player) -> tuple[int, int]:
+    """Of a new window: the picture enlarged by a whole number, and the legend."""
+    height, width = player.world.image_size
+    scale = max(1, min(FIRST_SIZE[0] // width, FIRST_SIZE[1] // height))
+    return width * scale, height * scale + legend_height(width * scale)

@@ -35,6 +35,7 @@ class FakeWorld:
 
     backend_name = "fake"
     num_starts = 4
+    starts = None
     channels = 1
 
     def __init__(
@@ -94,6 +95,13 @@ class FakeWorld:
         if state.hash != self.hash:
             raise InputError("a snapshot of another world")
         self._state = state
+
+    mark = snapshot
+
+    def unwind(self, mark: FakeState) -> None:
+        if (mark.seed, mark.step + 1) != (self._state.seed, self._state.step):
+            raise InputError("not the step that was played last")
+        self._state = mark
 
     def _frame(self) -> Frame:
         state = self._state

@@ -41,6 +41,19 @@ def test_every_command_of_the_project_is_in_the_readme():
         assert f"`worldgen {name} " in README, name
 
 
+def test_every_play_and_record_command_is_understood():
+    from worldgen.command import parse
+    from worldgen.envs.record_command import RecordOptions, check_record_options
+    from worldgen.play.options import PlayOptions
+
+    understood = [parse(PlayOptions, "play", words[2:], None) for words in commands() if words[1] == "play"]
+    for words in (words for words in commands() if words[1] == "record"):
+        options = parse(RecordOptions, "record", words[2:], None)
+        check_record_options(options)
+        understood.append(options)
+    assert len(understood) >= 8
+
+
 def test_every_folder_that_the_readme_names_exists():
     for name in re.findall(r"^\| `(\w+)/`", README, re.MULTILINE):
         assert (ROOT / name).is_dir(), name
@@ -71,6 +84,7 @@ def test_training_your_own_world_works_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     smaller = {"--frames": "240", "--workers": "1", "--minutes": "0.05"}
     lines = [line for line in commands() if line[1] in ("record", "train", "play") and len(line) > 2]
+    lines = lines[[line[1] for line in lines].index("record") :]
     assert [line[1] for line in lines][:3] == ["record", "train", "play"]
     for words in lines[:3]:
         words = [smaller.get(before, word) for before, word in zip(["", *words], words, strict=False)]

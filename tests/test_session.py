@@ -72,7 +72,7 @@ def test_a_replay_of_another_world_is_refused_with_both_hashes(tmp_path):
 
 
 def test_replaying_says_that_it_was_identical_and_where_it_was_not(tmp_path, capsys):
-    def load(name, *, backend, nfe):
+    def load(name, *, backend, nfe, **_):
         assert (name, backend, nfe) == ("fake", "fake", 2)
         return FakeWorld(ends_after=8)
 
@@ -229,3 +229,34 @@ def test_a_start_of_ones_own_is_what_a_real_world_goes_on_from(tiny_world_onnx):
     black, white = (np.full((2, 16, 16, 3), value, np.uint8) for value in (0, 255))
     assert not np.array_equal(first(black), first(white))
     assert np.array_equal(first(black), first(black))
+
+
+def test_a_play_that_is_ended_by_sigterm_keeps_its_session_its_clip_and_its_recordings(tmp_path):
+    import os
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    words = ["--record", "s.json", "--out", "c.mp4", "--recordings", "r", "--actions", "random", "--json", "-"]
+    environ = {**os.environ, "SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
+    play = subprocess.Popen(
+        [sys.executable, "-m", "worldgen.cli", "play", "doom", *words],
+        cwd=tmp_path,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    rows = tmp_path / "r" / "play-0000.jsonl"
+    end = time.monotonic() + 60
+    while (not rows.exists() or rows.stat().st_size < 1500) and time.monotonic() < end:
+        time.sleep(0.05)
+    play.send_signal(signal.SIGTERM)
+    out, said = play.communicate(timeout=30)
+    assert play.returncode == 0, said
+    frames = json.loads(out)["frames"]  # nothing but the figures on standard output
+    session = Session.load(tmp_path / "s.json")
+    assert frames == len(session.actions) == len(session.checksums) >= 10
+    assert len(read_sidecar(rows)) == frames + 1
+    assert (tmp_path / "c.mp4").stat().st_size > 1000 and not list(tmp_path.glob(".*"))

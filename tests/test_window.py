@@ -14,7 +14,6 @@ from worldgen.play.loop import Player
 from worldgen.play.main import play
 from worldgen.play.options import PlayOptions
 from worldgen.play.session import Session, SessionLog
-from worldgen.play.sound_out import MAX_WAITING, SoundOut
 
 pygame = pytest.importorskip("pygame")
 
@@ -25,6 +24,7 @@ IDLE, LEFT, RIGHT, UP, DOWN, JUMP = range(6)
 def dummy_drivers(monkeypatch, tmp_path):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setenv("SDL_AUDIODRIVER", "dummy")
+    monkeypatch.setenv("WORLDGEN_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     yield
     pygame.quit()
@@ -59,6 +59,26 @@ def run_with(window, script, seconds: float = 5.0) -> None:
     thread.join(seconds)
     if failures:
         raise failures[0]
+
+
+def run_beside(script, run, end):
+    """run() in this thread while script() presses keys in another; end() where the script fails."""
+    failures = []
+
+    def press() -> None:
+        try:
+            script()
+        except BaseException as error:
+            failures.append(error)
+            end()
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    result = run()
+    thread.join(5)
+    if failures:
+        raise failures[0]
+    return result
 
 
 def until(condition, seconds: float = 5.0) -> None:
@@ -102,8 +122,8 @@ def test_the_window_shows_the_newest_frame_enlarged_by_a_whole_number():
 
     def draw_and_look(now):
         draw(now)
-        rect = window._picture_rect()
-        picture = pygame.surfarray.array3d(window._screen.subsurface(rect)).swapaxes(0, 1)
+        rect = window._rects()[0]
+        picture = pygame.surfarray.array3d(window.display.screen.subsurface(rect)).swapaxes(0, 1)
         shots.append((picture, window._view.frame.image))
 
     window.draw = draw_and_look
@@ -212,7 +232,7 @@ def test_the_help_the_figures_and_a_message_lie_over_the_picture():
 
     def picture() -> np.ndarray:
         window.draw(time.perf_counter())
-        return pygame.surfarray.array3d(window._screen).copy()
+        return pygame.surfarray.array3d(window.display.screen).copy()
 
     plain = picture()
     window._run("hud")
@@ -231,18 +251,18 @@ def test_the_help_the_figures_and_a_message_lie_over_the_picture():
 @pytest.mark.parametrize("size", [(320, 200), (1000, 300), (40, 60), (33, 2000), (1, 1)])
 def test_any_size_of_window_shows_the_whole_picture(size):
     window = open_window(FakeWorld(scale=3))
-    window._screen = pygame.display.set_mode(size, pygame.RESIZABLE)
+    window.display.screen = pygame.display.set_mode(size, pygame.RESIZABLE)
     window._run("hud")
     window._run("help")
     window.draw(time.perf_counter())
-    rect = window._picture_rect()
+    rect = window._rects()[0]
     assert rect.width <= max(size[0], 1) and rect.height <= max(size[1], 1)
     if size[0] >= 96 and size[1] >= 150:
         assert rect.width % 96 == 0 and rect.height % 72 == 0
 
 
 def test_a_screenshot_is_the_picture_and_overwrites_none(tmp_path):
-    window = open_window(FakeWorld(), screenshots=tmp_path)
+    window = open_window(FakeWorld(), folder=tmp_path)
     window._run("screenshot")
     window._run("screenshot")
     first = pygame.image.load(tmp_path / "worldgen-fake-1.png")
@@ -252,9 +272,9 @@ def test_a_screenshot_is_the_picture_and_overwrites_none(tmp_path):
 
 
 def test_a_screenshot_that_cannot_be_written_is_a_message(tmp_path):
-    window = open_window(FakeWorld(), screenshots=tmp_path / "absent")
+    window = open_window(FakeWorld(), folder=tmp_path / "absent")
     window._run("screenshot")
-    assert "no screenshot" in window._message
+    assert "no screenshot" in window.display.message
 
 
 def test_an_error_of_the_world_ends_the_window_and_is_raised():
@@ -289,103 +309,227 @@ def test_a_play_in_the_window_is_recorded_and_its_replay_is_identical(tmp_path, 
     assert "replayed 40 frames: identical" in capsys.readouterr().out
 
 
-def test_a_clip_is_asked_for_without_a_window_only():
-    with pytest.raises(InputError, match="add --headless"):
-        play(PlayOptions(out="clip.mp4"), load_world=lambda *_, **__: FakeWorld())
+def test_a_picture_dropped_on_the_window_is_what_the_game_goes_on_from(tmp_path):
+    picture = np.full((100, 300, 3), 200, np.uint8)
+    pygame.image.save(pygame.surfarray.make_surface(picture.swapaxes(0, 1)), str(tmp_path / "photo.png"))
+    (tmp_path / "notes.txt").write_text("no picture")
+    window = open_window(FakeWorld(fps=100))
+    player = window.live.player
+
+    def script(window):
+        until(lambda: player.stats.frames >= 5)
+        pygame.event.post(pygame.event.Event(pygame.DROPFILE, file=str(tmp_path / "notes.txt")))
+        until(lambda: "notes.txt" in window.display.message)
+        pygame.event.post(pygame.event.Event(pygame.DROPFILE, file=str(tmp_path / "photo.png")))
+        until(lambda: isinstance(player.start, np.ndarray))
+        until(lambda: player.position >= 5)
+
+    run_with(window, script)
+    assert player.frame.image[12].mean() > 150 and player.frame.image[0].mean() < 20  # letterboxed: 3:1 in 4:3
+    session = player.log.session()
+    assert any("start" in change for change in session.changes)
+
+
+def pad(kind, **facts) -> None:
+    pygame.event.post(pygame.event.Event(kind, instance_id=0, **facts))
+
+
+def test_a_gamepad_plays_and_being_unplugged_lets_go_of_all_it_held():
+    world = FakeWorld(fps=100)
+    window = open_window(world)
+
+    def script(window):
+        pad(pygame.JOYAXISMOTION, axis=0, value=-0.9)
+        until(lambda: world.calls[-1] == LEFT)
+        pad(pygame.JOYAXISMOTION, axis=0, value=-0.4)  # between pressed and released nothing changes
+        pad(pygame.JOYBUTTONDOWN, button=0)
+        time.sleep(0.05)
+        pad(pygame.JOYAXISMOTION, axis=0, value=0.0)
+        until(lambda: world.calls[-1] == JUMP)
+        pad(pygame.JOYBUTTONUP, button=0)
+        pad(pygame.JOYHATMOTION, value=(0, 1))
+        until(lambda: world.calls[-1] == UP)
+        pad(pygame.JOYDEVICEREMOVED)
+        until(lambda: world.calls[-1] == IDLE)
+        until(lambda: "unplugged" in window.display.message)
+        pad(pygame.JOYBUTTONDOWN, button=7)
+        until(lambda: window.live.paused)
+
+    run_with(window, script)
+
+
+def test_the_keys_can_be_chosen_and_are_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("WORLDGEN_HOME", str(tmp_path))
+    window = open_window(FakeWorld(fps=100))
+
+    def script(window):
+        key("k")
+        until(lambda: "left" in window.display.message)
+        for name in ("a", "escape", "escape", "escape", "x"):  # left, up, down, right, space
+            key(name)
+        until(lambda: "saved" in window.display.message)
+
+    run_with(window, script)
+    world = FakeWorld(fps=100)
+
+    def script_again(window):
+        key("a")
+        key("left")
+        until(lambda: LEFT in world.calls)
+        key("a", False)
+        until(lambda: world.calls[-1] == IDLE)  # "left" itself does nothing now
+        key("x")
+        until(lambda: JUMP in world.calls)
+
+    run_with(open_window(world), script_again)
+
+
+def test_a_recording_begun_in_the_window_is_a_clip_and_training_data(tmp_path):
+    from worldgen.data.check import check_folder
+
+    window = open_window(FakeWorld(fps=60, sample_rate=24000), folder=tmp_path)
+
+    def script(window):
+        until(lambda: window.live.player.stats.frames >= 5)
+        key("v")
+        until(lambda: "recording to" in window.display.message)
+        frames = window.live.player.stats.frames
+        until(lambda: window.live.player.stats.frames >= frames + 30)
+
+    run_with(window, script)  # the window is closed in the middle of it
+    folder = tmp_path / "worldgen-fake-1"
+    reports = {f.report.path: f.report for f in check_folder(folder).files}
+    assert {report.status for report in reports.values()} == {"ok"}
+    recording = reports[str(folder / "play-0000.mkv")]
+    assert recording.num_frames >= 30 and recording.has_actions and recording.has_sound
+    assert reports[str(folder / "clip.mp4")].num_frames == recording.num_frames
+
+
+def test_a_recording_that_cannot_be_written_is_a_message_and_the_game_goes_on(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    window = open_window(FakeWorld(fps=100), folder=tmp_path / "file")
+
+    def script(window):
+        key("v")
+        until(lambda: "no recording" in window.display.message)
+        frames = window.live.player.stats.frames
+        until(lambda: window.live.player.stats.frames > frames + 5)
+
+    run_with(window, script)
+
+
+def test_a_quick_save_is_there_after_the_window_was_closed(monkeypatch, tmp_path):
+    monkeypatch.setenv("WORLDGEN_HOME", str(tmp_path))
+    window = open_window(FakeWorld(fps=100))
+
+    def script(window):
+        until(lambda: window.live.player.position >= 20)
+        key("p")
+        until(lambda: window.live.paused)
+        key("f5")
+        until(lambda: list((tmp_path / "saves").glob("fake-*.npz")))
+
+    run_with(window, script)
+    saved = window.live.player.frame.image
+    window = open_window(FakeWorld(fps=100))
+
+    def script_again(window):
+        key("p")
+        until(lambda: window.live.paused)
+        key("f9")
+        until(lambda: np.array_equal(window.live.player.frame.image, saved))
+        (save,) = (tmp_path / "saves").glob("fake-*.npz")
+        save.write_bytes(b"damaged")
+
+    run_with(window, script_again)
+    window = open_window(FakeWorld(fps=100))
+
+    def script_damaged(window):
+        key("f9")
+        until(lambda: "damaged" in window.display.message)
+        until(lambda: window.live.player.position > 20)
+
+    run_with(window, script_damaged)
+
+
+def test_the_start_screen_shows_the_worlds_and_plays_the_chosen_one(tmp_path):
+    from worldgen.play.shelf import Found
+    from worldgen.play.window_display import Display
+    from worldgen.play.window_menu import Menu
+
+    config = FakeWorld().config
+    worlds = [Found(name, tmp_path / name, config, None) for name in ("a", "b")]
+    worlds.append(Found("bad", tmp_path / "bad", None, None, "not JSON"))
+    loaded = []
+
+    def load(name):
+        loaded.append(name)
+        return FakeWorld(fps=50)
+
+    display = Display((640, 480))
+    menu = Menu(display, worlds, load)
+
+    def moving():
+        preview = menu._preview
+        return menu.chosen == 1 and preview is not None and preview.image is not None
+
+    def script():
+        key("left")  # the last: damaged
+        until(lambda: menu.chosen == 2)
+        key("return")
+        until(lambda: display.message == "not JSON")
+        key("left")
+        until(moving)
+        first = menu._preview.image
+        until(lambda: not np.array_equal(menu._preview.image, first))  # it moves
+        key("return")
+
+    choice = run_beside(script, menu.run, lambda: key("escape"))
+    display.close()
+    assert choice is not None and choice.found.name == "b" and loaded[-1] == "b"
+    assert isinstance(choice.world, FakeWorld)
+
+
+def test_the_blind_test_counts_answers_and_not_the_keys_typed_before_a_clip(tmp_path):
+    from worldgen.play.blind_test import Tally
+    from worldgen.play.window_blind import BlindWindow
+    from worldgen.play.window_display import Display
+
+    truth = [True, False, False]
+
+    class Questions:
+        def __init__(self):
+            self.asked = iter(truth)
+
+        def question(self):
+            from worldgen.play.recorded_clips import RecordedClip
+
+            frames = np.zeros((3, 24, 32, 3), np.uint8)
+            return RecordedClip(tmp_path / "a.mkv", 7, frames, frames, []), frames, next(self.asked)
+
+    display, saves = Display((320, 240)), []
+    tally = Tally("fake", "f", 2)
+    window = BlindWindow(Questions(), tally, 50, display=display, on_answer=lambda: saves.append(1), limit=3)
+
+    def script():
+        for answer in ("left", "left", "g"):
+            count = len(tally.answers)
+            time.sleep(0.2)
+            key(answer)
+            until(lambda count=count: len(tally.answers) == count + 1)
+
+    key("left")  # before anything is shown
+    run_beside(script, window.run, lambda: key("escape"))
+    display.close()
+    assert [(a.is_real, a.said_real) for a in tally.answers] == [(True, True), (False, True), (False, False)]
+    assert len(saves) == 3 and tally.summary()["num_right"] == 2
+    tally.save(tmp_path / "t.json")
+    assert Tally.load_or_new(tmp_path / "t.json", FakeWorld(hash="f")).answers == tally.answers
+    with pytest.raises(InputError, match="another world"):
+        Tally.load_or_new(tmp_path / "t.json", FakeWorld(hash="e"))
 
 
 # Sound
-
-
-class FakeChannel:
-    """One block playing, one queued, as pygame's; finish() ends the one that plays."""
-
-    def __init__(self):
-        self.playing, self.queued, self.heard = None, None, []
-
-    def get_busy(self):
-        return self.playing is not None
-
-    def get_queue(self):
-        return self.queued
-
-    def play(self, block):
-        self.playing = block
-        self.heard.append(block)
-
-    def queue(self, block):
-        assert self.playing is not None and self.queued is None
-        self.queued = block
-
-    def finish(self):
-        self.playing, self.queued = self.queued, None
-        if self.playing is not None:
-            self.heard.append(self.playing)
-
-    def stop(self):
-        self.playing = self.queued = None
-
-    def set_volume(self, volume):
-        self.volume = volume
-
-
-class FakeMixer:
-    def __init__(self):
-        self.channel = FakeChannel()
-
-    def Channel(self, _):
-        return self.channel
-
-    def Sound(self, buffer):
-        return np.frombuffer(buffer, "<i2")
-
-
-def block(value: float) -> np.ndarray:
-    return np.full((100, 1), value, np.float32)
-
-
-def test_sound_is_heard_once_and_in_order():
-    mixer = FakeMixer()
-    sound = SoundOut(mixer, 1)
-    for i in range(10):
-        sound.push(block(i / 10))
-        sound.pump()
-        if i >= 2:
-            mixer.channel.finish()
-            sound.pump()
-    assert [round(b[0] / 32767, 1) for b in mixer.channel.heard] == [round(i / 10, 1) for i in range(9)]
-    assert sound.underruns == 0
-
-
-def test_a_channel_that_ran_dry_is_an_underrun_and_a_pause_is_none():
-    mixer = FakeMixer()
-    sound = SoundOut(mixer, 1)
-    for _ in range(2):
-        sound.push(block(0.1))
-    sound.pump()
-    mixer.channel.finish()
-    mixer.channel.finish()
-    sound.push(block(0.1))
-    sound.pump()
-    assert sound.underruns == 1
-    sound.quiet()
-    sound.push(block(0.1))
-    sound.pump()
-    assert sound.underruns == 1
-
-
-def test_sound_that_nobody_plays_is_bounded_and_the_newest_is_kept():
-    sound = SoundOut(FakeMixer(), 1)
-    for i in range(1000):
-        sound.push(block(i / 1000))
-    assert len(sound._waiting) == MAX_WAITING
-    assert np.frombuffer(sound._waiting[-1], "<i2")[0] == int(0.999 * 32767)
-
-
-def test_loud_sound_is_clipped_and_not_wrapped():
-    sound = SoundOut(FakeMixer(), 1)
-    sound.push(block(3.0))
-    assert np.frombuffer(sound._waiting[-1], "<i2")[0] == 32767
 
 
 def test_the_window_plays_the_sound_of_its_frames():
@@ -409,7 +553,7 @@ def test_without_a_sound_device_the_window_says_so_and_plays_on(monkeypatch, cap
 
 def test_a_world_without_sound_opens_no_sound_device():
     window = open_window(FakeWorld())
-    assert window.sound is None and not pygame.mixer.get_init()
+    assert window.sound is None
 
 
 def test_the_keys_of_the_world_are_named_as_pygame_names_them():

@@ -248,6 +248,22 @@ def test_a_restored_snapshot_plays_the_same_future(world: World):
         np.testing.assert_array_equal(go_on(world, ACTIONS[6:]), frames[7:])
 
 
+def test_steps_are_undone_one_by_one_from_their_marks(world: World):
+    world.reset(seed=5)
+    marks, snapshots = [], []
+    for i in range(2 * world.config.context + 3):  # the ring is written round more than once
+        marks.append(world.mark())
+        snapshots.append(world.snapshot())
+        world.step(i % 3)
+    with pytest.raises(InputError, match="not of the step"):
+        world.unwind(marks[0])
+    for mark, snapshot in zip(reversed(marks), reversed(snapshots), strict=True):
+        world.unwind(mark)
+        for name, value in vars(world.snapshot()).items():
+            np.testing.assert_array_equal(value, getattr(snapshot, name))
+    assert marks[0].cache.nbytes * world.config.context == snapshots[0].cache.nbytes
+
+
 def test_a_snapshot_is_a_copy_both_ways(world: World):
     frames = play(world, ACTIONS)
     play(world, ACTIONS[:6])

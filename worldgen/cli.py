@@ -63,12 +63,34 @@ def play(argv: Sequence[str]) -> int:
 
 def record(argv: Sequence[str]) -> int:
     """record a real game: frames, sound, actions, rewards"""
-    from worldgen.envs.record_command import RecordOptions, record_with_bar
+    from worldgen.envs.record_command import RecordOptions, check_record_options, record_the_screen, record_with_bar
 
     options = _parse(RecordOptions, "record", argv)
-    figures = record_with_bar(options)
+    check_record_options(options)
+    if options.screen:
+        figures = record_the_screen(options)
+    elif options.play:
+        figures = _record_a_person(options)
+    else:
+        figures = record_with_bar(options)
     write_figures(figures, options.json)
-    return 130 if figures["interrupted"] else 0
+    return 130 if figures.get("interrupted") else 0
+
+
+def _record_a_person(options: Any) -> dict[str, Any]:
+    """A real game in the player's window -> the figures of the play"""
+    from worldgen.envs.catalogue import make_game
+    from worldgen.envs.played_game import PlayedGame
+    from worldgen.play.real_game import play_real_game
+
+    check_folder_writable(options.out, "--out")
+    game = PlayedGame(make_game(options.env, options.fps), options.out, options.seed)
+    try:
+        figures = play_real_game(game, seed=options.seed, frames=options.frames)
+    finally:
+        game.close()
+    say_beside(options.json)(f"{game.num_frames} frames in {game.num_episodes} episodes: {options.out}")
+    return {"env": options.env, "out": str(options.out), "episodes": game.num_episodes, **figures}
 
 
 @dataclass(frozen=True)

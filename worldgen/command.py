@@ -26,6 +26,7 @@ EXTRA_OF_MODULE = {
     **dict.fromkeys(("torch", "diffusers", "accelerate", "einops", "safetensors", "onnx", "matplotlib"), "train"),
     **dict.fromkeys(("tensorboard", "pyarrow", "onnxscript"), "train"),
     "onnxruntime": "cpu",
+    **dict.fromkeys(("mss", "pynput", "Xlib"), "screen"),
     "vizdoom": "games",
     "pyxel": "games",
     "ale_py": "atari",

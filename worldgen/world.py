@@ -178,6 +178,11 @@ class World:
         return 1 if self._sound is None else self._sound.channels
 
     @property
+    def starts(self) -> Starts | None:
+        """What games begin from."""
+        return self._starts
+
+    @property
     def num_starts(self) -> int:
         return 0 if self._starts is None else len(self._starts.frames)
 
@@ -275,18 +280,7 @@ class World:
     def snapshot(self) -> State:
         """A copy of where every game is. restore() continues from it, bit for bit."""
         state = self._current()
-        numpy = self._backend.numpy
-        return State(
-            seed=state.seed.copy(),
-            step=state.step.copy(),
-            cache=numpy(state.cache),
-            previous=numpy(state.previous),
-            decoder=numpy(state.decoder),
-            upscale=None if state.upscale is None else numpy(state.upscale),
-            sound=None if state.sound is None else numpy(state.sound),
-            image=state.image.copy(),
-            world=state.world,
-        )
+        return self._copied(state, self._backend.numpy(state.cache))
 
     def restore(self, state: State, mask: np.ndarray | None = None) -> None:
         """Puts every game, or those of the mask (batch,), back to a snapshot; a snapshot of one game fills all slots.
@@ -309,6 +303,40 @@ class World:
             sound=None if state.sound is None else asarray(state.sound),
         )
         self._state = state if chosen.all() else self._merge(chosen, state)
+
+    def mark(self) -> State:
+        """What unwind() needs to undo the next step: a snapshot, but of the cache only the ring slot that this step
+        will overwrite, (b, l, 2, m, k, 1, e). With 16 slots, an eleventh of
+        a snapshot."""
+        state, numpy = self._current(), self._backend.numpy
+        slots = [int(i) for i in state.step % self._num_context]
+        cache = np.concatenate([numpy(state.cache[i : i + 1, ..., s : s + 1, :]) for i, s in enumerate(slots)])
+        return self._copied(state, cache)
+
+    def unwind(self, mark: State) -> None:
+        """Undoes the one step that was played since mark(), bit for bit. Refuses any other mark."""
+        state = self._current()
+        follows = np.array_equal(state.seed, mark.seed) and np.array_equal(state.step, mark.step + 1)
+        if mark.world != self.hash or not follows:
+            raise InputError("this mark is not of the step that was played last")
+        cache = self._backend.numpy(state.cache)
+        for i, slot in enumerate(mark.step % self._num_context):
+            cache[i, ..., slot : slot + 1, :] = mark.cache[i]
+        self.restore(replace(mark, cache=cache))
+
+    def _copied(self, state: State, cache: np.ndarray) -> State:
+        numpy = self._backend.numpy
+        return State(
+            seed=state.seed.copy(),
+            step=state.step.copy(),
+            cache=cache,
+            previous=numpy(state.previous),
+            decoder=numpy(state.decoder),
+            upscale=None if state.upscale is None else numpy(state.upscale),
+            sound=None if state.sound is None else numpy(state.sound),
+            image=state.image.copy(),
+            world=state.world,
+        )
 
     # One frame
 

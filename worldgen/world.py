@@ -305,12 +305,11 @@ class World:
 
     def mark(self) -> State:
         """What unwind() needs to undo the next step: a snapshot, but of the cache only the ring slot that this step
-        will overwrite, (b, l, 2, m, k, 1, e). With 16 slots, an eleventh of
-        a snapshot."""
-        state, numpy = self._current(), self._backend.numpy
+        will overwrite, (b, l, 2, m, k, 1, e). With 16 slots, an eleventh of a snapshot."""
+        state = self._current()
         slots = [int(i) for i in state.step % self._num_context]
-        cache = np.concatenate([numpy(state.cache[i : i + 1, ..., s : s + 1, :]) for i, s in enumerate(slots)])
-        return self._copied(state, cache)
+        cache = self._backend.numpy(state.cache)
+        return self._copied(state, np.stack([cache[i, ..., s : s + 1, :] for i, s in enumerate(slots)]))
 
     def unwind(self, mark: State) -> None:
         """Undoes the one step that was played since mark(), bit for bit. Refuses any other mark."""

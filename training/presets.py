@@ -39,7 +39,7 @@ def tiny() -> Preset:
         heads={"dim": 32},
         super_resolution={"channels": 48, "num_layers": 6},
         sound_codec={"latent_dim": 48, "dim": 256, "num_atoms": 96},
-        sound={"dim": 128},
+        sound={"dim": 96},
         sound_events={"dim": 96},
         fits={
             "tokenizer": Fit(steps=4000, batch=8, length=8, learning_rate=1e-3),

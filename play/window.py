@@ -291,7 +291,8 @@ class Window:
         screen.blit(surface_of(strip), (0, height - strip.shape[0]))
         whole = rects[0].unionall(rects[1:])
         if self._show_hud:
-            screen.blit(self._hud_panel(now), (whole.x + 4, whole.y + 4))
+            corner = (whole.x + 4, whole.y + 4) if view.beside is None else (4, 4)  # not over the second picture
+            screen.blit(self._hud_panel(now), corner)
         foot = (whole.centerx, whole.bottom - 16 * self.display.text_scale)
         if self._show_help:
             self._draw_help(whole.center)

@@ -12,7 +12,7 @@ pytest.importorskip("vizdoom", reason="ViZDoom is not installed: pip install 'wo
 
 from game_checks import assert_same, go_on, is_over, play
 
-from worldgen.data.ingest import check_folder
+from worldgen.data.check import check_folder
 from worldgen.envs.catalogue import make_game
 from worldgen.envs.doom_actions import discrete_actions
 from worldgen.envs.game import ForkableGame

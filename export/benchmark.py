@@ -1,6 +1,6 @@
 """Times a world on one engine or several: per graph and per frame.
 
-    worldgen bench worlds/mine --backend onnxruntime torch --json bench.json
+    worldgen bench worlds/mine --backend onnxruntime torch torch:compiled --batch 1 8 64 --plot bench.png
 
 The figures, all times in milliseconds:
 
@@ -11,9 +11,13 @@ The figures, all times in milliseconds:
     engines.NAME.peak_megabytes     most memory held at once while playing, in that process; gpu_megabytes beside it
     engines.NAME.frame.NFE          a whole step, action in to numpy frame out, at 1, 2 and 4 denoising steps:
                                     ms_p50, ms_p95, ms_p99, cpu_ms (of all threads, mean), fps (steps a second, mean)
-                                    and world_fps (fps times batch)
+                                    and world_fps (fps times batch); against_torch, how many times quicker than
+                                    torch, eager, in the same run
     engines.NAME.graphs.GRAPH       one run of a graph inside real frames at the world's own nfe: ms_p50, ms_p95,
-                                    ms_p99, cpu_ms and a_frame, how often a frame runs it (0: only a prompt does)
+                                    ms_p99, cpu_ms and a_frame, how often a frame runs it (0: only a prompt does);
+                                    in a game they are one graph where an engine has one of the whole frame
+    engines.NAME.long_game          with --long: see worldgen.export.long_game
+    sweep.BATCH.NAME.NFE            the figures of a frame for every batch size that was asked for
 
 Engines and nfe take turns, a block of frames each, so that whatever else the machine does falls on all of them alike.
 """
@@ -31,6 +35,8 @@ from worldgen.backends import Array, Backend, open_backend
 from worldgen.bundle import Starts, find_world
 from worldgen.config import NFE_CHOICES, WorldConfig
 from worldgen.errors import InputError
+from worldgen.export.long_game import YOUNG, describe, long_game
+from worldgen.graphs import is_frame_graph
 from worldgen.measure import WARMUP, begin_game, machine, measure_in_new_process, percentiles, random_actions
 from worldgen.world import World
 
@@ -44,15 +50,21 @@ def benchmark(
     *,
     backends: Sequence[str] = ("auto",),
     nfe: Sequence[int] = NFE_CHOICES,
-    batch: int = 1,
+    batch: int | Sequence[int] = 1,
     frames: int = 200,
+    long: int = 0,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """-> the figures. Raises InputError, and BackendUnavailableError for an engine that cannot run here."""
+    """-> the figures. batch: the first size in full, the others by their frames; long: frames of a long game, 0 for
+    none. Raises InputError, and BackendUnavailableError for an engine that cannot run here."""
+    batches = [batch] if isinstance(batch, int) else list(batch)
     if frames < 1:
         raise InputError(f"--frames is at least 1, got {frames}")
-    if batch < 1:
-        raise InputError(f"--batch is at least 1, got {batch}")
+    if wrong := [b for b in batches if b < 1] or ([] if batches else [0]):
+        raise InputError(f"--batch is at least 1, got {wrong[0]}")
+    if 0 < long <= YOUNG or long < 0:
+        raise InputError(f"--long is more than {YOUNG} frames, or 0 for none, got {long}")
+    batch = batches[0]
     folder = find_world(world_name)
     config, starts = WorldConfig.load(folder / "world.json"), Starts.load(folder)
     engines: dict[str, Backend] = {}
@@ -73,6 +85,12 @@ def benchmark(
         "machine": before | {"load_average_after": machine()["load_average"]},
         "engines": {},
     }
+    sweep = {batch: whole}
+    for size in batches[1:]:
+        say(f"batch {size}")
+        sweep[size] = _time_frames(config, starts, engines, nfe, size, max(BLOCK, frames // size))
+    if len(sweep) > 1:
+        figures["sweep"] = {str(size): timed for size, timed in sweep.items()}
     for name, backend in engines.items():
         alone = measure_in_new_process(folder, backend=name, batch=batch, frames=min(frames, MEMORY_FRAMES))
         kept = {key: alone[key] for key in ("load_seconds", "peak_megabytes", "gpu_megabytes")}
@@ -82,6 +100,9 @@ def benchmark(
             "frame": whole[name],
             "graphs": graphs[name],
         }
+        if long:
+            say(f"{name}: a game of {long} frames")
+            figures["engines"][name]["long_game"] = long_game(config, backend, starts, long)
     for line in table(figures):
         say(line)
     return figures
@@ -109,6 +130,8 @@ def _time_frames(
     for (name, n), player in players.items():
         fps = 1000 / float(np.mean(player.ms))
         speed = {"fps": round(fps, 2), "world_fps": round(fps * batch, 2)}
+        if ("torch", n) in players:
+            speed["against_torch"] = round(float(np.median(players["torch", n].ms) / np.median(player.ms)), 2)
         out[name][str(n)] = _figures(player.ms, player.cpu_ms) | speed
     return out
 
@@ -136,12 +159,14 @@ class _Player:
 
 
 class TimedBackend:
-    """A backend that keeps the time of every run of every graph. On a GPU it waits for each: frames take longer."""
+    """A backend that keeps the time of every run of every part of a frame. On a GPU it waits for each: frames take
+    longer."""
 
     def __init__(self, backend: Backend):
-        self.name, self.specs, self.facts = backend.name, backend.specs, backend.facts
+        self.name, self.facts = backend.name, backend.facts
+        self.specs = {name: spec for name, spec in backend.specs.items() if not is_frame_graph(name)}
         self.position_period, self.weights_hash = backend.position_period, backend.weights_hash
-        self.asarray, self.numpy, self.where = backend.asarray, backend.numpy, backend.where
+        self.asarray, self.numpy, self.put = backend.asarray, backend.numpy, backend.put
         self._backend = backend
         self.clear()
 
@@ -193,19 +218,27 @@ def _figures(ms: Sequence[float], cpu_ms: Sequence[float]) -> dict[str, float]:
 
 def table(figures: Mapping[str, Any]) -> list[str]:
     """For a terminal."""
-    lines = [f"{'':26}{'p50 ms':>9}{'p95':>9}{'p99':>9}{'CPU ms':>9}{'fps':>10}"]
+    lines = [f"{'':26}{'p50 ms':>9}{'p95':>9}{'p99':>9}{'CPU ms':>9}{'fps':>10}{'x torch':>9}"]
     for name, engine in figures["engines"].items():
         facts = engine["engine"]
         memory = "" if engine["peak_megabytes"] is None else f", {engine['peak_megabytes']:.0f} MB"
-        where = f"{facts['device']}, {facts['threads']} threads"
+        where = ", ".join([facts["device"], facts["precision"], f"{facts['threads']} threads"])
+        where += f", {facts['providers'][0]}" if "providers" in facts else ""
         lines.append(f"{name} {facts['version']} ({where}){memory}, first frame after {engine['load_seconds']:.2f} s")
         rows = {f"  frame, nfe {n}": f for n, f in engine["frame"].items()}
         rows |= {f"    {graph} x{f['a_frame']:g}": f for graph, f in engine["graphs"].items() if f["a_frame"]}
         rows |= {f"    {graph} (prompt)": f for graph, f in engine["graphs"].items() if not f["a_frame"]}
         for title, f in rows.items():
             fps = f"{f['world_fps']:10.1f}" if "fps" in f else ""
+            fps += f"{f['against_torch']:9.2f}" if "against_torch" in f else ""
             times = "".join(f"{f[key]:9.2f}" for key in ("ms_p50", "ms_p95", "ms_p99", "cpu_ms"))
             lines.append(f"{title:26}{times}{fps}")
+        if "long_game" in engine:
+            lines.append("  " + describe(engine["long_game"]))
+    for size, timed in figures.get("sweep", {}).items():
+        for name, by_nfe in timed.items():
+            speeds = ", ".join(f"nfe {n} {f['world_fps']:.1f}" for n, f in by_nfe.items())
+            lines.append(f"{name}, {size} games: world-frames a second at {speeds}")
     machine = figures["machine"]
     if machine["load_average"] is not None and machine["load_average"] > 0.5:
         lines.append(f"others were using the machine: load average {machine['load_average']:g} before it began")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from worldgen.export.compact import compact
 
 WEIGHTS_FILE = "weights.bin"
 ALIGNMENT = 64  # bytes: a cache line
@@ -18,7 +21,8 @@ def share_weights(models: dict[str, onnx.ModelProto], folder: Path) -> None:
     """Writes folder/<name>.onnx and folder/weights.bin; equal tensors are stored once.
 
     Tensors whose every value is a half-precision number (a world published with half the bytes) are stored as such and
-    cast back in the graph: nothing is lost, and runtimes fold the cast away when they load it.
+    cast back in the graph; a matrix that is there transposed is transposed back. Nothing is lost, and runtimes fold
+    both away when they load it.
     """
     offsets: dict[str, int] = {}
     with (folder / WEIGHTS_FILE).open("wb") as file:
@@ -29,9 +33,14 @@ def share_weights(models: dict[str, onnx.ModelProto], folder: Path) -> None:
                     continue
                 if array.dtype == np.float32 and np.array_equal(array, array.astype(np.float16).astype(np.float32)):
                     array = array.astype(np.float16)
-                    _cast_from_half(model.graph, tensor)
+                    _restore(model.graph, tensor, "Cast", to=TensorProto.FLOAT)
                 raw = array.tobytes()
-                digest = hashlib.sha256(raw).hexdigest()
+                digest = _digest(raw)
+                if digest not in offsets and array.ndim == 2 and _digest(array.T.tobytes()) in offsets:
+                    array = np.ascontiguousarray(array.T)
+                    raw = array.tobytes()
+                    digest = _digest(raw)
+                    _restore(model.graph, tensor, "Transpose")
                 if digest not in offsets:
                     file.write(b"\0" * (-file.tell() % ALIGNMENT))
                     offsets[digest] = file.tell()
@@ -42,24 +51,16 @@ def share_weights(models: dict[str, onnx.ModelProto], folder: Path) -> None:
                 )
                 tensor.ClearField("raw_data")
     for name, model in models.items():
-        _strip(model)
+        compact(model)
         (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
 
 
-def _cast_from_half(graph: onnx.GraphProto, tensor: TensorProto) -> None:
-    """The initializer takes another name; a Cast in front of the graph gives the old one."""
+def _digest(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
+
+
+def _restore(graph: onnx.GraphProto, tensor: TensorProto, operator: str, **attributes: Any) -> None:
+    """The initializer takes another name; an operator in front of the graph makes what had the old one."""
     name = tensor.name
-    tensor.name = f"{name}.half"
-    graph.node.insert(0, helper.make_node("Cast", [tensor.name], [name], f"cast {name}", to=TensorProto.FLOAT))
-
-
-def _strip(model: onnx.ModelProto) -> None:
-    """Drops what a runtime infers or ignores: most of a graph's bytes, and paths of the machine that exported it."""
-    del model.graph.value_info[:]
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for info in [*model.graph.input, *model.graph.output, *model.graph.initializer]:
-        del info.metadata_props[:]
-        info.doc_string = ""
-    del model.graph.metadata_props[:]
+    tensor.name = f"{name} before {operator}"
+    graph.node.insert(0, helper.make_node(operator, [tensor.name], [name], tensor.name, **attributes))

@@ -1,69 +1,57 @@
 """Exports a world's graphs to ONNX, with one copy of the weights, and publishes them only if they agree with torch.
 
-worldgen export worlds/mine --to onnx
+worldgen export worlds/mine --to onnx --precision fp32
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import shutil
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
+import onnxscript
 import torch
+from onnx import TensorProto
+from torch import nn
 
-from worldgen.bundle import load_networks, network_hashes
-from worldgen.errors import BackendUnavailableError, InputError
+from worldgen.backends.torch_backend import TorchBackend
+from worldgen.bundle import combined_hash, load_networks, network_hashes, onnx_folder
+from worldgen.config import NFE_CHOICES
+from worldgen.errors import InputError
+from worldgen.export.fuse import fuse_frame
+from worldgen.export.precision import ONNX_PRECISIONS, PRECISIONS, Precision
+from worldgen.export.quietly import quietly
 from worldgen.export.shared_weights import WEIGHTS_FILE, share_weights
 from worldgen.export.verify import verify_onnx
 from worldgen.files import file_hash, replace_folder, write_json
+from worldgen.graphs import GraphSpec, frame_graph, is_frame_graph
 from worldgen.models.steps import example_inputs, step_modules, step_specs
 
-OPSET = 20
+OPSET = 24  # RMSNormalization and Attention as one node each, TensorScatter
+OP = onnxscript.values.Opset("", OPSET)
 
 
-def export_onnx(world: Path, say: Callable[[str], None] = print) -> dict[str, object]:
-    """Writes WORLD/onnx whole or not at all -> the manifest, with the parity that was measured.
+def export_onnx(world: Path, say: Callable[[str], None] = print, precision: str = "fp32") -> dict[str, Any]:
+    """Writes WORLD/onnx, or WORLD/onnx-PRECISION, whole or not at all -> the manifest, with the measured parity.
 
-    Raises InputError when a network is missing, RunError when a graph disagrees with torch.
+    Raises InputError for an unknown precision or a missing network, RunError when a graph disagrees with torch.
     """
+    if precision not in ONNX_PRECISIONS:
+        raise InputError(f"unknown precision {precision!r} for ONNX; choose {', '.join(ONNX_PRECISIONS)}")
     sources = network_hashes(world)  # before they are read: weights that change meanwhile make these graphs stale
     networks = load_networks(world)
-    modules, specs = step_modules(**networks), step_specs(**networks)
-    bounds = {
-        "position": networks["dynamics"].position_period,
-        "filled": networks["dynamics"].config.context + 1,
-        "action": min(networks["dynamics"].config.action_sizes) + 1,
-    }
-    building = world / ".onnx.tmp"
+    specs = step_specs(**networks)
+    folder = onnx_folder(world, precision)
+    building = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
-    models = {}
-    for name, module in modules.items():
-        spec = specs[name]
-        say(f"exporting {name}")
-        inputs = example_inputs(spec, 2, bounds)
-        batch = torch.export.Dim("batch", min=1, max=65536)
-        with _quietly():
-            program = torch.onnx.export(
-                module,
-                kwargs=inputs,
-                input_names=[tensor.name for tensor in spec.inputs],
-                output_names=list(spec.output_names),
-                dynamic_shapes={tensor.name: {0: batch} for tensor in spec.inputs},
-                opset_version=OPSET,
-                dynamo=True,
-                external_data=False,
-            )
-        assert program is not None  # as no file was asked for
-        models[name] = program.model_proto
+    models = export_models(networks, PRECISIONS[precision], tensor_scatter, say)
     share_weights(models, building)
     manifest = {
         "format_version": 1,
+        "precision": precision,
         "opset": OPSET,
         "versions": {"torch": torch.__version__, "onnx": onnx.__version__},
         "weights": sources,
@@ -75,28 +63,73 @@ def export_onnx(world: Path, say: Callable[[str], None] = print) -> dict[str, ob
         },
     }
     write_json(building / "manifest.json", manifest)
-    manifest["parity"] = verify_onnx(building, modules, specs, bounds, say=say)
+    reference = TorchBackend(**networks, device="cpu", weights_hash=combined_hash(sources))
+    manifest |= verify_onnx(world, building, reference, PRECISIONS[precision], say)
     write_json(building / "manifest.json", manifest)
-    replace_folder(building, world / "onnx")
+    replace_folder(building, folder)
     return manifest
 
 
-@contextlib.contextmanager
-def _quietly():
-    """The exporter prints its progress and warns about itself."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
+def export_models(
+    networks: Mapping[str, Any], precision: Precision, write_ring: Callable, say: Callable[[str], None] = print
+) -> dict[str, onnx.ModelProto]:
+    """Every graph of a world. networks: by name, those of load_networks(); write_ring: worldgen::write_ring in ONNX."""
+    modules, specs = step_modules(**networks), step_specs(**networks)
+    dynamics = networks["dynamics"]
+    bounds = {
+        "position": dynamics.position_period,
+        "filled": dynamics.config.context + 1,
+        "action": min(dynamics.config.action_sizes) + 1,
+    }
+    models = {}
+    for name in modules:
+        if not is_frame_graph(name):
+            say(f"exporting {name}")
+            exported = _export(modules[name], specs[name], bounds, write_ring)
+            models[name] = precision.convert(name, exported)
+    return models | {frame_graph(nfe): fuse_frame(models, specs[frame_graph(nfe)], nfe) for nfe in NFE_CHOICES}
 
 
-def export_world(world: Path, target: str = "onnx", say: Callable[[str], None] = print) -> dict[str, object]:
+def _export(module: nn.Module, spec: GraphSpec, bounds: Mapping[str, int], write_ring: Callable) -> onnx.ModelProto:
+    batch = torch.export.Dim("batch", min=1, max=65536)
+    with quietly():
+        program = torch.onnx.export(
+            module,
+            kwargs=example_inputs(spec, 2, bounds),
+            input_names=[tensor.name for tensor in spec.inputs],
+            output_names=list(spec.output_names),
+            dynamic_shapes={tensor.name: {0: batch} for tensor in spec.inputs},
+            opset_version=OPSET,
+            custom_translation_table={torch.ops.worldgen.write_ring.default: write_ring},
+            dynamo=True,
+            external_data=False,
+        )
+    assert program is not None  # as no file was asked for
+    return program.model_proto
+
+
+def tensor_scatter(cache, update, slot, after):
+    """Where the runtime is given the ring's memory for the output, it writes one slot. The minimum is always the slot,
+    but it waits for the values of `after`, and so for all that reads the ring: no optimiser can tell."""
+    largest = OP.ReduceMax(after, OP.Constant(value_ints=list(range(1, len(after.shape)))), keepdims=0)
+    is_nonzero = OP.Cast(OP.Cast(largest, to=TensorProto.BOOL), to=TensorProto.INT64)
+    slot = OP.Min(slot, OP.Add(is_nonzero, OP.Constant(value_int=cache.shape[-2])))
+    return OP.TensorScatter(cache, update, slot, axis=-2, mode="linear")
+
+
+def export_world(
+    world: Path,
+    target: str = "onnx",
+    precision: str | None = None,
+    max_batch: int = 64,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """-> the manifest of the graphs or engines. precision: None is fp32 for ONNX, fp16 for TensorRT. max_batch: of the
+    engines; graphs run any number of games."""
+    if target == "onnx":
+        return export_onnx(world, say=say, precision=precision or "fp32")
     if target == "tensorrt":
-        raise BackendUnavailableError("this version of worldgen has no TensorRT engine: use --to onnx")
-    if target != "onnx":
-        raise InputError(f"unknown export target {target!r}; choose onnx")
-    return export_onnx(world, say=say)
+        from worldgen.export.to_tensorrt import export_tensorrt
+
+        return export_tensorrt(world, precision or "fp16", max_batch, say)
+    raise InputError(f"unknown export target {target!r}; choose onnx or tensorrt")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from worldgen.errors import InputError, RunError
+from worldgen.export.bench_plot import plot
 from worldgen.export.benchmark import TimedBackend, benchmark, table
 from worldgen.measure import measure_in_new_process, percentiles
 from worldgen.world import World
@@ -45,6 +46,49 @@ def test_world_fps_counts_every_game(tiny_world_onnx):
     assert any("nfe 1" in line for line in table(figures))
 
 
+@pytest.fixture(scope="module")
+def swept(tiny_world_onnx) -> dict:
+    return benchmark(
+        tiny_world_onnx, backends=("onnxruntime",), batch=(1, 3), frames=4, long=150, say=lambda text: None
+    )
+
+
+def test_several_sizes_are_compared(swept):
+    assert set(swept["sweep"]) == {"1", "3"} and swept["batch"] == 1
+    for size, timed in swept["sweep"].items():
+        for frame in timed["onnxruntime"].values():
+            assert frame["world_fps"] == pytest.approx(int(size) * frame["fps"], rel=1e-2)
+    assert any("3 games" in line for line in table(swept))
+
+
+def test_a_long_game_is_compared_with_a_short_one(swept):
+    long = swept["engines"]["onnxruntime"]["long_game"]
+    assert long["frames"] == 150 and long["ratio"] == pytest.approx(long["old_ms"] / long["young_ms"], abs=0.01)
+    assert 10 < long["young_megabytes"] < long["old_megabytes"] + 50
+    assert any("frame 150" in line for line in table(swept))
+
+
+def test_engines_are_compared_with_torch(figures, swept):
+    engines = figures["engines"]
+    assert engines["torch"]["frame"]["2"]["against_torch"] == 1
+    speedup = engines["torch"]["frame"]["2"]["ms_p50"] / engines["onnxruntime"]["frame"]["2"]["ms_p50"]
+    assert engines["onnxruntime"]["frame"]["2"]["against_torch"] == pytest.approx(speedup, abs=0.02)
+    assert "against_torch" not in swept["engines"]["onnxruntime"]["frame"]["2"]
+
+
+def test_figures_are_drawn(figures, swept, tmp_path):
+    pytest.importorskip("matplotlib")
+    from PIL import Image
+
+    widths = []
+    for name, drawn in (("one", figures), ("several", swept)):
+        plot(drawn, tmp_path / "new" / f"{name}.png")
+        with Image.open(tmp_path / "new" / f"{name}.png") as picture:
+            widths.append(picture.width)
+            assert np.asarray(picture.convert("L")).std() > 5
+    assert widths[1] > widths[0]
+
+
 def test_a_world_without_starts_can_be_timed(tiny_world_onnx, tmp_path):
     shutil.copytree(tiny_world_onnx, tmp_path / "w", ignore=shutil.ignore_patterns("starts"))
     assert benchmark(tmp_path / "w", nfe=(1,), frames=2, say=lambda text: None)["engines"]["onnxruntime"]["frame"]["1"]
@@ -65,8 +109,12 @@ def test_percentiles_are_in_order():
 def test_wrong_counts_are_refused(tiny_world_onnx):
     with pytest.raises(InputError, match="--frames"):
         benchmark(tiny_world_onnx, frames=0)
-    with pytest.raises(InputError, match="--batch"):
-        benchmark(tiny_world_onnx, batch=0)
+    for batch in (0, (1, 0), ()):
+        with pytest.raises(InputError, match="--batch"):
+            benchmark(tiny_world_onnx, batch=batch)
+    for long in (-1, 100):
+        with pytest.raises(InputError, match="--long"):
+            benchmark(tiny_world_onnx, long=long)
 
 
 def test_a_world_that_cannot_be_played_fails_with_its_reason(tmp_path):

@@ -348,7 +348,7 @@ def test_a_world_is_described(folder: Path, tmp_path: Path):
     assert (facts["width"], facts["height"], facts["fps"]) == (SIDE, SIDE, 10)
     assert facts["actions"] == list(TOY_ACTIONS.names)
     assert facts["networks"] == ["tokenizer", "dynamics", "heads"]
-    assert facts["graphs"] == ["commit", "decode", "denoise", "encode"]
+    assert facts["graphs"] == ["commit", "decode", "denoise", "encode", "frame_1", "frame_2", "frame_4"]
     moved = tmp_path / "training" / "tiny"  # what lies in WORLD/training is not counted, what lies above is no matter
     shutil.copytree(folder, moved)
     (moved / "training").mkdir()
@@ -425,6 +425,6 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
 def test_what_is_loaded_is_checked_against_the_manifest_of_this_folder(folder: Path):
     manifest = read_manifest(folder)
-    assert set(manifest.paths) == {"encode", "denoise", "commit", "decode"}
+    assert set(manifest.paths) == {"encode", "denoise", "commit", "decode", "frame_1", "frame_2", "frame_4"}
     assert manifest.position_period == 64
     assert all(path.parent == folder / "onnx" for path in manifest.paths.values())

@@ -173,7 +173,6 @@ def test_a_missing_network_is_refused_with_its_command(capsys: pytest.CaptureFix
 
 def test_an_unknown_target_of_export_is_refused(capsys: pytest.CaptureFixture, tiny_world: Path):
     assert "'coreml'" in refused(capsys, "export", tiny_world, "--to", "coreml")
-    assert "--to onnx" in refused(capsys, "export", tiny_world, "--to", "tensorrt", code=3)
 
 
 @pytest.mark.parametrize(
@@ -364,7 +363,7 @@ def test_recordings_are_trained_exported_measured_and_played(
     assert f"worldgen play {world}" in out
     figures = json.loads(summary.read_text())
     assert list(figures["stages"]) == ["tokenizer", "dynamics", "heads"]
-    assert set(figures["parity"]) == {"encode", "denoise", "commit", "decode"} and figures["evaluation"]
+    assert {"encode", "denoise", "commit", "decode", "frame_2"} <= set(figures["parity"]) and figures["evaluation"]
     assert "toy" in (world / "card.md").read_text()
     assert list((world / "training" / "report").iterdir())
     stats = tmp_path / "stats.json"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from worldgen.export.verify import TOLERANCE, float_error
+from worldgen.export.precision import PRECISIONS
+from worldgen.export.verify import float_error, psnr
+
+TOLERANCE = PRECISIONS["fp32"].step_error
 
 
 def test_an_error_is_relative_to_its_tensor():
@@ -24,3 +27,10 @@ def test_a_wrong_reward_is_still_found():
     for reward in (0.0, 0.5, 100.0):
         want = np.array([reward], np.float32)
         assert float_error(want, want + 0.01 * max(1, reward), is_number=True) > TOLERANCE
+
+
+def test_pictures_are_compared_in_decibels():
+    black = np.zeros((2, 2, 3), np.uint8)
+    assert psnr(black, black) == float("inf")
+    assert psnr(black, black + 255) == 0
+    assert psnr(black, black + 1) == pytest.approx(48.13, abs=0.01)

@@ -5,7 +5,7 @@
     WORLD/<network>/config.json + *.safetensors    those of NETWORKS
     WORLD/starts/starts.npz                        the frames games begin from
     WORLD/sounds/library.npz                       recorded sounds, for sound "retrieved"
-    WORLD/onnx/*.onnx + weights.bin + manifest.json
+    WORLD/onnx/*.onnx + weights.bin + manifest.json     onnx-fp16/, onnx-int8/: the same in fewer bits
     WORLD/training/<stage>/                        to resume, not to play
 
 Nothing here is ever executed: JSON, safetensors, ONNX and plain arrays only.
@@ -119,11 +119,17 @@ class Manifest:
     raw: dict[str, Any]
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Raises InputError when graphs are missing, damaged, or older than the weights beside them."""
-    onnx = folder / "onnx"
+def onnx_folder(world: Path, precision: str = "fp32") -> Path:
+    return world / ("onnx" if precision == "fp32" else f"onnx-{precision}")
+
+
+def read_manifest(folder: Path, graphs: Path | None = None) -> Manifest:
+    """Of a world's graphs in float32, or of those in another of its folders. Raises InputError when graphs are missing,
+    damaged, or older than the weights beside them."""
+    onnx = graphs or onnx_folder(folder)
     path = onnx / "manifest.json"
-    export = f"run `worldgen export {folder} --to onnx`"
+    precision = onnx.name.partition("-")[2]
+    export = f"run `worldgen export {folder} --to onnx{' --precision ' * bool(precision)}{precision}`"
     if not path.is_file():
         raise InputError(f"no ONNX graphs in {onnx}: {export}")
     try:

@@ -14,7 +14,7 @@ import tyro
 
 from worldgen.bundle import DEFAULT_WORLD
 from worldgen.command import fail, parse, run, say_beside, write_figures
-from worldgen.files import check_folder_writable
+from worldgen.files import check_folder_writable, check_writable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -211,7 +211,11 @@ class ExportOptions:
     world: Annotated[str, tyro.conf.Positional] = DEFAULT_WORLD
     """a bundled world or a world's folder"""
     to: str = "onnx"
-    """onnx"""
+    """onnx (any machine), or tensorrt (engines for the GPU of this one)"""
+    precision: str | None = None
+    """onnx: fp32 (default), fp16 (for GPUs) or int8 (for CPUs); tensorrt: fp16 (default), bf16 or fp32"""
+    batch: int = 64
+    """the most games at once that TensorRT engines are built for"""
     json: str | None = None
     """write the manifest to this file, or - for standard output"""
 
@@ -223,7 +227,7 @@ def export(argv: Sequence[str]) -> int:
     from worldgen.export.to_onnx import export_world
 
     world = find_world(options.world)
-    manifest = export_world(world, options.to, say=say_beside(options.json))
+    manifest = export_world(world, options.to, options.precision, options.batch, say_beside(options.json))
     write_figures(manifest, options.json)
     return 0
 
@@ -233,11 +237,16 @@ class BenchOptions:
     world: Annotated[str, tyro.conf.Positional] = DEFAULT_WORLD
     """a bundled world or a world's folder"""
     backend: tuple[str, ...] = ("auto",)
-    """one or more of auto, onnxruntime, torch; several are interleaved"""
-    batch: int = 1
-    """games side by side"""
+    """one or more of auto, onnxruntime, torch, tensorrt, with options as in onnxruntime:cpu:int8 or torch:compiled;
+    several are interleaved"""
+    batch: tuple[int, ...] = (1,)
+    """games side by side; several sizes are compared"""
     frames: int = 200
     """frames to time"""
+    long: int = 0
+    """also compare this frame of a long game with its frame 100, 10000 for example"""
+    plot: Path | None = None
+    """draw the figures into this picture"""
     json: str | None = None
     """write the figures to this file, or - for standard output"""
 
@@ -245,16 +254,23 @@ class BenchOptions:
 def bench(argv: Sequence[str]) -> int:
     """time a world: per graph and per frame"""
     options = _parse(BenchOptions, "bench", argv)
+    from worldgen.export.bench_plot import plot
     from worldgen.export.benchmark import benchmark
 
+    if options.plot is not None:  # what would stop it at the end is said now
+        import_module("matplotlib")
+        check_writable(options.plot, "--plot")
     figures = benchmark(
         options.world,
         backends=options.backend,
         batch=options.batch,
         frames=options.frames,
+        long=options.long,
         say=say_beside(options.json),
     )
     write_figures(figures, options.json)
+    if options.plot is not None:
+        plot(figures, options.plot)
     return 0
 
 

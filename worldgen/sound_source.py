@@ -91,10 +91,11 @@ class RetrievedSound:
         self, hidden: Array, action: Array, state: Array, seeds: np.ndarray, steps: np.ndarray
     ) -> tuple[np.ndarray, Array]:
         numpy, asarray = self._backend.numpy, self._backend.asarray
-        inputs = {"hidden": hidden, "action": action, "state": state[:, : self._width]}
+        remembered, voices = np.split(numpy(state), [self._width], axis=1)
+        inputs = {"hidden": hidden, "action": action, "state": asarray(remembered.copy())}
         out = self._backend.run("sound_events", inputs)
         event, place = numpy(out["event"]), numpy(out["place"])
-        voices = numpy(state[:, self._width :]).reshape(len(event), -1, 3)
+        voices = voices.reshape(len(event), -1, 3)
         heard = np.empty((len(event), self.samples, self.channels), np.float32)
         for i, (seed, step) in enumerate(zip(seeds, steps, strict=True)):
             drawn = sampler.generator(seed, step, sampler.SOUND).random()

@@ -14,6 +14,7 @@ from worldgen.backends import Array, Backend, open_backend
 from worldgen.bundle import DEFAULT_WORLD, Starts, check_parts, find_world
 from worldgen.config import NFE_CHOICES, WorldConfig
 from worldgen.errors import InputError
+from worldgen.graphs import frame_graph
 from worldgen.sound_library import SoundLibrary
 from worldgen.sound_source import open_sound
 
@@ -115,7 +116,7 @@ class World:
         upscale: bool = True,
         sound: str | None = None,
     ) -> World:
-        """name: a bundled world or a folder. backend: auto, onnxruntime or torch. nfe: instead of the world's own.
+        """name: a bundled world or a folder. backend: see open_backend(). nfe: instead of the world's own.
         upscale, sound: as the constructor takes them."""
         folder = find_world(name)
         config, starts = WorldConfig.load(folder / "world.json"), Starts.load(folder)
@@ -226,9 +227,7 @@ class World:
         state = self._current()
         rows = self.config.actions.encode(action, *(() if self.batch is None else (self.batch,)))
         rows = self._backend.asarray(rows.reshape(self._num_slots, -1))
-        tokens = self._denoise(state, rows)
-        state, frame = self._finish(state, tokens, rows)
-        self._state = state
+        self._state, frame = self._finish(state, rows, self._make_frame(state, rows))
         return self._unbatch(frame)
 
     def reconstruct(self, frames: np.ndarray) -> np.ndarray:
@@ -299,7 +298,7 @@ class World:
         if (state.sound is None) != (self._sound is None) or state.image.shape[1:3] != self.image_size:
             raise InputError("the snapshot was taken with other sound or super-resolution than this world plays with")
         rows = np.zeros(self._num_slots, np.int64) if len(state) == 1 else np.arange(self._num_slots)
-        state, asarray = state[rows[chosen]], self._backend.asarray
+        state, asarray = state[rows[chosen]], self._backend.asarray  # copies, as a ring is written where it lies
         state = replace(
             state,
             cache=asarray(state.cache),
@@ -312,44 +311,46 @@ class World:
 
     # One frame
 
+    def _make_frame(self, state: State, action: Array) -> dict[str, Array]:
+        """-> the outputs of the graph of a frame, by that graph or by those it is made of"""
+        graph = frame_graph(self._nfe)
+        if graph not in self._backend.specs:
+            return self._show(state, self._denoise(state, action), action)
+        noise = {
+            "noise": self._noise(state, sampler.DENOISE),
+            "commit_noise": self._noise(state, sampler.COMMIT),
+        }
+        return self._backend.run(graph, {**noise, **self._past(state, action), "decoder": state.decoder})
+
     def _denoise(self, state: State, action: Array) -> Array:
         """nfe Euler steps from pure noise -> the frame's clean tokens"""
+        run, asarray, numpy = self._backend.run, self._backend.asarray, self._backend.numpy
         x = self._noise(state, sampler.DENOISE)
         step_size = 1 / self._nfe
-        shared = {
-            "step_size": self._level(step_size, state),
-            "previous": state.previous,
-            "context_sigma": self._level(self.config.context_sigma, state),
-            "action": action,
-            "cache": state.cache,
-            **self._ring(state),
-        }
+        shared = {"step_size": self._level(step_size, state), **self._past(state, action)}
         for sigma in sampler.sigmas(self._nfe):
-            clean = self._backend.run("denoise", {"noisy": x, "sigma": self._level(sigma, state), **shared})["tokens"]
-            x = sampler.euler_step(x, clean, sigma, step_size)
+            clean = run("denoise", {"noisy": x, "sigma": self._level(sigma, state), **shared})["tokens"]
+            is_last = sigma <= step_size
+            x = clean if is_last else asarray(sampler.euler_step(numpy(x), numpy(clean), sigma, step_size))
         return x
 
-    def _finish(self, state: State, tokens: Array, action: Array) -> tuple[State, Frame]:
-        """Writes a frame's clean tokens into the state and shows it."""
-        inputs = {
-            "tokens": tokens,
-            "noise": self._noise(state, sampler.COMMIT),
-            "previous": state.previous,
-            "context_sigma": self._level(self.config.context_sigma, state),
-            "action": action,
-            "cache": state.cache,
-            **self._ring(state),
-        }
-        done = self._backend.run("commit", inputs)
-        shown = self._backend.run("decode", {"tokens": tokens, "state": state.decoder})
+    def _show(self, state: State, tokens: Array, action: Array) -> dict[str, Array]:
+        """Commits and decodes a frame's clean tokens -> as _make_frame()"""
+        decoded = self._backend.run("decode", {"tokens": tokens, "state": state.decoder})
+        noise = self._noise(state, sampler.COMMIT)
+        done = self._backend.run("commit", {"tokens": tokens, "noise": noise, **self._past(state, action)})
+        return {**done, "frame": decoded["frame"], "next_decoder": decoded["next_state"]}
+
+    def _finish(self, state: State, action: Array, done: dict[str, Array]) -> tuple[State, Frame]:
+        """What _make_frame() gave -> the state after it and what is shown and heard"""
         zeros = np.zeros(len(state), np.float32)
         reward = self._backend.numpy(done["reward"]) if "reward" in done else zeros
         ends = self._backend.numpy(done["terminated"]) if "terminated" in done else None
         terminated = zeros > 0 if ends is None else ends > self.config.end_threshold
         if state.upscale is None:
-            image, held = self._backend.numpy(shown["frame"]), None
+            image, held = self._backend.numpy(done["frame"]), None
         else:
-            image, held = self._upscaled(shown["frame"], state.image, state.upscale)
+            image, held = self._upscaled(done["frame"], state.image, state.upscale)
         sound, sound_state = None, None
         if self._sound is not None:
             sound, sound_state = self._sound.play(done["hidden"], action, state.sound, state.seed, state.step)
@@ -359,12 +360,24 @@ class World:
             step=state.step + 1,
             cache=done["next_cache"],
             previous=done["next_previous"],
-            decoder=shown["next_state"],
+            decoder=done["next_decoder"],
             upscale=held,
             sound=sound_state,
             image=frame.image,
         )
         return state, frame
+
+    def _past(self, state: State, action: Array) -> dict[str, Array]:
+        """What every graph of the dynamics reads besides the frame's own tokens."""
+        asarray = self._backend.asarray
+        return {
+            "previous": state.previous,
+            "context_sigma": self._level(self.config.context_sigma, state),
+            "action": action,
+            "cache": state.cache,
+            "position": asarray(state.step % self._backend.position_period),
+            "filled": asarray(np.minimum(state.step, self._num_context)),
+        }
 
     def _upscaled(self, frame: Array, shown: np.ndarray, state: Array) -> tuple[np.ndarray, Array]:
         """frame (b, h, w, 3), shown (b, H, W, 3) the image before -> image (b, H, W, 3) uint8, state"""
@@ -377,12 +390,6 @@ class World:
 
     def _level(self, value: float, state: State) -> Array:
         return self._backend.asarray(np.full(len(state), value, np.float32))
-
-    def _ring(self, state: State) -> dict[str, Array]:
-        return {
-            "position": self._backend.asarray(state.step % self._backend.position_period),
-            "filled": self._backend.asarray(np.minimum(state.step, self._num_context)),
-        }
 
     # Beginnings
 
@@ -471,24 +478,26 @@ class World:
         for i in range(frames.shape[1]):
             encoded = self._backend.run("encode", {"frame": asarray(frames[:, i].copy()), "state": encoder})
             encoder = encoded["next_state"]
-            state, frame = self._finish(state, encoded["tokens"], asarray(actions[:, i].copy()))
+            action = asarray(actions[:, i].copy())
+            state, frame = self._finish(state, action, self._show(state, encoded["tokens"], action))
             yield state, frame
 
     def _merge(self, mask: np.ndarray, new: State) -> State:
         """The games of `new` in the slots of the mask, in their order; the other slots keep their state."""
-        old, where = self._current(), self._backend.where
-        if not mask.any():
+        old, put, rows = self._current(), self._backend.put, np.flatnonzero(mask)
+        if not rows.size:
             return old
-        new = new[np.maximum(np.cumsum(mask) - 1, 0)]  # a row for each slot
+        seed, step, image = old.seed.copy(), old.step.copy(), old.image.copy()
+        seed[rows], step[rows], image[rows] = new.seed, new.step, new.image
         return State(
-            seed=np.where(mask, new.seed, old.seed),
-            step=np.where(mask, new.step, old.step),
-            cache=where(mask, new.cache, old.cache),
-            previous=where(mask, new.previous, old.previous),
-            decoder=where(mask, new.decoder, old.decoder),
-            upscale=where(mask, new.upscale, old.upscale) if self._is_upscaled else None,
-            sound=None if self._sound is None else where(mask, new.sound, old.sound),
-            image=np.where(mask[:, None, None, None], new.image, old.image),
+            seed=seed,
+            step=step,
+            cache=put(old.cache, rows, new.cache),
+            previous=put(old.previous, rows, new.previous),
+            decoder=put(old.decoder, rows, new.decoder),
+            upscale=None if old.upscale is None else put(old.upscale, rows, new.upscale),
+            sound=None if old.sound is None else put(old.sound, rows, new.sound),
+            image=image,
             world=new.world,
         )
 

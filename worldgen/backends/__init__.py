@@ -12,9 +12,13 @@ import numpy as np
 from worldgen.errors import BackendUnavailableError, InputError, MissingExtraError
 from worldgen.graphs import GraphSpec
 
-NAMES = ("onnxruntime", "torch")
+NAMES = ("onnxruntime", "torch", "tensorrt")
+DEVICES = ("cpu", "cuda", "tensorrt")  # of ONNX Runtime
+PRECISIONS = ("fp32", "fp16", "int8")
+TENSORRT_PRECISIONS = ("fp32", "fp16", "bf16")
+OPTIONS = {"onnxruntime": DEVICES + PRECISIONS, "torch": ("compiled",), "tensorrt": TENSORRT_PRECISIONS}
 
-Array = Any  # the backend's own: numpy.ndarray or torch.Tensor
+Array = Any  # the backend's own: onnxruntime.OrtValue or torch.Tensor
 
 
 class Backend(Protocol):
@@ -30,49 +34,69 @@ class Backend(Protocol):
     facts: dict[str, Any]
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """inputs by name, leading batch axis -> outputs by name"""
+        """inputs by name, leading batch axis -> outputs by name. A `cache` is given up to the `next_cache` that comes
+        out: it may have been written where it lies."""
         ...
 
-    def asarray(self, x: np.ndarray) -> Array: ...
+    def asarray(self, x: np.ndarray) -> Array:
+        """May share the memory of x: give an array that nobody else writes."""
+        ...
 
     def numpy(self, x: Array) -> np.ndarray:
         """The caller's own copy."""
         ...
 
-    def where(self, mask: np.ndarray, x: Array, y: Array) -> Array:
-        """mask (b,) bool: rows of x where set, else of y"""
+    def put(self, x: Array, rows: np.ndarray, values: Array) -> Array:
+        """x (b, ...) with values (r, ...) in its rows (r,) int64; x is given up"""
         ...
 
 
 def open_backend(folder: Path, name: str = "auto") -> Backend:
-    """Opens a world's folder with the named engine. "auto" takes ONNX Runtime if it can, else torch; a named engine
-    never falls back. Raises InputError (unknown name, incomplete or stale world), BackendUnavailableError where the
-    named engine is not installed, MissingExtraError where none is."""
+    """Opens a world's folder with the named engine: a name of NAMES, or one with its options, as in
+    "onnxruntime:cpu:fp16" (see DEVICES, PRECISIONS). "auto" takes ONNX Runtime if it can, else torch; what is named
+    never falls back. Raises InputError (unknown name, incomplete or stale world), BackendUnavailableError where what is
+    named is not installed or cannot run, MissingExtraError where no engine is."""
+    name, *options = name.split(":")
     if name == "auto":
-        has_onnx = (folder / "onnx" / "manifest.json").is_file()
-        if has_onnx and _is_installed("onnxruntime"):
-            name = "onnxruntime"
-        elif _is_installed("torch"):
-            name = "torch"
-        elif has_onnx:
-            raise MissingExtraError("playing a world", "cpu")
-        else:
-            raise InputError(f"no ONNX graphs in {folder / 'onnx'}: run `worldgen export {folder} --to onnx`")
+        name = _choose(folder)
+    if name not in NAMES:
+        raise InputError(f"unknown backend {name!r}; choose auto, {', '.join(NAMES)}")
+    if unknown := [option for option in options if option not in OPTIONS[name]]:
+        raise InputError(f"unknown option {unknown[0]!r} of {name}; choose {', '.join(OPTIONS[name])}")
     if name == "onnxruntime":
         if not _is_installed("onnxruntime"):
             raise BackendUnavailableError("onnxruntime is not installed: pip install 'worldgen[cpu]'")
         from worldgen.backends.onnxruntime_backend import OnnxRuntimeBackend
 
-        return OnnxRuntimeBackend(folder)
+        precision = _one_of(PRECISIONS, options) or "fp32"
+        return OnnxRuntimeBackend(folder, _one_of(DEVICES, options) or "auto", precision=precision)
     if name == "torch":
         if not _is_installed("torch"):
             raise BackendUnavailableError("torch is not installed: pip install 'worldgen[train]'")
         from worldgen.backends.torch_backend import TorchBackend
 
-        return TorchBackend.load(folder)
-    if name == "tensorrt":
-        raise BackendUnavailableError("this version of worldgen has no TensorRT engine: use --backend onnxruntime")
-    raise InputError(f"unknown backend {name!r}; choose auto, {', '.join(NAMES)}")
+        return TorchBackend.load(folder, is_compiled="compiled" in options)
+    from worldgen.backends.tensorrt_backend import TensorRTBackend
+
+    return TensorRTBackend(folder, _one_of(TENSORRT_PRECISIONS, options))
+
+
+def _choose(folder: Path) -> str:
+    has_onnx = (folder / "onnx" / "manifest.json").is_file()
+    if has_onnx and _is_installed("onnxruntime"):
+        return "onnxruntime"
+    if _is_installed("torch"):
+        return "torch"
+    if has_onnx:
+        raise MissingExtraError("playing a world", "cpu")
+    raise InputError(f"no ONNX graphs in {folder / 'onnx'}: run `worldgen export {folder} --to onnx`")
+
+
+def _one_of(choices: tuple[str, ...], options: list[str]) -> str | None:
+    chosen = [option for option in options if option in choices]
+    if len(chosen) > 1:
+        raise InputError(f"{' and '.join(map(repr, chosen))} exclude each other: name one")
+    return chosen[0] if chosen else None
 
 
 def _is_installed(module: str) -> bool:

@@ -1,55 +1,145 @@
-"""ONNX Runtime on the CPU: the default engine, no torch needed."""
+"""ONNX Runtime: the default engine, no torch needed. On the CPU, or on an NVIDIA GPU through CUDA or TensorRT."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from onnxruntime import InferenceSession, OrtValue
 
-from worldgen.bundle import read_manifest
-from worldgen.errors import InputError
+from worldgen.bundle import onnx_folder, read_manifest
+from worldgen.errors import BackendUnavailableError, InputError
+from worldgen.graphs import IN_PLACE
+
+MAX_THREADS = 4  # a frame's matrices are small: more threads wait for each other
+BEGINNING = ("encode", "commit", "decode")
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
 
 class OnnxRuntimeBackend:
-    name = "onnxruntime"
+    """Arrays are OrtValues in the memory of the device. Of a graph that gives `next_cache` only one slot is written,
+    into the ring that it was given."""
 
-    def __init__(self, folder: Path):
-        manifest = read_manifest(folder)
+    def __init__(self, folder: Path, device: str = "auto", *, precision: str = "fp32", graphs: Path | None = None):
+        """device: cpu, cuda or tensorrt; auto takes cuda where it works, else the CPU. graphs: the folder of the
+        graphs, where it is not the one of the precision.
+
+        Raises BackendUnavailableError where the named device does not work.
+        """
+        _refuse_double_install()
+        manifest = read_manifest(folder, graphs or onnx_folder(folder, precision))
+        options = [device] * (device != "auto") + [precision] * (precision != "fp32")
+        self.name = ":".join(["onnxruntime", *options])
         self.specs = manifest.specs
         self.position_period = manifest.position_period
         self.weights_hash = manifest.weights_hash
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = min(4, os.cpu_count() or 1)
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._sessions = {}
-        for name, path in manifest.paths.items():
-            try:
-                self._sessions[name] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            except Exception as error:  # onnxruntime's own exceptions share no base class
-                raise InputError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from None
-
-        session = next(iter(self._sessions.values()))
+        self._paths = manifest.paths
+        self._threads = min(MAX_THREADS, _usable_cores())
+        self._sessions: dict[str, InferenceSession] = {}
+        self._providers, reason = self._choose(device)
+        for graph in BEGINNING:  # what every game needs is refused now, not in its midst
+            self._session(graph)
+        is_cpu = self._providers == [PROVIDERS["cpu"]]
+        self._device = "cpu" if is_cpu else "cuda"
         self.facts = {
             "version": onnxruntime.__version__,
-            "device": "cpu",
-            "threads": options.intra_op_num_threads,
-            "providers": session.get_providers(),
+            "device": self._device,
+            "precision": precision,
+            "threads": self._threads,
+            "providers": self._session("decode").get_providers(),
+            "chosen": reason,
         }
 
-    def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        names = self.specs[graph].output_names
-        return dict(zip(names, self._sessions[graph].run(names, dict(inputs)), strict=True))
+    def _choose(self, device: str) -> tuple[list[str], str]:
+        """-> providers, and why"""
+        given, cpu = onnxruntime.get_available_providers(), PROVIDERS["cpu"]
+        if device == "cpu":
+            return [cpu], "asked for"
+        if device == "auto" and PROVIDERS["cuda"] not in given:
+            return [cpu], "this onnxruntime runs on CPUs only"
+        wanted = PROVIDERS["cuda" if device == "auto" else device]
+        if wanted not in given:
+            raise BackendUnavailableError(
+                f"the installed onnxruntime has no {wanted} (it has {', '.join(given)}): "
+                "pip uninstall -y onnxruntime && pip install 'worldgen[gpu]', or use --backend onnxruntime"
+            )
+        if hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # CUDA's and cuDNN's libraries, from their wheels
+        providers = [wanted] + ([PROVIDERS["cuda"]] if device == "tensorrt" else []) + [cpu]
+        self._providers = providers
+        used = self._session("decode").get_providers()
+        if wanted in used:
+            return providers, "asked for" if device != "auto" else "a GPU is there"
+        if device != "auto":  # ONNX Runtime falls back to the CPU without a word
+            raise BackendUnavailableError(
+                f"{wanted} does not start here, ONNX Runtime would run on {', '.join(used)}: look at `nvidia-smi` and "
+                "at the versions of CUDA and cuDNN, or use --backend onnxruntime:cpu"
+            )
+        return [cpu], f"{wanted} does not start here"
 
-    def asarray(self, x: np.ndarray) -> np.ndarray:
-        return x
+    def _session(self, graph: str) -> InferenceSession:
+        """The graphs of whole frames are loaded when they are first needed: a game uses one."""
+        if graph not in self._sessions:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = self._threads
+            options.inter_op_num_threads = 1
+            options.log_severity_level = 3
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            path = self._paths[graph]
+            try:
+                self._sessions[graph] = InferenceSession(path, options, providers=self._providers)
+            except Exception as error:  # onnxruntime's own exceptions share no base class
+                raise InputError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from None
+        return self._sessions[graph]
 
-    def numpy(self, x: np.ndarray) -> np.ndarray:
-        return np.array(x)
+    def run(self, graph: str, inputs: Mapping[str, OrtValue]) -> dict[str, OrtValue]:
+        session, names = self._session(graph), self.specs[graph].output_names
+        binding = session.io_binding()
+        for name, value in inputs.items():
+            binding.bind_ortvalue_input(name, value)
+        for name in names:
+            if name in IN_PLACE:
+                binding.bind_ortvalue_output(name, inputs[IN_PLACE[name]])
+            else:
+                binding.bind_output(name, self._device)
+        session.run_with_iobinding(binding)
+        outputs = dict(zip(names, binding.get_outputs(), strict=True))
+        # not the output: it does not own the memory that both share
+        return outputs | {name: inputs[IN_PLACE[name]] for name in names if name in IN_PLACE}
 
-    def where(self, mask: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return np.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, y)
+    def asarray(self, x: np.ndarray) -> OrtValue:
+        """On the CPU the array's own memory."""
+        return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(x), self._device)
+
+    def numpy(self, x: OrtValue) -> np.ndarray:
+        return np.array(x.numpy())
+
+    def put(self, x: OrtValue, rows: np.ndarray, values: OrtValue) -> OrtValue:
+        whole = x.numpy()
+        if whole.ctypes.data == x.data_ptr():  # the memory of x, on the CPU
+            whole[rows] = values.numpy()
+            return x
+        whole = whole.copy()
+        whole[rows] = values.numpy()
+        return self.asarray(whole)
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _refuse_double_install() -> None:
+    """Both packages own the module `onnxruntime`: installed together, one has overwritten the other."""
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return
+    raise BackendUnavailableError(
+        "onnxruntime and onnxruntime-gpu are both installed and share one module; the GPU is lost. "
+        "Run: pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
+    )

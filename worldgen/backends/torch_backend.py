@@ -1,4 +1,4 @@
-"""Torch, eager: the reference engine, straight from the networks' weights."""
+"""Torch, eager or compiled: the reference engine, straight from the networks' weights."""
 
 from __future__ import annotations
 
@@ -14,23 +14,37 @@ from worldgen.models.steps import step_modules, step_specs
 
 
 class TorchBackend:
-    name = "torch"
-
     def __init__(
-        self, tokenizer, dynamics, heads=None, *, device: str | None = None, weights_hash: str = "unsaved", **outputs
+        self,
+        tokenizer,
+        dynamics,
+        heads=None,
+        *,
+        device: str | None = None,
+        weights_hash: str = "unsaved",
+        is_compiled: bool = False,
+        **outputs,
     ):
-        """outputs: further networks, by the names that step_modules() knows them by."""
+        """is_compiled: by torch.compile, each graph when it first runs (a minute or more); needs a C++ compiler.
+        outputs: further networks, by the names that step_modules() knows them by."""
+        self.name = "torch:compiled" if is_compiled else "torch"
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.specs = step_specs(tokenizer, dynamics, heads, **outputs)
         self.position_period = dynamics.position_period
         self.weights_hash = weights_hash
-        self.facts = {"version": torch.__version__, "device": self.device, "threads": torch.get_num_threads()}
-        modules = step_modules(tokenizer, dynamics, heads, **outputs)
-        self._modules = {k: m.to(self.device) for k, m in modules.items()}
+        self.facts = {
+            "version": torch.__version__,
+            "device": self.device,
+            "precision": "fp32",
+            "threads": torch.get_num_threads(),
+        }
+        steps = step_modules(tokenizer, dynamics, heads, **outputs)
+        modules = {name: module.to(self.device) for name, module in steps.items()}
+        self._modules = {k: torch.compile(m, dynamic=False) for k, m in modules.items()} if is_compiled else modules
 
     @classmethod
-    def load(cls, folder: Path) -> TorchBackend:
-        return cls(**load_networks(folder), weights_hash=weights_hash(folder))
+    def load(cls, folder: Path, *, is_compiled: bool = False) -> TorchBackend:
+        return cls(**load_networks(folder), weights_hash=weights_hash(folder), is_compiled=is_compiled)
 
     @torch.inference_mode()
     def run(self, graph: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -44,6 +58,6 @@ class TorchBackend:
     def numpy(self, x: Tensor) -> np.ndarray:
         return np.array(x.cpu().numpy())
 
-    def where(self, mask: np.ndarray, x: Tensor, y: Tensor) -> Tensor:
-        rows = torch.from_numpy(mask).to(self.device)
-        return torch.where(rows.reshape(-1, *[1] * (x.dim() - 1)), x, y)
+    def put(self, x: Tensor, rows: np.ndarray, values: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return x.index_copy_(0, torch.from_numpy(rows).to(self.device), values)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from worldgen.models.attention import FeedForward, SpaceAttention, TimeAttention, time_rope_period
 from worldgen.models.conditioning import ActionEmbedding, LevelEmbedding
+from worldgen.models.ring import write_ring
 
 # x (f, m, c) of all frames -> its time attention (f, m, c), over a clip or against the ring
 AttendTime = Callable[[TimeAttention, Tensor], Tensor]
@@ -186,9 +187,8 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         _, hidden, keys_values = self.denoise(
             noisy, context_sigma, step_size, previous, context_sigma, action, cache, position, filled
         )
-        slots = torch.arange(self.config.context, device=tokens.device)
-        here = (slots == (position % self.config.context)[:, None])[:, None, None, None, None, :, None]
-        return torch.where(here, keys_values.unsqueeze(-2), cache), noisy, hidden
+        slot = position % self.config.context
+        return write_ring(cache, keys_values.unsqueeze(-2), slot, hidden), noisy, hidden
 
     def _run(
         self, attend_time: AttendTime, noisy, sigma, step_size, previous, context_sigma, action

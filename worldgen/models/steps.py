@@ -9,7 +9,9 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from worldgen.graphs import GraphSpec, TensorSpec
+from worldgen import sampler
+from worldgen.config import NFE_CHOICES
+from worldgen.graphs import GraphSpec, TensorSpec, frame_graph, frame_spec
 from worldgen.models.dynamics import Dynamics
 from worldgen.models.heads import Heads
 from worldgen.models.sound import SoundHead
@@ -65,6 +67,29 @@ class Commit(nn.Module):
             return cache, previous, hidden
         reward, terminated = self.heads(hidden)
         return cache, previous, hidden, reward, terminated
+
+
+class FrameStep(nn.Module):
+    """A whole frame: nfe Euler steps from pure noise to clean tokens, then commit and decode."""
+
+    def __init__(self, denoise: Denoise, commit: Commit, decode: Decode, nfe: int):
+        super().__init__()
+        self.denoise = denoise
+        self.commit = commit
+        self.decode = decode
+        self.nfe = nfe
+
+    def forward(
+        self, noise, commit_noise, previous, context_sigma, action, cache, position, filled, decoder
+    ) -> tuple[Tensor, ...]:
+        ring = (action, cache, position, filled)
+        x, step_size = noise, 1 / self.nfe
+        for sigma in sampler.sigmas(self.nfe):
+            levels = (torch.full_like(context_sigma, level) for level in (sigma, step_size))
+            clean = self.denoise(x, *levels, previous, context_sigma, *ring)
+            x = sampler.euler_step(x, clean, sigma, step_size)
+        frame, decoder = self.decode(x, decoder)
+        return frame, *self.commit(x, commit_noise, previous, context_sigma, *ring), decoder
 
 
 HOLD = 6  # grey levels by which a pixel of the small frame may change before the larger one follows
@@ -137,12 +162,14 @@ def step_modules(
     sound: SoundHead | None = None,
     sound_events: SoundEvents | None = None,
 ) -> dict[str, nn.Module]:
+    denoise, commit, decode = Denoise(dynamics), Commit(dynamics, heads), Decode(tokenizer)
     modules: dict[str, nn.Module] = {
         "encode": Encode(tokenizer),
-        "denoise": Denoise(dynamics),
-        "commit": Commit(dynamics, heads),
-        "decode": Decode(tokenizer),
+        "denoise": denoise,
+        "commit": commit,
+        "decode": decode,
     }
+    modules |= {frame_graph(nfe): FrameStep(denoise, commit, decode, nfe) for nfe in NFE_CHOICES}
     if super_resolution is not None:
         modules["upscale"] = Upscale(super_resolution)
     if sound_codec is not None and sound is not None:
@@ -229,7 +256,8 @@ def step_specs(
         outputs = (event, TensorSpec("place", "float32", (2,)), TensorSpec("next_state", "float32", width))
         inputs = (committed[2], action, TensorSpec("state", "float32", width))
         specs.append(GraphSpec("sound_events", inputs, outputs))
-    return {spec.name: spec for spec in specs}
+    named = {spec.name: spec for spec in specs}
+    return named | {frame_graph(nfe): frame_spec(named, nfe) for nfe in NFE_CHOICES}
 
 
 def example_inputs(spec: GraphSpec, batch: int, bounds: Mapping[str, int], seed: int = 0) -> dict[str, Tensor]:

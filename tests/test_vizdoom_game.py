@@ -214,4 +214,4 @@ def test_ctrl_c_ends_a_recording_of_doom_well(tmp_path, attempt):
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in said, said
     assert said.splitlines()[-1].startswith("interrupted: ")
-    assert {report.status for report in check_folder(tmp_path)} == {"ok"}
+    assert {file.report.status for file in check_folder(tmp_path).files} == {"ok"}

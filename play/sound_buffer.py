@@ -12,7 +12,7 @@ import threading
 
 import numpy as np
 
-START_FRAMES, START_SECONDS = 0.5, 0.025  # waiting ahead of the first frame, the longer of the two: for uneven frames
+START_FRAMES, START_SECONDS = 0.75, 0.025  # waiting ahead of the first frame, the longer of the two: for uneven frames
 MAX_FRAMES = 2.0  # waiting at most
 MAX_STRETCH = 0.005
 FADE_SECONDS = 0.004

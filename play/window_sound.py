@@ -9,7 +9,7 @@ from pygame._sdl2 import audio, sdl2
 
 from worldgen.play.sound_buffer import SoundBuffer
 
-CHUNK = 256  # samples a request: 12 ms at 22,050 Hz
+CHUNK_SECONDS = 0.02  # of a request, and never more than half a frame
 
 
 class NoSoundError(RuntimeError):
@@ -30,7 +30,7 @@ class SoundOut:
                 frequency=sample_rate,
                 audioformat=audio.AUDIO_S16,
                 numchannels=channels,
-                chunksize=CHUNK,
+                chunksize=min(round(CHUNK_SECONDS * sample_rate), frame_samples // 2),
                 allowed_changes=0,
                 callback=self._fill,
             )

@@ -7,7 +7,7 @@ import pytest
 
 from worldgen.play.sound_buffer import MAX_FRAMES, SoundBuffer
 
-RATE, FRAME, CHUNK = 22050, 1260, 256
+RATE, FRAME, CHUNK = 22050, 1260, 441
 
 
 def tone(start: int, n: int = FRAME) -> np.ndarray:

@@ -77,6 +77,7 @@ def benchmark(
 
     whole = _time_frames(config, starts, engines, nfe, batch, frames)
     graphs = _time_graphs(config, starts, engines, batch, frames)
+    facts = {name: dict(backend.facts) for name, backend in engines.items()}  # threads may depend on the batch
     figures: dict[str, Any] = {
         "world": config.name,
         "hash": sorted(hashes)[0],
@@ -95,7 +96,7 @@ def benchmark(
         alone = measure_in_new_process(folder, backend=name, batch=batch, frames=min(frames, MEMORY_FRAMES))
         kept = {key: alone[key] for key in ("load_seconds", "peak_megabytes", "gpu_megabytes")}
         figures["engines"][name] = {
-            "engine": {"backend": name, **backend.facts},
+            "engine": {"backend": name, **facts[name]},
             **kept,
             "frame": whole[name],
             "graphs": graphs[name],

@@ -12,6 +12,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from worldgen.backends import onnxruntime_backend, open_backend  # noqa: E402
 from worldgen.errors import BackendUnavailableError, InputError  # noqa: E402
+from worldgen.world import World  # noqa: E402
 
 CUDA, TENSORRT, CPU = "CUDAExecutionProvider", "TensorrtExecutionProvider", "CPUExecutionProvider"
 
@@ -69,6 +70,21 @@ def test_both_packages_at_once_are_refused_with_the_repair(tiny_world: Path, mon
 def test_a_wrong_option_is_refused_with_those_there_are(tiny_world: Path, name: str, named: str):
     with pytest.raises(InputError, match=named):
         open_backend(tiny_world, name)
+
+
+def test_a_frame_too_small_to_be_shared_runs_on_one_thread_and_gives_the_same(
+    tiny_world: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(onnxruntime_backend, "_usable_cores", lambda: 2)
+    images, threads = [], []
+    for limit in (onnxruntime_backend.LIGHT, 0):
+        monkeypatch.setattr(onnxruntime_backend, "LIGHT", limit)
+        world = World.load(tiny_world, backend="onnxruntime:cpu", batch=3)
+        world.reset(1)
+        images.append(np.stack([world.step([0, 1, 2]).image for _ in range(5)]))
+        threads.append(world.engine["threads"])
+    assert threads == [1, 2]
+    np.testing.assert_array_equal(*images)
 
 
 def test_rows_are_put_where_they_belong_without_a_copy(tiny_world: Path):

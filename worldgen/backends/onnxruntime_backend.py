@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -15,7 +16,8 @@ from worldgen.bundle import onnx_folder, read_manifest
 from worldgen.errors import BackendUnavailableError, InputError
 from worldgen.graphs import IN_PLACE
 
-MAX_THREADS = 4  # a frame's matrices are small: more threads wait for each other
+MAX_THREADS = 4
+LIGHT = 100e6  # bytes of weights times games: below this, threads cost more than they bring (5.4 against 7.1 ms of CPU)
 BEGINNING = ("encode", "commit", "decode")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
@@ -39,20 +41,17 @@ class OnnxRuntimeBackend:
         self.weights_hash = manifest.weights_hash
         self._paths = manifest.paths
         self._threads = min(MAX_THREADS, _usable_cores())
-        self._sessions: dict[str, InferenceSession] = {}
+        weights = manifest.raw["weights_file"]["file"]
+        self._num_bytes = manifest.paths["decode"].with_name(weights).stat().st_size
+        self._sessions: dict[tuple[str, int], InferenceSession] = {}
+        self.facts: dict[str, Any] = {"version": onnxruntime.__version__, "precision": precision}
         self._providers, reason = self._choose(device)
         for graph in BEGINNING:  # what every game needs is refused now, not in its midst
-            self._session(graph)
+            self._session(graph, 1)
         is_cpu = self._providers == [PROVIDERS["cpu"]]
         self._device = "cpu" if is_cpu else "cuda"
-        self.facts = {
-            "version": onnxruntime.__version__,
-            "device": self._device,
-            "precision": precision,
-            "threads": self._threads,
-            "providers": self._session("decode").get_providers(),
-            "chosen": reason,
-        }
+        providers = self._session("decode", 1).get_providers()
+        self.facts |= {"device": self._device, "providers": providers, "chosen": reason}
 
     def _choose(self, device: str) -> tuple[list[str], str]:
         """-> providers, and why"""
@@ -71,7 +70,7 @@ class OnnxRuntimeBackend:
             onnxruntime.preload_dlls()  # CUDA's and cuDNN's libraries, from their wheels
         providers = [wanted] + ([PROVIDERS["cuda"]] if device == "tensorrt" else []) + [cpu]
         self._providers = providers
-        used = self._session("decode").get_providers()
+        used = self._session("decode", 1).get_providers()
         if wanted in used:
             return providers, "asked for" if device != "auto" else "a GPU is there"
         if device != "auto":  # ONNX Runtime falls back to the CPU without a word
@@ -81,23 +80,27 @@ class OnnxRuntimeBackend:
             )
         return [cpu], f"{wanted} does not start here"
 
-    def _session(self, graph: str) -> InferenceSession:
+    def _session(self, graph: str, batch: int) -> InferenceSession:
         """The graphs of whole frames are loaded when they are first needed: a game uses one."""
-        if graph not in self._sessions:
+        is_light = self._providers == [PROVIDERS["cpu"]] and batch * self._num_bytes < LIGHT
+        threads = 1 if is_light else self._threads
+        if (graph, threads) not in self._sessions:
             options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = self._threads
+            options.intra_op_num_threads = threads
             options.inter_op_num_threads = 1
             options.log_severity_level = 3
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             path = self._paths[graph]
             try:
-                self._sessions[graph] = InferenceSession(path, options, providers=self._providers)
+                self._sessions[graph, threads] = InferenceSession(path, options, providers=self._providers)
             except Exception as error:  # onnxruntime's own exceptions share no base class
                 raise InputError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from None
-        return self._sessions[graph]
+        self.facts["threads"] = threads
+        return self._sessions[graph, threads]
 
     def run(self, graph: str, inputs: Mapping[str, OrtValue]) -> dict[str, OrtValue]:
-        session, names = self._session(graph), self.specs[graph].output_names
+        batch, names = next(iter(inputs.values())).shape()[0], self.specs[graph].output_names
+        session = self._session(graph, batch)
         binding = session.io_binding()
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)

@@ -74,7 +74,7 @@ def test_the_python_examples_run():
     scope: dict = {}
     for code in blocks("python"):
         exec(code, scope)
-    assert scope["frame"].image.shape == (4, 48, 64, 3)
+    assert scope["frame"].image.shape == (4, 192, 256, 3)
     assert scope["observations"].shape == (8, 48, 64, 3)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import FPS, SIDE, TOY_ACTIONS, move, toy_frame
 
-from tests.conftest import FPS, SIDE, TOY_ACTIONS, move, toy_frame
 from worldgen.config import WorldConfig
 from worldgen.data.recording import RecordingInfo, RecordingWriter
 from worldgen.errors import InputError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import FPS, TOY_ACTIONS, move, toy_frame
 
-from tests.conftest import FPS, TOY_ACTIONS, move, toy_frame
 from worldgen.data.cache import open_cache
 from worldgen.data.dataset import ClipSampler, split_episodes
 from worldgen.data.recording import RecordingInfo, RecordingWriter

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import FPS, TOY_ACTIONS, move, toy_frame
 
-from tests.conftest import FPS, TOY_ACTIONS, move, toy_frame
 from worldgen.bundle import save_network
 from worldgen.config import WorldConfig
 from worldgen.data.cache import open_cache

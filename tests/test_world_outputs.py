@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import FPS, SIDE
 
-from tests.conftest import FPS, SIDE
 from worldgen.bundle import save_network
 from worldgen.config import WorldConfig
 from worldgen.errors import InputError

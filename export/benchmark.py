@@ -168,6 +168,7 @@ class TimedBackend:
         self.specs = {name: spec for name, spec in backend.specs.items() if not is_frame_graph(name)}
         self.position_period, self.weights_hash = backend.position_period, backend.weights_hash
         self.asarray, self.numpy, self.put = backend.asarray, backend.numpy, backend.put
+        self.prepare = backend.prepare
         self._backend = backend
         self.clear()
 

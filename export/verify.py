@@ -38,6 +38,7 @@ class Recorder:
         self.name, self.facts = backend.name, backend.facts
         self.position_period, self.weights_hash = backend.position_period, backend.weights_hash
         self.asarray, self.numpy, self.put = backend.asarray, backend.numpy, backend.put
+        self.prepare = backend.prepare
         self.specs = {name: spec for name, spec in backend.specs.items() if name in graphs}
         self.runs: dict[str, list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]] = {}
         self._backend = backend

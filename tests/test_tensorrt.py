@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from test_world_outputs import loud_world  # noqa: F401
 
 from worldgen.backends import tensorrt_library
 from worldgen.backends.engine_folder import ANY_GPU, engine_folder, find_engines
@@ -177,11 +178,13 @@ def test_without_a_gpu_the_command_line_says_so_in_one_line(
 @pytest.mark.slow
 @pytest.mark.skipif(tensorrt_library.has_driver(), reason="builds with no GPU")
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
-def test_every_graph_is_accepted_and_its_engine_builds(world: Path, precision: str):
+def test_every_graph_is_accepted_and_its_engine_builds(request: pytest.FixtureRequest, tmp_path: Path, precision: str):
+    """Of a world with super-resolution and sound."""
     pytest.importorskip("tensorrt_rtx", reason="pip install 'worldgen[rtx]' to build every engine without a GPU")
     pytest.importorskip("torch")
     from worldgen.export.to_tensorrt import export_tensorrt
 
+    world = Path(shutil.copytree(request.getfixturevalue("loud_world"), tmp_path / "loud"))
     manifest = export_tensorrt(world, precision, max_batch=4, say=lambda text: None)
     assert manifest["gpu"] == ANY_GPU and set(manifest["graphs"]) == set(read_manifest(world).specs)
     found = find_engines(world, RTX_4090, find_library(), precision)

@@ -137,6 +137,8 @@ class World:
         if value not in NFE_CHOICES:
             raise InputError(f"nfe is one of {NFE_CHOICES}, got {value}")
         self._nfe = value
+        if self._state is not None:
+            self._prepare()
 
     @property
     def backend_name(self) -> str:
@@ -338,6 +340,10 @@ class World:
 
     # One frame
 
+    def _prepare(self) -> None:
+        if frame_graph(self._nfe) in self._backend.specs:
+            self._backend.prepare(frame_graph(self._nfe), self._num_slots)
+
     def _make_frame(self, state: State, action: Array) -> dict[str, Array]:
         """-> the outputs of the graph of a frame, by that graph or by those it is made of"""
         graph = frame_graph(self._nfe)
@@ -482,6 +488,7 @@ class World:
         state, frame = next(shown)
         for later in shown:
             state, frame = later
+        self._prepare()
         zeros = np.zeros(len(seeds), np.float32)
         return state, Frame(frame.image, frame.sound, zeros, zeros > 0)
 

@@ -38,6 +38,10 @@ class Backend(Protocol):
         out: it may have been written where it lies."""
         ...
 
+    def prepare(self, graph: str, batch: int) -> None:
+        """Loads what run() will need, so that no frame waits for it."""
+        ...
+
     def asarray(self, x: np.ndarray) -> Array:
         """May share the memory of x: give an array that nobody else writes."""
         ...

@@ -114,6 +114,9 @@ class OnnxRuntimeBackend:
         # not the output: it does not own the memory that both share
         return outputs | {name: inputs[IN_PLACE[name]] for name in names if name in IN_PLACE}
 
+    def prepare(self, graph: str, batch: int) -> None:
+        self._session(graph, batch)
+
     def asarray(self, x: np.ndarray) -> OrtValue:
         """On the CPU the array's own memory."""
         return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(x), self._device)

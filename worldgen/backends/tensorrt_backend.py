@@ -123,6 +123,9 @@ class TensorRTBackend:
             for spec in self.specs[graph].outputs
         }
 
+    def prepare(self, graph: str, batch: int) -> None:
+        self._context(graph, batch)
+
     def asarray(self, x: np.ndarray) -> Tensor:
         return self._torch.from_numpy(np.ascontiguousarray(x)).to("cuda")
 

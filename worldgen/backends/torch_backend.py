@@ -52,6 +52,9 @@ class TorchBackend:
         out = self._modules[graph](**inputs)
         return dict(zip(spec.output_names, out if isinstance(out, tuple) else (out,), strict=True))
 
+    def prepare(self, graph: str, batch: int) -> None:
+        """Nothing: the networks are loaded, and torch.compile needs real inputs."""
+
     def asarray(self, x: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
 

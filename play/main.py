@@ -111,7 +111,9 @@ def _play_world(
     seconds = None
     try:
         if options.terminal:
-            seconds = play_in_terminal(player, choose=choose, max_frames=max_frames, captures=options.captures)
+            seconds = play_in_terminal(
+                player, choose=choose, max_frames=max_frames, captures=options.captures, hold_rate=options.auto
+            )
         elif has_window:
             try:
                 seconds = _play_in_window(player, options, choose, max_frames, real, note or "")

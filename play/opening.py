@@ -34,13 +34,18 @@ def open_world(options: PlayOptions, session: Session | None, load: Callable[...
 
         load = World.load
     name, backend, nfe = options.world or DEFAULT_WORLD, options.backend, options.nfe
+    upscale, sound = options.upscale, options.sound
     if session is not None:
         name = options.world or session.world
         backend = session.backend if backend == "auto" else backend
         nfe = session.nfe if nfe is None else nfe
-    world = load(name, backend=backend, nfe=nfe, upscale=options.upscale, sound=options.sound)
+        upscale = upscale and session.upscaling != "off"
+        sound = session.sound if sound is None else sound
+    world = load(name, backend=backend, nfe=nfe, upscale=upscale, sound=sound)
     if session is not None:
         session.require(world)
+        if session.upscaling == "nearest" and upscale:
+            world.upscaling = "nearest"
     return world
 
 

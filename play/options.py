@@ -55,7 +55,7 @@ class PlayOptions:
     fullscreen: bool = False
     """Open the window over the whole screen."""
     auto: bool = True
-    """Fewer denoising steps while frames take too long."""
+    """Fewer denoising steps while frames take too long, then no super-resolution."""
     worlds: tuple[Path, ...] = (Path("."),)
     """Folders whose worlds the start screen shows beside the bundled ones."""
     captures: Path = Path(".")

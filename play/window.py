@@ -61,7 +61,7 @@ class Window:
     ):
         self._player = player
         self._config = player.world.config
-        self._autopilot, self._is_replay = choose, choose is not None
+        self._autopilot = choose
         self._held = HeldKeys()
         self.latency = Latency()
         self._quit, self.is_closed = False, False
@@ -258,7 +258,8 @@ class Window:
             fps=self.view.fps,
             key_ms=None if key[0] is None or key[1] is None else (key[0], key[1]),
             underruns=self.sound.underruns if self.sound is not None else None,
-            wanted_nfe=self.live.governor.wanted if self.live.governor.is_on else 0,
+            effort=self.live.effort,
+            wanted=self.live.governor.wanted if self.live.governor.is_on else None,
             state="paused" if self.live.paused else "rewinding" if self.live.rewinding else self._commands.state,
             action="" if action is None else self._config.actions.name(action),
         )

@@ -25,7 +25,6 @@ class GifWriter:
     def __init__(self, path: Path, width: int, height: int, fps: float):
         self._width, self._height, self._period = width, height, 1 / as_rate(fps)
         self._waiting: list[np.ndarray] | None = []
-        self._graph: Any = None
         self._num_frames = 0
         try:
             self._container: Any = av.open(str(path), "w", format="gif")
@@ -53,11 +52,11 @@ class GifWriter:
 
     def _choose_colours(self) -> None:
         waiting, self._waiting = self._waiting or [], None
-        self._graph = self._coloured(self._colours(waiting))
+        self._colour_with(self._colours(waiting))
         for frame in waiting:
             self._encode(frame)
 
-    def _colours(self, frames: list[np.ndarray]) -> av.VideoFrame:
+    def _colours(self, frames: list[np.ndarray]) -> Any:
         """-> 16x16 pixels of them"""
         graph = av.filter.Graph()
         last = graph.add("palettegen", "reserve_transparent=0")
@@ -69,20 +68,19 @@ class GifWriter:
         graph.push(None)
         return graph.pull()
 
-    def _coloured(self, colours: av.VideoFrame) -> Any:
-        """A graph from frames to frames of these colours, the nearest each: dither would flicker and be large."""
-        graph = av.filter.Graph()
+    def _colour_with(self, palette: Any) -> None:
+        """From now on each pixel gets the nearest of these colours: dither would flicker and be large."""
+        graph: Any = av.filter.Graph()
         self._source = self._buffer(graph)
-        palette = graph.add_buffer(width=16, height=16, format="rgb32", time_base=TICK)
+        colours = graph.add_buffer(width=16, height=16, format="rgb32", time_base=TICK)
         use = graph.add("paletteuse", "dither=none:diff_mode=rectangle")
         self._source.link_to(use, 0, 0)
-        palette.link_to(use, 0, 1)
+        colours.link_to(use, 0, 1)
         self._sink = graph.add("buffersink")
         use.link_to(self._sink)
         graph.configure()
-        palette.push(colours)
-        palette.push(None)
-        return graph
+        colours.push(palette)
+        colours.push(None)
 
     def _buffer(self, graph: Any) -> Any:
         return graph.add_buffer(width=self._width, height=self._height, format="rgb24", time_base=TICK)

@@ -71,6 +71,7 @@ class GifWriter:
     def _colour_with(self, palette: Any) -> None:
         """From now on each pixel gets the nearest of these colours: dither would flicker and be large."""
         graph: Any = av.filter.Graph()
+        self._graph = graph  # its filters do not keep it
         self._source = self._buffer(graph)
         colours = graph.add_buffer(width=16, height=16, format="rgb32", time_base=TICK)
         use = graph.add("paletteuse", "dither=none:diff_mode=rectangle")

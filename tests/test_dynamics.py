@@ -475,7 +475,7 @@ def test_own_past_begins_at_the_earliest_with_the_second_frame_of_a_game():
     network, x, before = make(), clip(64, 4), clip(64, 6, seed=1)
     null = torch.from_numpy(MAPS["discrete"].null())
     ahead = Ahead(before["tokens"], before["action"], torch.arange(64) % 7)
-    played = own_past(network, x["tokens"], x["action"], null, torch.zeros(64), generator(), ahead, slice(0, 64))
+    played = own_past(network, x["tokens"], x["action"], null, torch.zeros(64), generator(), ahead)
     is_own = (played != x["tokens"]).any(-1).any(-1)
     assert is_own[:, -1].all() and not is_own.all()
     assert not is_own[ahead.first == 6, 0].any() and is_own[ahead.first == 0, 0].any()

@@ -36,7 +36,8 @@ class DynamicsLoss:
     "tokens" (x-loss); or "flow", in which it is the tokens' over the noise level (v-loss).
     shortcut: share of clips that teach long steps, from shortcut_from of the schedule on.
     own_past: share of steps whose clips the network has played on by itself, from own_past_from of the schedule on, so
-    that it learns to mend its errors instead of passing them on: from anywhere in them or own_past_ahead frames before.
+    that it learns to mend its errors instead of passing them on: at first one frame of them, halfway through all frames
+    and own_past_ahead more before them.
     """
 
     context_sigma: float = 0.2
@@ -93,7 +94,8 @@ def dynamics_loss(
     past = tokens  # what the frames before each look like: as recorded, or as played
     is_own = progress >= recipe.own_past_from and uniform(1).item() < recipe.own_past
     if is_own:
-        past = own_past(network, tokens, actions, null, context_sigma[:, 0], generator, ahead)
+        depth = (progress - recipe.own_past_from) / (1 - recipe.own_past_from)
+        past = own_past(network, tokens, actions, null, context_sigma[:, 0], generator, ahead, min(1.0, 2 * depth))
         # as in play: every frame from pure noise, after finished ones alone
         is_context = uniform(b, t) < 0.5
         sigma = torch.ones_like(sigma)
@@ -145,19 +147,22 @@ def own_past(
     context_sigma: Tensor,
     generator: torch.Generator,
     ahead: Ahead | None,
+    share: float,
 ) -> Tensor:
-    """Clips, played on from somewhere in them or in what came before: (b, t, n, d)"""
+    """Clips, the end of each played on: up to a share of it and of what came before. (b, t, n, d)"""
     b, t = tokens.shape[:2]
     first = torch.zeros(b, dtype=torch.int64, device=tokens.device)
+    deepest = max(1, round(share * (t - 1 if ahead is None else ahead.tokens.shape[1] + t - 1)))
     if ahead is not None:
-        first = ahead.first
-        tokens = torch.cat([ahead.tokens, tokens], dim=1)
-        actions = torch.cat([ahead.actions, actions], dim=1)
+        unused = min(ahead.tokens.shape[1], ahead.tokens.shape[1] + t - 1 - deepest)
+        first = (ahead.first - unused).clamp_min(0)
+        tokens = torch.cat([ahead.tokens[:, unused:], tokens], dim=1)
+        actions = torch.cat([ahead.actions[:, unused:], actions], dim=1)
     length = tokens.shape[1]
     is_begin = torch.arange(length, device=tokens.device) <= first[:, None]
     actions = torch.where(is_begin[..., None], null, actions)
-    share = torch.rand(b, generator=generator, device=tokens.device)
-    num_true = first + 1 + (share * (length - 1 - first)).long()
+    depth = torch.randint(1, deepest + 1, (b,), generator=generator, device=tokens.device)
+    num_true = (length - depth).maximum(first + 1)
     played, _ = play_on(network, tokens, actions, context_sigma, num_true, generator, first)
     return played[:, -t:]
 

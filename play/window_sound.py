@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pygame
 from pygame._sdl2 import audio, sdl2
 
 from worldgen.play.sound_buffer import SoundBuffer
@@ -23,6 +27,7 @@ class SoundOut:
         self.buffer = SoundBuffer(sample_rate, channels, frame_samples)
         self.is_muted = False
         try:
+            self._close = _sdl().SDL_CloseAudioDevice
             sdl2.init_subsystem(sdl2.INIT_AUDIO)
             self._device: Any = audio.AudioDevice(
                 devicename=None,
@@ -34,7 +39,7 @@ class SoundOut:
                 allowed_changes=0,
                 callback=self._fill,
             )
-        except RuntimeError as error:  # pygame._sdl2's own error is one
+        except (RuntimeError, OSError, AttributeError) as error:  # pygame._sdl2's own error is a RuntimeError
             raise NoSoundError(str(error)) from None
         self._device.pause(0)
 
@@ -61,5 +66,14 @@ class SoundOut:
         self.is_muted = not self.is_muted
 
     def close(self) -> None:
-        self._device.pause(1)
-        self._device.close()
+        """SDL waits here for the device's thread, which may be waiting for Python's lock: pygame's own close() would
+        keep that lock and wait for ever."""
+        self._close(ctypes.c_uint32(self._device.deviceid))
+        self._device.close()  # forgets the number
+
+
+def _sdl() -> ctypes.CDLL:
+    """The library that pygame calls; ctypes lets go of Python's lock while it is in it."""
+    if sys.platform == "win32":
+        return ctypes.CDLL(str(Path(pygame.__file__).with_name("SDL2.dll")))
+    return ctypes.CDLL(audio.__file__)  # with all that it is linked with

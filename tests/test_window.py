@@ -551,6 +551,30 @@ def test_without_a_sound_device_the_window_says_so_and_plays_on(monkeypatch, cap
     assert window.live.player.stats.frames == 5
 
 
+CLOSE_WHILE_PYTHON_IS_BUSY = """
+import threading, time
+import numpy as np
+from worldgen.play.window_sound import SoundOut
+def spin():
+    while True:
+        pass
+threading.Thread(target=spin, daemon=True).start()
+for _ in range(3):
+    sound = SoundOut(22050, 2, 1260)
+    sound.push(np.zeros((1260, 2), np.float32))
+    time.sleep(0.03)
+    sound.close()
+"""
+
+
+def test_the_sound_device_closes_while_its_thread_waits_for_python():
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", CLOSE_WHILE_PYTHON_IS_BUSY], capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_world_without_sound_opens_no_sound_device():
     window = open_window(FakeWorld())
     assert window.sound is None

@@ -88,12 +88,11 @@ def load_network(folder: Path, name: str) -> Any:
         raise InputError(f"{folder} has no {name}: {train}")
     from safetensors.torch import load_file
 
-    cls = network_class(name)
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         if not isinstance(config, dict):  # diffusers takes text for the name of a network to download
             raise TypeError("config.json holds no object")
-        network = cls.from_config(config)
+        network = network_class(name, config.get("_class_name")).from_config(config)
         weights = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path / WEIGHTS).items()}
         network.load_state_dict(weights, strict=True)
     except Exception as error:  # safetensors, diffusers and a constructor given foreign numbers each raise their own

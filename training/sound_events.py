@@ -1,4 +1,4 @@
-"""Trains the event head: which sound of the library begins in which frame.
+"""Trains the event head: which sound of the library begins in which frame, and which music goes on in it.
 
 worldgen train recordings/ --out worlds/mine --stages sound_events --steps 500
 """
@@ -22,17 +22,20 @@ EVENT_SHARE = 0.5  # of a batch's clips hold the beginning of a sound, somewhere
 
 
 def event_loss(
-    logit: Tensor, kinds: Tensor, place: Tensor, kind: Tensor, true_place: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """logit (b, t) of a sound that begins, kinds (b, t, k) of which, kind (b, t) int64, k for none; place, true_place
-    (b, t, 2) -> cross-entropy of whether, of which, error of where in the frame and how loud"""
+    logit: Tensor, kinds: Tensor, place: Tensor, tracks: Tensor, batch: dict[str, Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """logit (b, t) of a sound that begins, kinds (b, t, k) of which, place (b, t, 2), tracks (b, t, j + 1); batch: kind
+    (b, t) int64, k for none, place (b, t, 2), track (b, t) -> cross-entropy of whether, of which, error of where in the
+    frame and how loud, cross-entropy of the music"""
     none = kinds.shape[-1]
+    kind = batch["kind"]
     is_event = (kind != none).float()
     whether = F.binary_cross_entropy_with_logits(logit.float(), is_event)
     entropy = F.cross_entropy(kinds.float().flatten(0, 1), kind.clamp_max(none - 1).flatten(), reduction="none")
-    error = (place.float() - true_place).square().sum(-1)
+    error = (place.float() - batch["place"]).square().sum(-1)
     count = is_event.sum().clamp_min(1)
-    return whether, (entropy.view_as(is_event) * is_event).sum() / count, (error * is_event).sum() / count
+    music = F.cross_entropy(tracks.float().flatten(0, 1), batch["track"].flatten())
+    return whether, (entropy.view_as(is_event) * is_event).sum() / count, (error * is_event).sum() / count, music
 
 
 class SoundEventsStage:
@@ -44,12 +47,14 @@ class SoundEventsStage:
         action_map: ActionMap,
         actions: np.ndarray,
         events: list[SoundEvent],
+        track: np.ndarray,
         train: tuple[HiddenStates, ClipSampler],
         validation: tuple[HiddenStates, ClipSampler],
         batch: int,
     ):
-        """actions (N, width), row i chosen on frame i; events of all segments"""
-        self.network = network
+        """actions (N, width), row i chosen on frame i; events of all segments; track (N,): the music of
+        each frame"""
+        self.network, self._track = network, track
         self._action_map, self._actions, self._batch = action_map, actions, batch
         self._train, self._validation = train, validation
         starts = train[1].all_starts()
@@ -75,27 +80,31 @@ class SoundEventsStage:
             "actions": torch.from_numpy(led_to(self._action_map, self._actions[rows])),
             "kind": torch.from_numpy(self._kind[rows]),
             "place": torch.from_numpy(self._place[rows]),
+            "track": torch.from_numpy(self._track[rows]),
         }
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
         begun = begun_before(batch["kind"], self.network.config.num_sounds)
-        parts = event_loss(*network(batch["hidden"], batch["actions"], begun), batch["kind"], batch["place"])
-        names = ("begin_error", "kind_error", "place_error")
-        return 4 * parts[0] + parts[1] + parts[2], {n: p.detach() for n, p in zip(names, parts, strict=True)}
+        parts = event_loss(*network(batch["hidden"], batch["actions"], begun), batch)
+        names = ("begin_error", "kind_error", "place_error", "music_error")
+        return 4 * parts[0] + parts[1] + parts[2] + parts[3], {n: p.detach() for n, p in zip(names, parts, strict=True)}
 
     @torch.no_grad()
     def validate(self, network) -> tuple[dict[str, float], None]:
         """onset_f1: of sounds that begin within a frame of a true one, going on from the head's own past; right_kind: of
-        the frames in which one begins, under the true past"""
+        the frames in which one begins, under the true past; right_music: of all frames"""
         hidden, sampler = self._validation
         batch = self._gather(hidden, sampler.even_starts(48), sampler.length)
         kind, none = batch["kind"], network.config.num_sounds
         inputs = (batch[k].to(network.device) for k in ("hidden", "actions"))
-        _, kinds, _ = network(*inputs, begun_before(kind, none).to(network.device))
+        _, kinds, _, tracks = network(*inputs, begun_before(kind, none).to(network.device))
         is_event = kind != none
         right = float((kinds.argmax(-1).cpu() == kind)[is_event].float().mean()) if is_event.any() else 0.0
         f1, made, real = onset_f1(*self._onsets(network))
-        return {"onset_f1": f1, "made_onsets": made, "real_onsets": real, "right_kind": right}, None
+        figures = {"onset_f1": f1, "made_onsets": made, "real_onsets": real, "right_kind": right}
+        if network.config.num_music:
+            figures["right_music"] = float((tracks.argmax(-1).cpu() == batch["track"]).float().mean())
+        return figures, None
 
     @torch.no_grad()
     def _onsets(self, network) -> tuple[np.ndarray, np.ndarray]:
@@ -107,7 +116,7 @@ class SoundEventsStage:
         made = []
         for i in range(t):
             inputs = (batch[k][:, i].to(network.device) for k in ("hidden", "actions"))
-            event, _, state = network.step(*inputs, state)
+            event, _, _, state = network.step(*inputs, state)
             made.append(event[:, -1] < 0.5)
         return torch.stack(made, 1).cpu().numpy(), (batch["kind"] != network.config.num_sounds).numpy()
 

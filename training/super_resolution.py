@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch.nn import functional as F
 
 from worldgen.data.cache import Cache
 from worldgen.models.super_resolution import FOLD, SuperResolution
@@ -23,15 +24,29 @@ from worldgen.training.native_frames import NativeClips
 
 CROP = 32  # pixels a side of the small frame
 STEADINESS = 0.5  # weight of the error of changes
+COLOUR = 0.05  # weight of the cross-entropy of colours, where the game has few
 SOFTNESS = 0.02  # of the Charbonnier loss: squared below, absolute above
 
 
-def super_resolution_loss(network, small: Tensor, large: Tensor) -> tuple[Tensor, Tensor]:
-    """small (b, t, 3, h, w), large (b, t, 3, s*h, s*w) in [-1, 1] -> the error of frames, and of their changes"""
+def super_resolution_loss(network, small: Tensor, large: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """small (b, t, 3, h, w), large (b, t, 3, s*h, s*w) in [-1, 1] -> the error of frames, and of their changes; with a
+    palette the cross-entropy of the nearest colours, else 0"""
     b = len(small)
-    made = rearrange(network(rearrange(small, "b t c h w -> (b t) c h w")), "(b t) c h w -> b t c h w", b=b)
+    out = network.logits(rearrange(small, "b t c h w -> (b t) c h w"))
+    entropy = torch.zeros((), device=small.device)
+    if network.config.palette is not None:
+        entropy = palette_entropy(network, out, rearrange(large, "b t c h w -> (b t) c h w"))
+        out = network.mixed(out)
+    made = rearrange(network.shuffle(out), "(b t) c h w -> b t c h w", b=b)
     error = made.float() - large
-    return _charbonnier(error), _charbonnier(error[:, 1:] - error[:, :-1])
+    return _charbonnier(error), _charbonnier(error[:, 1:] - error[:, :-1]), entropy
+
+
+def palette_entropy(network, logits: Tensor, large: Tensor) -> Tensor:
+    """logits (b, k * (2s)^2, h / 2, w / 2), large (b, 3, s*h, s*w) -> cross-entropy of each pixel's nearest colour"""
+    nearest = 2 * torch.einsum("kc,bchw->bkhw", network.colours, large)
+    nearest = (nearest - network.colours.square().sum(-1)[:, None, None]).argmax(1)
+    return F.cross_entropy(network.shuffle(logits).float(), nearest)
 
 
 def _charbonnier(error: Tensor) -> Tensor:
@@ -71,8 +86,10 @@ class SuperResolutionStage:
         return {"small": torch.from_numpy(small), "large": torch.from_numpy(large)}
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
-        still, change = super_resolution_loss(network, to_float(batch["small"]), to_float(batch["large"]))
-        return still + STEADINESS * change, {"frame_error": still.detach(), "change_error": change.detach()}
+        small, large = to_float(batch["small"]), to_float(batch["large"])
+        still, change, entropy = super_resolution_loss(network, small, large)
+        parts = {"frame_error": still.detach(), "change_error": change.detach(), "colour_error": entropy.detach()}
+        return still + STEADINESS * change + COLOUR * entropy, parts
 
     @torch.no_grad()
     def validate(self, network) -> tuple[dict[str, float], np.ndarray]:

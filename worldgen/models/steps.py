@@ -143,7 +143,7 @@ class Events(nn.Module):
         super().__init__()
         self.sound_events = sound_events
 
-    def forward(self, hidden: Tensor, action: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, hidden: Tensor, action: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.sound_events.step(hidden, action, state)
 
 
@@ -250,7 +250,8 @@ def step_specs(
     if sound_events is not None:
         width = (sound_events.state_dim,)
         event = TensorSpec("event", "float32", (sound_events.config.num_sounds + 1,))
-        outputs = (event, TensorSpec("place", "float32", (2,)), TensorSpec("next_state", "float32", width))
+        music = TensorSpec("music", "float32", (sound_events.config.num_music + 1,))
+        outputs = (event, TensorSpec("place", "float32", (2,)), music, TensorSpec("next_state", "float32", width))
         inputs = (committed[2], action, TensorSpec("state", "float32", width))
         specs.append(GraphSpec("sound_events", inputs, outputs))
     named = {spec.name: spec for spec in specs}

@@ -93,7 +93,9 @@ def _best_run(recorded: RecordedSound, firsts: list[int], size: int) -> np.ndarr
     most = max(length for length, _ in runs)
     candidates = [np.arange(first, first + most * size) for length, first in runs if length == most]
     rate = recorded.format.sample_rate
-    return min(candidates, key=lambda rows: len(onsets(recorded.rows(rows).reshape(-1, recorded.format.channels), rate)))
+    return min(
+        candidates, key=lambda rows: len(onsets(recorded.rows(rows).reshape(-1, recorded.format.channels), rate))
+    )
 
 
 def _loop(recorded: RecordedSound, rows: np.ndarray, rate: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 FOLD = 2  # pixels a side that are folded into channels
 SLOPE = 0.1  # of the leaky ReLU
-CERTAINTY = 20.0  # at first, of the colour nearest to bicubic interpolation
+CERTAINTY = 1.5  # at first, of the colour nearest to bicubic interpolation
 
 
 class BranchedConv(nn.Module):

@@ -23,6 +23,7 @@ class PlayedGame:
     backend_name = "the real game"
     hash = ""
     nfe = 1
+    upscaling = "off"
     num_starts = 0
     starts = None
 

@@ -1,4 +1,4 @@
-"""The clip of a play that people watch: mp4, enlarged, with sound and the pressed keys under the picture."""
+"""The clip of a play that people watch: enlarged, the pressed keys under the picture; mp4 with sound, or GIF."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import numpy as np
 from worldgen.data.video import VideoWriter
 from worldgen.errors import InputError
 from worldgen.legend import draw_legend
+from worldgen.play.gif import GifWriter
 
 if TYPE_CHECKING:
     from worldgen.play.fork import Beside
     from worldgen.world import Frame, World
 
+CLIP_SUFFIXES = (".mp4", ".gif")
 CLIP_HEIGHT = 256  # of a clip that is written while a game is played: larger ones take time from it
 
 
@@ -29,8 +31,8 @@ class ClipWriter:
 
     def __init__(self, path: Path, world: World, *, scale: int = 4, legend: bool = True, is_double: bool = False):
         self.path = Path(path)
-        if self.path.suffix != ".mp4":
-            raise InputError(f"--out {self.path}: a clip is an .mp4 file")
+        if self.path.suffix not in CLIP_SUFFIXES:
+            raise InputError(f"--out {self.path}: a clip is {' or '.join(CLIP_SUFFIXES)}")
         if scale < 1:
             raise InputError(f"the scale of a clip is at least 1, got {scale}")
         self._temporary = temporary_clip(self.path)
@@ -42,14 +44,14 @@ class ClipWriter:
         self._picture = np.zeros((height + strip, width, 3), np.uint8)
         self._height = height
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._video = VideoWriter(
-            self._temporary,
-            width,
-            height + strip,
-            world.config.fps,
-            sample_rate=world.sample_rate,
-            channels=world.channels,
-        )
+        size, fps = (width, height + strip), world.config.fps
+        self._video: VideoWriter | GifWriter
+        if self.path.suffix == ".gif":
+            self._video = GifWriter(self._temporary, *size, fps)
+        else:
+            self._video = VideoWriter(
+                self._temporary, *size, fps, sample_rate=world.sample_rate, channels=world.channels
+            )
 
     def write(self, frame: Frame, action: Any = None, beside: Beside | None = None) -> None:
         image = frame.image

@@ -49,8 +49,7 @@ class Commands:
         elif command == "fork":
             live.post(lambda: self._say(live.toggle_fork()))
         elif command == "auto":
-            live.governor.is_on = not live.governor.is_on
-            self._say("fewer steps when too slow" if live.governor.is_on else "always the steps that were asked for")
+            live.post(self._toggle_auto)
         elif command == "next nfe":
             live.post(lambda: self._set_nfe(NFE_CHOICES[(NFE_CHOICES.index(live.player.nfe) + 1) % len(NFE_CHOICES)]))
         elif command.startswith("nfe "):
@@ -82,6 +81,10 @@ class Commands:
     def _set_nfe(self, nfe: int) -> None:
         self._live.set_nfe(nfe)
         self._say(f"nfe {nfe}")
+
+    def _toggle_auto(self) -> None:
+        is_on = self._live.toggle_auto()
+        self._say("less effort when too slow" if is_on else f"always {self._live.governor.wanted.described()}")
 
     def _save(self) -> None:
         player = self._live.player

@@ -1,24 +1,45 @@
-"""Holding the rate: fewer denoising steps where a frame takes too long, more again where there is time.
+"""Holding the rate: less effort for a frame where frames take too long, more again where there is time.
 
-No waiting and no world here: note() is told how long each frame took and answers with what to change to.
+Fewer denoising steps come first, then super-resolution is left out. No waiting and no world here: note() is told how
+long each frame took and answers with what to change to.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 from worldgen.config import NFE_CHOICES
 
 WINDOW = 24  # frames judged together
 TOO_SLOW = 0.9  # of a frame's time: more than that, and frames will be dropped
-EASY = 0.55  # of a frame's time, as the frame would take with more steps
-PATIENCE_SECONDS = 10.0  # of ease before more steps are tried; doubled each time that they were too many
+EASY = 0.55  # of a frame's time, as the frame would take with more effort
+DEARER = 2.0  # at most so many times longer than a frame of the next lower effort: twice the steps
+PATIENCE_SECONDS = 10.0  # of ease before more is tried; doubled each time that it was too much
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What goes into a frame: denoising steps, and how it is enlarged (World.upscaling)."""
+
+    nfe: int
+    upscaling: str
+
+    def described(self) -> str:
+        return f"nfe {self.nfe}" + (", no super-resolution" if self.upscaling == "nearest" else "")
+
+    def lower(self) -> Effort | None:
+        """The next one that takes less time."""
+        fewer = [n for n in NFE_CHOICES if n < self.nfe]
+        if fewer:
+            return Effort(fewer[-1], self.upscaling)
+        return Effort(self.nfe, "nearest") if self.upscaling == "network" else None
 
 
 class Governor:
-    """Chooses between `wanted` denoising steps and fewer, to keep `fps`."""
+    """Chooses between the effort that is `wanted` and lower ones, to keep `fps`."""
 
-    def __init__(self, fps: float, wanted: int):
+    def __init__(self, fps: float, wanted: Effort):
         self.wanted = wanted
         self.is_on = True
         self._period_ms = 1000 / fps
@@ -28,31 +49,38 @@ class Governor:
         self._patience = PATIENCE_SECONDS
         self._was_raised = False
 
-    def note(self, ms: float, nfe: int) -> int | None:
-        """After a frame that took ms with nfe steps -> the number to go on with, None for no change."""
+    def note(self, ms: float, effort: Effort) -> Effort | None:
+        """After a frame that took ms with this effort -> the one to go on with, None for no change."""
         if not self.is_on:
             return None
         self._recent.append(ms)
         if len(self._recent) < WINDOW:
             return None
         slow = sorted(self._recent)[int(0.75 * WINDOW)]  # one slow frame is no reason
-        lower = [n for n in NFE_CHOICES if n < nfe]
-        higher = [n for n in NFE_CHOICES if nfe < n <= self.wanted]
-        if slow > TOO_SLOW * self._period_ms and lower:
+        lower = effort.lower()
+        if slow > TOO_SLOW * self._period_ms and lower is not None:
             self._patience *= 2 if self._was_raised else 1
-            return self._change(lower[-1], False)
-        is_easy = bool(higher) and slow * higher[0] / nfe < EASY * self._period_ms
+            return self._change(lower, False)
+        higher = self._higher(effort)
+        is_easy = higher is not None and slow * DEARER < EASY * self._period_ms
         self._easy_frames = self._easy_frames + 1 if is_easy else 0
-        if higher and self._easy_frames >= self._patience * self._fps:
-            return self._change(higher[0], True)
+        if higher is not None and self._easy_frames >= self._patience * self._fps:
+            return self._change(higher, True)
         return None
 
     def forget(self) -> None:
-        """Judge anew: the number of steps was changed by hand."""
+        """Judge anew: the effort was changed by hand."""
         self._recent.clear()
         self._easy_frames = 0
 
-    def _change(self, nfe: int, is_raise: bool) -> int:
+    def _higher(self, effort: Effort) -> Effort | None:
+        """The one that this is the next lower of, on the way down from the wanted one."""
+        higher: Effort | None = self.wanted
+        while higher is not None and higher.lower() != effort:
+            higher = higher.lower()
+        return higher
+
+    def _change(self, effort: Effort, is_raise: bool) -> Effort:
         self.forget()
         self._was_raised = is_raise
-        return nfe
+        return effort

@@ -38,7 +38,7 @@ def play_headless(
 
     actions: "random" (held a while each, decided by the seed), a file or a list with one action per frame, which
     begins again from its first when it is shorter than `frames`. frames: by default as long as the list, else 300.
-    out: an .mp4 of exactly the frames that were counted: what each step returned, not the one that reset did.
+    out: an .mp4 or .gif of exactly the frames that were counted: what each step returned, not the one that reset did.
     """
     choose, length = action_source(world, actions, seed)
     player = Player(world, seed=seed, start=start)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from worldgen.errors import RunError
 from worldgen.play.fork import Beside, Fork
-from worldgen.play.governor import Governor
+from worldgen.play.governor import Effort, Governor
 from worldgen.play.loop import Player, SavePoint
 from worldgen.play.pacing import Pacer
 from worldgen.play.rewind import Rewind
@@ -78,7 +78,7 @@ class LivePlayer:
         self.error: BaseException | None = None
         fps = player.world.config.fps
         self.remembers = remembers
-        self.governor = Governor(fps, player.nfe)
+        self.governor = Governor(fps, self.effort)
         self.pressed_at: float | None = None
         self.fork: Fork | None = None
         self._choose, self._on_view, self._max_frames = choose, on_view, max_frames
@@ -126,6 +126,11 @@ class LivePlayer:
         self._commands.put(command)
 
     @property
+    def effort(self) -> Effort:
+        """What goes into a frame now."""
+        return Effort(self.player.nfe, self.player.world.upscaling)
+
+    @property
     def seconds(self) -> float:
         """Time played, without pauses."""
         since = self._playing_since
@@ -150,9 +155,13 @@ class LivePlayer:
         self._show(self.player.restart(start=start))
 
     def set_nfe(self, nfe: int) -> None:
-        self.player.set_nfe(nfe)
-        self.governor.wanted = nfe
-        self.governor.forget()
+        self._want(Effort(nfe, self.governor.wanted.upscaling))
+
+    def toggle_auto(self) -> bool:
+        """Whether the effort is lowered where frames take too long -> the new state."""
+        self.governor.is_on = not self.governor.is_on
+        self._want(self.governor.wanted)
+        return self.governor.is_on
 
     def quick_save(self) -> SavePoint:
         self._saved = self.player.save()
@@ -241,11 +250,22 @@ class LivePlayer:
             self.is_over = True
 
     def _hold_the_rate(self) -> None:
-        before = self.player.nfe
-        nfe = self.governor.note(self.player.stats.recent_ms[-1], before) if self.player.stats.recent_ms else None
-        if nfe is not None:
-            self.player.set_nfe(nfe)
-            self._on_notice(f"too slow with nfe {before}: now {nfe}" if nfe < before else f"time to spare: nfe {nfe}")
+        before = self.effort
+        effort = self.governor.note(self.player.stats.recent_ms[-1], before) if self.player.stats.recent_ms else None
+        if effort is not None:
+            self._set(effort)
+            self._on_notice(("too slow: " if effort == before.lower() else "time to spare: ") + effort.described())
+
+    def _want(self, effort: Effort) -> None:
+        self.governor.wanted = effort
+        self.governor.forget()
+        self._set(effort)
+
+    def _set(self, effort: Effort) -> None:
+        if effort.nfe != self.player.nfe:
+            self.player.set_nfe(effort.nfe)
+        if effort.upscaling != self.player.world.upscaling:
+            self.player.set_upscaling(effort.upscaling)
 
     def _note(self, jumps: bool = False) -> None:
         if self.remembers:

@@ -139,6 +139,12 @@ class Player:
         if self.log is not None:
             self.log.changed(nfe=nfe)
 
+    def set_upscaling(self, upscaling: str) -> None:
+        """As World.upscaling."""
+        self.world.upscaling = upscaling
+        if self.log is not None:
+            self.log.changed(upscaling=upscaling)
+
     def save(self) -> SavePoint:
         return self._point(self.world.snapshot())
 
@@ -166,6 +172,8 @@ class Player:
             self.log.last = point.entry
             if self.log.nfe != self.world.nfe:
                 self.log.changed(nfe=self.world.nfe)
+            if self.log.upscaling != self.world.upscaling:
+                self.log.changed(upscaling=self.world.upscaling)
         if self.recorder is not None:
             self.recorder.began(self.seed, self.frame)
         return self.frame

@@ -7,35 +7,28 @@ worldgen play doom --headless --frames 300 --out clip.mp4 --json -
 from __future__ import annotations
 
 import os
-import re
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from worldgen.bundle import DEFAULT_WORLD
 from worldgen.command import say_beside, write_figures
-from worldgen.errors import InputError, RunError
-from worldgen.files import check_writable
+from worldgen.errors import RunError
 from worldgen.interrupts import termination_as_interrupt
-from worldgen.play.action_source import check_actions
-from worldgen.play.background import InBackground, Recorder
-from worldgen.play.blind_test import BlindTest, Tally, num_frames
-from worldgen.play.clip import ClipRecorder
+from worldgen.play.background import InBackground
 from worldgen.play.familiarity import note_on
 from worldgen.play.headless import FRAMES, action_source, run_headless
 from worldgen.play.live import NoDisplayError
 from worldgen.play.loop import Player
+from worldgen.play.opening import lasting_name, open_actions, open_recorder, open_start, open_world, with_clip
 from worldgen.play.options import PlayOptions, check_options
 from worldgen.play.real_beside import CLIP_SECONDS, RealBeside
 from worldgen.play.recorded_clips import PROMPT, RecordedClips
-from worldgen.play.recorder import EpisodeRecorder
+from worldgen.play.report import Progress, compare, report
 from worldgen.play.session import Session, SessionLog
-from worldgen.play.start_image import load_start
 from worldgen.play.terminal import play_in_terminal
 
 if TYPE_CHECKING:
@@ -61,16 +54,20 @@ def _play(options: PlayOptions, load_world: Callable[..., World] | None) -> dict
         from worldgen.play.console import play_console
 
         try:
-            stats = play_console(options, lambda name: _load_world(replace(options, world=name), None, load_world))
+            stats = play_console(options, lambda name: open_world(replace(options, world=name), None, load_world))
             write_figures(stats, options.json)
             return stats
         except NoDisplayError as error:
             say(f"{error}: playing without a window")
             has_window = False
-    world = _load_world(options, session, load_world)
+    world = open_world(options, session, load_world)
     if options.blind is not None:
-        return _blind_test(world, options, say)
-    options = _with_clip(options, world, has_window or options.terminal)
+        from worldgen.play.window_blind import ask_a_person
+
+        stats = ask_a_person(world, options, say)
+        write_figures(stats, options.json)
+        return stats
+    options = with_clip(options, world, has_window or options.terminal)
     height, width = world.image_size
     size = f"{world.config.width}x{world.config.height}"
     size += f" shown at {width}x{height}" if (height, width) != (world.config.height, world.config.width) else ""
@@ -99,29 +96,31 @@ def _play_world(
 ) -> dict[str, Any]:
     seed = options.seed if session is None else session.seed
     real = RealBeside(RecordedClips(options.beside, world, _clip_frames(world), seed)) if options.beside else None
-    start = session.start if session is not None else real.start if real is not None else _start(world, options)
+    start = session.start if session is not None else real.start if real is not None else open_start(world, options)
     note = note_on(world.starts, start[-1]) if isinstance(start, np.ndarray) and session is None else None
     if note:
         say(f"--start {options.start}: {note}" if options.start else note)
     name = options.world or (session.world if session is not None else DEFAULT_WORLD)
-    log = SessionLog(world, name=_lasting_name(name), seed=seed, start=start)
-    choose, length = (real, None) if real is not None else _choice(world, options, session)
+    log = SessionLog(world, name=lasting_name(name), seed=seed, start=start)
+    choose, length = (real, None) if real is not None else open_actions(world, options, session)
     is_live = has_window or options.terminal
-    recorder = _recorder(options, world, is_live)
+    recorder = open_recorder(options, world, is_live)
     player = Player(world, seed=seed, start=start, log=log, recorder=recorder)
     # a replay that is to end by itself ends with its session; others hand over to the keyboard
     max_frames = min(options.frames, length or 0) if options.frames and session else options.frames
     seconds = None
     try:
         if options.terminal:
-            seconds = play_in_terminal(player, choose=choose, max_frames=max_frames, captures=options.captures)
+            seconds = play_in_terminal(
+                player, choose=choose, max_frames=max_frames, captures=options.captures, hold_rate=options.auto
+            )
         elif has_window:
             try:
                 seconds = _play_in_window(player, options, choose, max_frames, real, note or "")
             except NoDisplayError as error:
                 say(f"{error}: playing without a window")
                 has_window = is_live = False
-                options = _with_clip(options, world, False)
+                options = with_clip(options, world, False)
         if not is_live:
             _play_headless(player, options, choose, length, real, say)
     finally:
@@ -132,24 +131,14 @@ def _play_world(
     if isinstance(recorder, InBackground) and recorder.error is not None:
         raise RunError(f"the recording ended early: {recorder.error}")
     stats = player.summary(seconds)
-    _report(stats, options, say)
+    report(stats, options, say)
     if session is not None:
-        _compare(session, log.session(), say)
+        compare(session, log.session(), say)
     return stats
 
 
 def _clip_frames(world: World) -> int:
     return PROMPT + round(CLIP_SECONDS * world.config.fps)
-
-
-def _recorder(options: PlayOptions, world: World, is_live: bool) -> Recorder | None:
-    """What is written while playing; a headless play writes its clip itself."""
-    recorders: list[Recorder] = []
-    if options.recordings is not None:
-        recorders.append(EpisodeRecorder(options.recordings, world))
-    if options.out is not None and is_live:
-        recorders.append(ClipRecorder(options.out, world))
-    return InBackground(*recorders) if recorders else None
 
 
 def _play_in_window(
@@ -171,35 +160,6 @@ def _play_in_window(
     return window.live.seconds
 
 
-def _blind_test(world: World, options: PlayOptions, say: Callable[[str], None]) -> dict[str, Any]:
-    from worldgen.play.window_blind import BlindWindow
-    from worldgen.play.window_display import Display
-
-    assert options.blind is not None
-    tally = Tally.load_or_new(options.tally, world)
-    clips = RecordedClips(options.blind, world, num_frames(world.config.fps), seed=options.seed + len(tally.answers))
-    test = BlindTest(world, clips, seed=options.seed + len(tally.answers))
-    display = Display(fullscreen=options.fullscreen)
-    try:
-        BlindWindow(
-            test,
-            tally,
-            world.config.fps,
-            display=display,
-            on_answer=lambda: tally.save(options.tally),
-            limit=options.frames,
-        ).run()
-    finally:
-        display.close()
-    figures = tally.summary()
-    say(
-        f"{figures['num_right']} right of {figures['num_clips']} clips"
-        + (f": {options.tally}" if tally.answers else "")
-    )
-    write_figures(figures, options.json)
-    return figures
-
-
 def _play_headless(
     player: Player,
     options: PlayOptions,
@@ -211,7 +171,7 @@ def _play_headless(
     if choose is None:
         choose, _ = action_source(player.world, "random", options.seed)
     frames = options.frames or length or FRAMES
-    progress = _Progress()
+    progress = Progress()
     try:
         run_headless(
             player,
@@ -225,95 +185,3 @@ def _play_headless(
         )
     finally:
         progress.close()
-
-
-def _choice(world: World, options: PlayOptions, session: Session | None) -> tuple[Any, int | None]:
-    """-> what chooses actions (None: the keyboard, or at random where there is none) and how many it has."""
-    if session is not None:
-        check_actions(session.actions, world.config.actions, str(options.replay))
-        return session.replay(), len(session.actions)
-    if options.actions is None:
-        return None, None
-    return action_source(world, options.actions, options.seed)
-
-
-def _load_world(options: PlayOptions, session: Session | None, load: Callable[..., World] | None) -> World:
-    if load is None:
-        from worldgen.world import World
-
-        load = World.load
-    name, backend, nfe = options.world or DEFAULT_WORLD, options.backend, options.nfe
-    if session is not None:
-        name = options.world or session.world
-        backend = session.backend if backend == "auto" else backend
-        nfe = session.nfe if nfe is None else nfe
-    world = load(name, backend=backend, nfe=nfe, upscale=options.upscale, sound=options.sound)
-    if session is not None:
-        session.require(world)
-    return world
-
-
-def _with_clip(options: PlayOptions, world: World, has_window: bool) -> PlayOptions:
-    """Where there was no display, a clip shows what would have been seen."""
-    if has_window or options.headless or options.out is not None:
-        return options
-    out = Path(f"worldgen-{re.sub('[^A-Za-z0-9_-]+', '-', world.config.name)}.mp4")
-    check_writable(out, "the clip")
-    return replace(options, out=out)
-
-
-def _start(world: World, options: PlayOptions) -> int | np.ndarray | None:
-    if options.start is None:
-        return None
-    if options.start.isdecimal() and not Path(options.start).exists():
-        index = int(options.start)
-        if index >= world.num_starts:
-            raise InputError(f"--start {index}: {world.config.name} has starts 0..{world.num_starts - 1}")
-        return index
-    return load_start(Path(options.start), world.config.height, world.config.width, world.config.fps)
-
-
-def _lasting_name(world: str) -> str:
-    """A folder's name holds from any folder; a bundled name stays as it is."""
-    return str(Path(world).resolve()) if Path(world).is_dir() else world
-
-
-def _report(stats: dict[str, Any], options: PlayOptions, say: Callable[[str], None]) -> None:
-    line = "{frames} frames in {seconds:.1f} s ({fps:.1f} fps, {dropped} dropped)"
-    line += "; a frame takes {frame_ms_p50:.1f} ms p50, {frame_ms_p95:.1f} p95, {frame_ms_p99:.1f} p99"
-    say(line.format(**stats))
-    for path in (options.out, options.recordings):
-        if path is not None:
-            say(f"wrote {path}")
-
-
-def _compare(session: Session, replayed: Session, say: Callable[[str], None]) -> None:
-    difference = session.first_difference(replayed)
-    count = min(len(session.checksums), len(replayed.checksums))
-    if difference is None:
-        say(f"replayed {count} frames: identical to the session, bit for bit")
-    else:
-        say(
-            f"replayed {count} frames: frame {difference} is the first to differ "
-            f"(played on {session.backend} nfe {session.nfe}, replayed on {replayed.backend} nfe {replayed.nfe})"
-        )
-
-
-class _Progress:
-    """Frames, rate and time left, on a terminal only."""
-
-    def __init__(self) -> None:
-        self._began = self._shown = time.monotonic()
-        self._is_shown = False
-
-    def __call__(self, done: int, frames: int) -> None:
-        now = time.monotonic()
-        if now - self._shown < 0.25 or not sys.stderr.isatty():
-            return
-        self._shown, self._is_shown = now, True
-        rate = done / (now - self._began)
-        print(f"\r{done}/{frames} frames, {rate:.0f}/s, {(frames - done) / rate:.0f} s left ", end="", file=sys.stderr)
-
-    def close(self) -> None:
-        if self._is_shown:
-            print("\r" + " " * 60, end="\r", file=sys.stderr)

@@ -11,6 +11,7 @@ import tyro
 from worldgen.config import NFE_CHOICES, SOUND_CHOICES
 from worldgen.errors import InputError
 from worldgen.files import check_folder_writable, check_writable
+from worldgen.play.clip import CLIP_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class PlayOptions:
     actions: str | None = None
     """"random" or a file with one action per frame (.jsonl, .json, .csv, .parquet, a session); repeated when short."""
     out: Path | None = None
-    """A clip of the play to write (.mp4)."""
+    """A clip of the play to write: .mp4, or .gif without sound."""
     json: str | None = None
     """A file for the figures of the play, - for standard output."""
     record: Path | None = None
@@ -55,7 +56,7 @@ class PlayOptions:
     fullscreen: bool = False
     """Open the window over the whole screen."""
     auto: bool = True
-    """Fewer denoising steps while frames take too long."""
+    """Fewer denoising steps while frames take too long, then no super-resolution."""
     worlds: tuple[Path, ...] = (Path("."),)
     """Folders whose worlds the start screen shows beside the bundled ones."""
     captures: Path = Path(".")
@@ -92,8 +93,8 @@ def check_options(options: PlayOptions, has_window: bool) -> None:
             raise InputError(f"--{name} {real}: no such file or folder")
     if options.blind is not None and not has_window:
         raise InputError("--blind asks a person: it needs a window")
-    if options.out is not None and options.out.suffix != ".mp4":
-        raise InputError(f"--out {options.out}: a clip is an .mp4 file")
+    if options.out is not None and options.out.suffix not in CLIP_SUFFIXES:
+        raise InputError(f"--out {options.out}: a clip is {' or '.join(CLIP_SUFFIXES)}")
     if options.actions not in (None, "random") and not Path(options.actions).is_file():
         raise InputError(f"--actions {options.actions}: no such file (or say random)")
     tally = options.tally if options.blind is not None else None

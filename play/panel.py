@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worldgen.play.governor import Effort
 from worldgen.play.loop import Player
 from worldgen.text import GLYPH_HEIGHT, draw_text, text_width
 
@@ -26,13 +27,14 @@ def draw_panel(lines: Sequence[str], scale: int = 1) -> np.ndarray:
 @dataclass(frozen=True)
 class Figures:
     """What the window knows of the last moments. fps: frames shown a second; key_ms: from a key to its picture, p50 and
-    p99, None before the first; underruns: of the sound, None without sound; wanted_nfe: more than the world's where
-    it is too slow for them."""
+    p99, None before the first; underruns: of the sound, None without sound; effort: that goes into a frame, and the
+    one that was asked for, which is another where it takes too long."""
 
     fps: float
     key_ms: tuple[float, float] | None = None
     underruns: int | None = None
-    wanted_nfe: int = 0
+    effort: Effort | None = None
+    wanted: Effort | None = None
     state: str = ""
     action: str = ""
 
@@ -48,8 +50,9 @@ def hud_lines(player: Player, figures: Figures) -> list[str]:
     lines.append(f"{stats.frames} frames, {stats.dropped} dropped")
     if figures.underruns is not None:
         lines.append(f"{figures.underruns} sound gaps")
-    fewer = f" (of {figures.wanted_nfe}: too slow)" if figures.wanted_nfe > player.nfe else ""
-    lines.append(f"{world.backend_name} nfe {world.nfe}{fewer} seed {player.seed}")
+    lines.append(f"{world.backend_name} nfe {world.nfe} seed {player.seed}")
+    if figures.wanted is not None and figures.effort is not None and figures.effort != figures.wanted:
+        lines.append(f"too slow for {figures.wanted.described()}: {figures.effort.described()}")
     uncertainty = getattr(player.frame, "uncertainty", None)  # of worlds that measure it
     if uncertainty is not None:
         lines.append(f"uncertainty {float(uncertainty):.2f}")

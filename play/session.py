@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from worldgen.config import NFE_CHOICES
+from worldgen.config import NFE_CHOICES, SOUND_CHOICES
 from worldgen.errors import InputError
 from worldgen.files import write_json
 
@@ -26,14 +26,16 @@ if TYPE_CHECKING:
     from worldgen.world import Frame, World
 
 FORMAT_VERSION = 1
+UPSCALING = ("network", "nearest", "off")
 MAX_START_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
 class Session:
     """world: as World.load takes it. start: index, frames (t, h, w, 3) uint8, or None.
-    changes: {"frame": i, "restart": seed} or {"frame": i, "nfe": n}, done before action i; a restart may bring its own
-        "start".
+    upscaling, sound: as the world had them at the beginning; None in files of before they were noted.
+    changes: {"frame": i, "restart": seed}, {"frame": i, "nfe": n} or {"frame": i, "upscaling": how}, done before action
+        i; a restart may bring its own "start".
     checksums: one per action, of the frame it gave.
     """
 
@@ -43,6 +45,8 @@ class Session:
     seed: int
     nfe: int
     start: int | np.ndarray | None = None
+    upscaling: str | None = None
+    sound: str | None = None
     actions: list[Any] = field(default_factory=list)
     changes: list[dict[str, Any]] = field(default_factory=list)
     checksums: list[int] = field(default_factory=list)
@@ -85,12 +89,17 @@ class Session:
                 raise TypeError(f"{name} is {getattr(self, name)!r}")
         if not isinstance(self.seed, int) or self.nfe not in NFE_CHOICES:
             raise TypeError(f"seed {self.seed!r}, nfe {self.nfe!r}")
+        if self.upscaling not in (None, *UPSCALING) or self.sound not in (None, *SOUND_CHOICES):
+            raise TypeError(f"upscaling {self.upscaling!r}, sound {self.sound!r}")
         if not isinstance(self.actions, list) or not isinstance(self.checksums, list):
             raise TypeError("actions and checksums are lists")
         for change in self.changes:
-            kind, numbers = set(change) - {"frame", "start"}, [v for k, v in change.items() if k != "start"]
-            if kind not in ({"restart"}, {"nfe"}) or not all(isinstance(x, int) for x in numbers):
+            kind = set(change) - {"frame", "start"}
+            numbers = [v for k, v in change.items() if k not in ("start", "upscaling")]
+            if kind not in ({"restart"}, {"nfe"}, {"upscaling"}) or not all(isinstance(x, int) for x in numbers):
                 raise TypeError(f"unknown change {change!r}")
+            if change.get("upscaling", "nearest") not in UPSCALING:
+                raise ValueError(f"upscaling {change['upscaling']!r}")
             if change.get("nfe", 1) not in NFE_CHOICES:
                 raise ValueError(f"nfe {change['nfe']!r}")
 
@@ -124,6 +133,8 @@ class Replay:
             change = self._changes.pop(0)
             if "nfe" in change:
                 player.set_nfe(change["nfe"])
+            elif "upscaling" in change:
+                player.set_upscaling(change["upscaling"])
             elif "start" in change:
                 player.restart(change["restart"], change["start"])
             else:
@@ -139,29 +150,45 @@ class Entry:
 
     change: of Session.changes, without its frame; None for an action."""
 
-    __slots__ = ("before", "change", "action", "nfe", "checksum")
+    __slots__ = ("before", "change", "action", "nfe", "upscaling", "checksum")
 
-    def __init__(self, before: Entry | None, change: dict[str, Any] | None, action: Any, nfe: int, checksum: int = 0):
-        self.before, self.change, self.action, self.nfe, self.checksum = before, change, action, nfe, checksum
+    def __init__(
+        self,
+        before: Entry | None,
+        change: dict[str, Any] | None,
+        action: Any,
+        nfe: int,
+        upscaling: str | None,
+        checksum: int = 0,
+    ):
+        self.before, self.change, self.action, self.checksum = before, change, action, checksum
+        self.nfe, self.upscaling = nfe, upscaling
 
 
 class SessionLog:
     """Notes a play while it happens. `last` is the newest entry; a Player that goes back sets it."""
 
     def __init__(self, world: World, *, name: str, seed: int = 0, start: int | np.ndarray | None = None):
-        self._facts = Session(name, world.hash, world.backend_name, seed, world.nfe, start)
+        self._facts = Session(
+            name, world.hash, world.backend_name, seed, world.nfe, start, world.upscaling, world.sound
+        )
         self.last: Entry | None = None
 
     def stepped(self, action: Any, frame: Frame) -> None:
-        self.last = Entry(self.last, None, np.asarray(action).tolist(), self.nfe, checksum(frame))
+        self.last = Entry(self.last, None, np.asarray(action).tolist(), self.nfe, self.upscaling, checksum(frame))
 
     def changed(self, **change: Any) -> None:
-        self.last = Entry(self.last, change, None, change.get("nfe", self.nfe))
+        self.last = Entry(self.last, change, None, change.get("nfe", self.nfe), change.get("upscaling", self.upscaling))
 
     @property
     def nfe(self) -> int:
         """The one in force after the newest entry."""
         return self._facts.nfe if self.last is None else self.last.nfe
+
+    @property
+    def upscaling(self) -> str | None:
+        """As nfe."""
+        return self._facts.upscaling if self.last is None else self.last.upscaling
 
     def adopt(self, session: Session) -> None:
         """Goes on from another session's end: it was saved, and loaded now."""
@@ -171,7 +198,7 @@ class SessionLog:
         for i, (action, checksum) in enumerate(zip(session.actions, session.checksums, strict=True)):
             while changes and changes[0]["frame"] <= i:
                 self.changed(**{k: v for k, v in changes.pop(0).items() if k != "frame"})
-            self.last = Entry(self.last, None, action, self.nfe, checksum)
+            self.last = Entry(self.last, None, action, self.nfe, self.upscaling, checksum)
         for change in changes:
             self.changed(**{k: v for k, v in change.items() if k != "frame"})
 

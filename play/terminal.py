@@ -41,10 +41,11 @@ def play_in_terminal(
     choose: ActionSource | None = None,
     max_frames: int | None = None,
     captures: Path = Path("."),
+    hold_rate: bool = True,
     out: TextIO | None = None,
 ) -> float:
-    """Plays until it is left (Esc, q, Ctrl-C) -> seconds played. captures: where recordings go. InputError where there
-    is no terminal."""
+    """Plays until it is left (Esc, q, Ctrl-C) -> seconds played. captures: where recordings go. hold_rate: less effort
+    where frames take too long. InputError where there is no terminal."""
     out = sys.stdout if out is None else out
     if not (sys.stdin.isatty() and out.isatty()):
         raise InputError("--terminal draws on a terminal and reads its keys: this is none (a pipe or a file?)")
@@ -61,10 +62,14 @@ def play_in_terminal(
     def from_keys(_: Player) -> Any:
         return actions.from_keys({bindings.keys[key] for key in held.now(time.monotonic()) if key in bindings.keys})
 
-    live = LivePlayer(player, choose or from_keys, max_frames=max_frames)
-    live.governor.is_on = choose is None
     said: list[tuple[float, str]] = []
-    commands = Commands(live, captures, lambda message: said.append((time.monotonic() + SAID_SECONDS, message)))
+
+    def say(message: str) -> None:
+        said.append((time.monotonic() + SAID_SECONDS, message))
+
+    live = LivePlayer(player, choose or from_keys, max_frames=max_frames, on_notice=say)
+    live.governor.is_on = hold_rate and choose is None
+    commands = Commands(live, captures, say)
     with _raw_terminal(out) as fd:
         live.start()
         try:
@@ -136,7 +141,7 @@ def status_line(live: LivePlayer, action: Any) -> str:
     state = "paused, " if live.paused else ""
     return (
         f"{name:<20} {state}{fps:.1f} fps, {player.stats.percentile(50, recent=True):.0f} ms, "
-        f"{player.stats.dropped} dropped, nfe {player.nfe}; p pause, q leave"
+        f"{player.stats.dropped} dropped, {live.effort.described()}; p pause, q leave"
     )
 
 

@@ -25,7 +25,7 @@ COMMANDS = (
     ("nfe 2", ("2",), "2 denoising steps"),
     ("nfe 4", ("4",), "4 denoising steps"),
     ("next nfe", ("f8",), "next number of steps"),
-    ("auto", ("t", "page down"), "fewer steps when too slow, on/off"),
+    ("auto", ("t", "page down"), "less effort when too slow, on/off"),
     ("fork", ("g", "insert"), "fork: two futures side by side"),
     ("record", ("v", "page up"), "record a clip and training data"),
     ("rebind", ("k", "end"), "choose the keys"),

@@ -9,32 +9,31 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pygame
 
-from worldgen.legend import draw_legend, legend_height, legend_keys
 from worldgen.play.bindings import PAD_COMMANDS, Bindings
 from worldgen.play.commands import Commands
 from worldgen.play.familiarity import note_on
 from worldgen.play.latency import Latency
 from worldgen.play.live import LivePlayer, View
 from worldgen.play.loop import Player
-from worldgen.play.panel import Figures, hud_lines
+from worldgen.play.panel import Figures
+from worldgen.play.rebinding import Rebinding
 from worldgen.play.start_image import load_start
-from worldgen.play.ui_keys import HeldKeys, bind_commands, help_lines
-from worldgen.play.window_display import AROUND, FIRST_SIZE, Display, enlarged, fit, panel_surface, surface_of
+from worldgen.play.ui_keys import HeldKeys, bind_commands
+from worldgen.play.window_display import Display
 from worldgen.play.window_gamepad import Gamepads
 from worldgen.play.window_sound import NoSoundError, SoundOut
+from worldgen.play.window_view import GameView, first_size
 
 if TYPE_CHECKING:
     from worldgen.play.action_source import ActionSource
     from worldgen.play.fork import Beside
 
-HUD_SECONDS = 0.25  # between two updates of the figures
 WAIT_MS = 50  # without events: how late a message is taken away at most
 
 
@@ -62,19 +61,13 @@ class Window:
     ):
         self._player = player
         self._config = player.world.config
-        self._autopilot, self._is_replay = choose, choose is not None
+        self._autopilot = choose
         self._held = HeldKeys()
-        self._greeting = greeting
-        self._show_hud, self._show_help = False, False
-        self._hud: pygame.Surface | None = None
-        self._hud_due = 0.0
-        self._shown_at: deque[float] = deque(maxlen=60)
         self.latency = Latency()
-        self._rebinding: list[str] = []
         self._quit, self.is_closed = False, False
         self._is_stale, self._was_paused = True, False
         self._owns_display = display is None
-        self.display = Display(_first_size(player), fullscreen) if display is None else display
+        self.display = Display(first_size(player), fullscreen) if display is None else display
         self.display.name(f"worldgen - {self._config.name}")
         self.sound = self._open_sound()
         self.live = LivePlayer(
@@ -87,13 +80,14 @@ class Window:
             remembers=remembers,
         )
         self.live.governor.is_on = hold_rate and choose is None  # a replay has its own numbers of steps
-        self._view = self.live.take_view() or View(player.frame, None, False)
         self._commands = Commands(self.live, folder, self._say)
         self._gamepads = Gamepads(self._pad, self._held.release_all, self._say)
         self._bindings, problem = Bindings.load(self._config.name, self._config.actions)
-        self._rebound()
-        if problem:
-            self._greeting = problem
+        self._bound = bind_commands(self._config.actions, self._bindings.keys)
+        self._rebinding = Rebinding(self._config, self._bindings, self._say)
+        self._greeting = problem or greeting
+        self.view = GameView(player, self.display, self._bindings, self._figures)
+        self.view.view = self.live.take_view() or self.view.view
 
     def run(self) -> None:
         keys = ", ".join(key for key, command in self._bound.items() if command == "help")
@@ -115,9 +109,6 @@ class Window:
                     self.sound.close()
                 if self._owns_display:
                     self.display.close()
-
-    def _rebound(self) -> None:
-        self._bound = bind_commands(self._config.actions, self._bindings.keys)
 
     def _open_sound(self) -> SoundOut | None:
         rate = self._player.world.sample_rate
@@ -170,7 +161,7 @@ class Window:
                 self._gamepads.handle(event)
 
     def _key_down(self, key: str) -> None:
-        if self._rebinding:
+        if self._rebinding.is_on:
             self._rebind(key)
         elif key in self._bindings.keys:
             self._held.press(self._bindings.keys[key])
@@ -184,7 +175,7 @@ class Window:
             self.live.rewinding = False
 
     def _pad(self, control: str, is_down: bool, pad: str) -> None:
-        if self._rebinding and is_down:
+        if self._rebinding.is_on and is_down:
             self._rebind(control)
         elif control in self._bindings.pad:
             (self._held.press if is_down else self._held.release)(self._bindings.pad[control], pad)
@@ -199,13 +190,12 @@ class Window:
         if command == "quit":
             self._quit = True
         elif command == "hud":
-            self._show_hud, self._hud_due = not self._show_hud, 0.0
+            self.view.toggle_hud()
         elif command == "help":
-            self._show_help = not self._show_help
+            self.view.shows_help = not self.view.shows_help
         elif command == "rebind":
-            self._rebinding = list(legend_keys(self._config.actions))
             self._held.release_all()
-            self._ask_for_key()
+            self._rebinding.begin()
         elif command == "mute":
             if self.sound is not None:
                 self.sound.toggle_mute()
@@ -213,7 +203,7 @@ class Window:
         elif command == "fullscreen":
             self.display.toggle_fullscreen()
         elif command == "screenshot":
-            picture = enlarged(self._view.frame.image, self._rects()[0].size)
+            picture = self.view.picture()
             self._commands.screenshot(lambda path: pygame.image.save(picture, str(path)))
         else:
             if command in ("pause", "rewind") and self.sound is not None:
@@ -221,23 +211,10 @@ class Window:
             self._commands.run(command)
 
     def _rebind(self, control: str) -> None:
-        """Takes the key that was asked for; Esc keeps the one there is."""
-        key = self._rebinding.pop(0)
-        if control != "escape":
-            self._bindings.bind(control, key)
-        if self._rebinding:
-            self._ask_for_key()
-            return
-        self._rebound()
-        try:
-            self._bindings.save(self._config.name)
-            self._say("keys saved")
-        except OSError as error:
-            self._say(f"these keys hold for now only: {error}")
-
-    def _ask_for_key(self) -> None:
-        key = self._rebinding[0]
-        self._say(f"press the key for {key!r} (now {self._bindings.key_of(key)!r}, esc keeps it)")
+        """Takes the key that was asked for."""
+        self._rebinding.take(control)
+        if not self._rebinding.is_on:
+            self._bound = bind_commands(self._config.actions, self._bindings.keys)
 
     def _drop(self, path: Path) -> None:
         """A picture or clip was dropped on the window: the game goes on from it. In a thread: clips may be long."""
@@ -262,88 +239,27 @@ class Window:
         now = time.perf_counter()
         view = self.live.take_view()
         if view is not None:
-            self._view = view
-            self._shown_at.append(now)
+            self.view.show(view, now)
         if self.display.message_ended(now):
             self._is_stale = True
-            if self._rebinding:
-                self._ask_for_key()
+            self._rebinding.ask()
         if self.live.paused != self._was_paused:
             self._was_paused, self._is_stale = self.live.paused, True
-        if view is not None or self._is_stale or (self._show_hud and now >= self._hud_due):
+        if view is not None or self._is_stale or self.view.is_due(now):
             self._is_stale = False
-            self.draw(now)
+            self.view.draw(now, self.live.paused)
         if view is not None and view.pressed_at is not None:
             self.latency.note(time.perf_counter() - view.pressed_at)
 
-    def draw(self, now: float) -> None:
-        """The newest frame, the legend under it, and the panels over it."""
-        screen, view = self.display.screen, self._view
-        screen.fill(AROUND)
-        rects = self._rects()
-        screen.blit(enlarged(view.frame.image, rects[0].size), rects[0])
-        if view.beside is not None:
-            screen.blit(enlarged(view.beside.image, rects[1].size), rects[1])
-            for rect, label in zip(rects, (view.beside.game_label, view.beside.label), strict=True):
-                self.display.panel([label], (rect.centerx, rect.top + 8 * self.display.text_scale))
-        width, height = screen.get_size()
-        strip = draw_legend(width, self._config.actions, view.action)
-        screen.blit(surface_of(strip), (0, height - strip.shape[0]))
-        whole = rects[0].unionall(rects[1:])
-        if self._show_hud:
-            corner = (whole.x + 4, whole.y + 4) if view.beside is None else (4, 4)  # not over the second picture
-            screen.blit(self._hud_panel(now), corner)
-        foot = (whole.centerx, whole.bottom - 16 * self.display.text_scale)
-        if self._show_help:
-            self._draw_help(whole.center)
-        elif self.display.message:
-            self.display.panel([self.display.message], foot)
-        elif self.live.paused:
-            self.display.panel(["paused"], foot)
-        pygame.display.flip()
-
-    def _draw_help(self, centre: tuple[int, int]) -> None:
-        lines = help_lines(self._config.actions, self._bindings)
-        scale = self.display.text_scale
-        while scale > 1 and panel_surface(lines, scale, 255).get_height() > self.display.screen.get_height():
-            scale -= 1
-        self.display.panel(lines, centre, scale)
-
-    def _rects(self) -> list[pygame.Rect]:
-        """Where the game's picture goes, and the one beside it, above the legend."""
-        width, height = self.display.screen.get_size()
-        room = pygame.Rect(0, 0, width, max(1, height - legend_height(width)))
-        if self._view.beside is None:
-            return [fit(self._view.frame.image, room)]
-        halves = [
-            pygame.Rect(0, 0, max(1, width // 2), room.height),
-            pygame.Rect(width // 2, 0, width // 2, room.height),
-        ]
-        if self._view.beside.is_left:
-            halves.reverse()
-        pictures = (self._view.frame.image, self._view.beside.image)
-        return [fit(image, half) for image, half in zip(pictures, halves, strict=True)]
-
-    def _hud_panel(self, now: float) -> pygame.Surface:
-        if self._hud is None or now >= self._hud_due:
-            self._hud_due = now + HUD_SECONDS
-            self._hud = panel_surface(hud_lines(self._player, self._figures()), self.display.text_scale, 200)
-        return self._hud
-
     def _figures(self) -> Figures:
-        shown, key = self._shown_at, [self.latency.percentile(p) for p in (50, 99)]
+        key = [self.latency.percentile(p) for p in (50, 99)]
+        action = self.view.view.action
         return Figures(
-            fps=(len(shown) - 1) / (shown[-1] - shown[0]) if len(shown) > 1 and shown[-1] > shown[0] else 0.0,
+            fps=self.view.fps,
             key_ms=None if key[0] is None or key[1] is None else (key[0], key[1]),
             underruns=self.sound.underruns if self.sound is not None else None,
-            wanted_nfe=self.live.governor.wanted if self.live.governor.is_on else 0,
+            effort=self.live.effort,
+            wanted=self.live.governor.wanted if self.live.governor.is_on else None,
             state="paused" if self.live.paused else "rewinding" if self.live.rewinding else self._commands.state,
-            action="" if self._view.action is None else self._config.actions.name(self._view.action),
+            action="" if action is None else self._config.actions.name(action),
         )
-
-
-def _first_size(player: Player) -> tuple[int, int]:
-    """Of a new window: the picture enlarged by a whole number, and the legend."""
-    height, width = player.world.image_size
-    scale = max(1, min(FIRST_SIZE[0] // width, FIRST_SIZE[1] // height))
-    return width * scale, height * scale + legend_height(width * scale)

@@ -6,15 +6,45 @@ import threading
 import time
 from collections.abc import Callable
 from queue import Empty, Queue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pygame
 
-from worldgen.play.blind_test import Answer, BlindTest, Tally
+from worldgen.play.blind_test import Answer, BlindTest, Tally, num_frames
+from worldgen.play.options import PlayOptions
+from worldgen.play.recorded_clips import RecordedClips
 from worldgen.play.window_display import AROUND, Display, enlarged, fit
+
+if TYPE_CHECKING:
+    from worldgen.world import World
 
 REAL, GENERATED = ("left", "r"), ("right", "g")
 QUESTION = ["real or generated?", "left: real      right: generated", "space: again      esc: end"]
+
+
+def ask_a_person(world: World, options: PlayOptions, say: Callable[[str], None]) -> dict[str, Any]:
+    """Shows clips until the person ends it or `options.frames` are answered -> the figures of the tally."""
+    assert options.blind is not None
+    tally = Tally.load_or_new(options.tally, world)
+    seed = options.seed + len(tally.answers)
+    clips = RecordedClips(options.blind, world, num_frames(world.config.fps), seed=seed)
+    test = BlindTest(world, clips, seed=seed)
+    display = Display(fullscreen=options.fullscreen)
+    try:
+        BlindWindow(
+            test,
+            tally,
+            world.config.fps,
+            display=display,
+            on_answer=lambda: tally.save(options.tally),
+            limit=options.frames,
+        ).run()
+    finally:
+        display.close()
+    stats = tally.summary()
+    where = f": {options.tally}" if tally.answers else ""
+    say(f"{stats['num_right']} right of {stats['num_clips']} clips{where}")
+    return stats
 
 
 class BlindWindow:

@@ -55,6 +55,8 @@ class FakeWorld:
         self.sample_rate = sample_rate
         self.hash = hash
         self.nfe = 2
+        self.upscaling = "network" if scale > 1 else "off"
+        self.sound = "off" if sample_rate is None else "generated"
         self.calls: list[object] = []
         self._scale, self._ends_after, self._frame_seconds = scale, ends_after, frame_seconds
         self._state: FakeState | None = None
@@ -110,6 +112,8 @@ class FakeWorld:
         y, x = state.place
         image[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = (255, 220, 80)
         image = image.repeat(self._scale, axis=0).repeat(self._scale, axis=1)
+        if self.upscaling == "network":
+            image[::2] ^= 1
         sound = None
         if self.sample_rate is not None:
             n = round(self.sample_rate / self.config.fps)

@@ -10,7 +10,7 @@ import pytest
 from recordings import number_of, record, write_video
 
 from worldgen.data.cache import Cache, open_cache
-from worldgen.data.dataset import ClipSampler, all_segments, split_episodes
+from worldgen.data.dataset import ClipSampler, all_segments, repeated_ends, split_episodes
 from worldgen.errors import InputError
 
 
@@ -143,3 +143,16 @@ def test_sampling_keeps_up_with_training(cache):
     for _ in range(10):
         sampler.sample(rng, 64)
     assert 640 / (time.perf_counter() - began) > 2000  # 100,000 clips/s alone on a core; room for a busy machine
+
+
+def test_an_end_after_which_the_picture_is_repeated_is_known_and_others_are_not(cache):
+    frames, terminated = np.array(cache.frames), np.zeros(cache.num_frames, bool)
+    terminated[[18, 48]] = True
+    frames[19] = frames[18]
+    known = dataclasses.replace(cache, frames=frames, terminated=terminated)
+    assert np.flatnonzero(repeated_ends(known)).tolist() == [19]
+
+
+def test_clips_know_where_their_segment_begins(cache):
+    sampler = ClipSampler(cache, all_segments(cache, [0, 2]), 10)
+    assert sampler.begins(np.array([0, 10, 50, 80])).tolist() == [0, 0, 50, 50]

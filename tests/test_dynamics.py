@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,16 @@ torch = pytest.importorskip("torch")
 from worldgen.actions import KINDS, ActionMap  # noqa: E402
 from worldgen.bundle import load_network, save_network  # noqa: E402
 from worldgen.models.conditioning import action_arguments  # noqa: E402
-from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of  # noqa: E402
-from worldgen.training.dynamics import DynamicsLoss, drop_actions, dynamics_loss, two_half_steps  # noqa: E402
+from worldgen.models.dynamics import FINEST_STEP, Dynamics, kalman_update, previous_of  # noqa: E402
+from worldgen.training.dynamics import (  # noqa: E402
+    Ahead,
+    DynamicsLoss,
+    drop_actions,
+    dynamics_loss,
+    own_past,
+    two_half_steps,
+)
+from worldgen.training.own_past import play_on  # noqa: E402
 from worldgen.training.rollout import led_to  # noqa: E402
 
 N, D, CONTEXT = 4, 6, 4  # tokens a frame, their width, frames of look-back
@@ -255,9 +264,40 @@ def test_a_new_network_that_moves_nothing_repeats_the_last_frame_and_not_its_noi
     network, x = make(is_new=True).eval(), clip(1, 4)
     with torch.no_grad():
         network.motion.kernels.bias.mul_(100)  # of no displacement alone
+        x["context_sigma"] = torch.ones(1, 4)
         clean, _, noisy = at_once(network, x)
     torch.testing.assert_close(clean[:, 1:], x["tokens"][:, :-1], atol=1e-5, rtol=0)
     assert not torch.allclose(clean[:, 1:], noisy[:, :-1], atol=1e-2)
+
+
+# Correction by the noisy tokens
+
+
+def test_what_is_sure_keeps_no_noise_and_what_is_in_doubt_is_measured():
+    torch.manual_seed(0)
+    expected, clean, noise = torch.randn(3, 1, 4, 2000).unbind()
+    sigma = torch.tensor([0.5])
+    noisy = 0.5 * clean + 0.5 * noise
+    sure = kalman_update(expected, noisy, sigma, torch.full_like(clean, -9.0))
+    torch.testing.assert_close(sure, expected, atol=2e-3, rtol=0)
+    for level, value in ((1.0, expected), (0.0, noisy)):
+        updated = kalman_update(expected, noisy, torch.tensor([level]), torch.zeros_like(clean))
+        torch.testing.assert_close(updated, value, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("level", [0.25, 0.5, 0.75])
+def test_the_right_doubt_is_closer_to_the_truth_than_any_other(level: float):
+    generator = torch.Generator().manual_seed(0)
+    clean, noise, error = torch.randn(3, 1, 4, 5000, generator=generator).unbind()
+    expected = clean + 0.4 * error
+    noisy = (1 - level) * clean + level * noise
+
+    def squared_error(variance: float) -> float:
+        doubt = torch.full_like(clean, math.log(variance))
+        return (kalman_update(expected, noisy, torch.tensor([level]), doubt) - clean).square().mean().item()
+
+    right = squared_error(0.16)
+    assert right < 0.16 and all(right < squared_error(wrong) for wrong in (0.01, 0.05, 0.5, 2.0))
 
 
 def test_slots_of_a_batch_do_not_see_each_other():
@@ -385,3 +425,98 @@ def test_rows_that_led_to_a_frame_are_those_chosen_one_before():
     led = led_to(actions, chosen)
     np.testing.assert_array_equal(led[:, 1:], chosen[:, :-1])
     np.testing.assert_array_equal(led[:, 0], actions.null(2))
+
+
+# Its own past
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_a_clip_of_true_frames_stays_and_is_seen_as_by_commit():
+    network, x = make(), clip(2, 2 * CONTEXT)
+    x["context_sigma"] = torch.zeros(2, 2 * CONTEXT)
+    played, hidden = play_on(network, x["tokens"], x["action"], torch.zeros(2), torch.full((2,), 99), generator())
+    torch.testing.assert_close(played, x["tokens"], atol=0, rtol=0)
+    torch.testing.assert_close(hidden, at_once(network, x)[1], atol=1e-4, rtol=0)
+
+
+def test_a_clip_is_played_on_from_what_was_played():
+    network, x, t = make(), clip(2, 2 * CONTEXT), 2 * CONTEXT
+    level, num_true = torch.full((2,), 0.1), torch.tensor([2, 5])
+    played, _ = play_on(network, x["tokens"], x["action"], level, num_true, generator(3))
+    draws, ring = generator(3), Ring(network, 2)
+    for i in range(t):
+        made = x["tokens"][:, i]
+        if i >= 2:
+            noise = torch.randn(2, N, D, generator=draws)
+            made = ring.denoise(noise, torch.ones(2), torch.ones(2), level, x["action"][:, i])
+            made = torch.where(i < num_true[:, None, None], x["tokens"][:, i], made)
+        torch.testing.assert_close(played[:, i], made, atol=1e-5, rtol=0)
+        ring.commit(made, torch.randn(2, N, D, generator=draws), level, x["action"][:, i])
+    assert (played[1, 5:] - x["tokens"][1, 5:]).abs().max() > 1e-2
+
+
+def test_what_came_before_a_game_began_counts_for_nothing():
+    network, t = make(), 2 * CONTEXT
+    x, other = clip(2, t), clip(2, t, seed=7)
+    first, length = torch.tensor([3, 3]), torch.full((2,), t)
+    for name in ("tokens", "action"):
+        other[name][:, 3:] = x[name][:, 3:]
+    _, hidden = play_on(network, x["tokens"], x["action"], torch.zeros(2), length, generator(), first)
+    _, same = play_on(network, other["tokens"], other["action"], torch.zeros(2), length, generator(), first)
+    alone = play_on(network, x["tokens"][:, 3:], x["action"][:, 3:], torch.zeros(2), length, generator())[1]
+    torch.testing.assert_close(hidden[:, 3:], same[:, 3:], atol=1e-6, rtol=0)
+    torch.testing.assert_close(hidden[:, 3:], alone, atol=1e-4, rtol=0)
+
+
+def test_own_past_begins_at_the_earliest_with_the_second_frame_of_a_game():
+    network, x, before = make(), clip(64, 4), clip(64, 6, seed=1)
+    null = torch.from_numpy(MAPS["discrete"].null())
+    ahead = Ahead(before["tokens"], before["action"], torch.arange(64) % 7)
+
+    def is_own(share: float) -> torch.Tensor:
+        played = own_past(network, x["tokens"], x["action"], null, torch.zeros(64), generator(), ahead, share)
+        return (played != x["tokens"]).any(-1).any(-1)
+
+    assert is_own(0.0).sum(1).eq(1).all() and is_own(0.0)[:, -1].all()
+    deep = is_own(1.0)
+    assert deep[:, -1].all() and not deep.all()
+    assert not deep[ahead.first == 6, 0].any() and deep[ahead.first == 0, 0].any()
+
+
+def test_frames_that_repeat_teach_nothing():
+    network, x = make(), clip(4, 5)
+    other = {**x, "tokens": x["tokens"].clone()}
+    other["tokens"][:, -1] += 1.0
+    is_repeat = torch.zeros(4, 5, dtype=torch.bool)
+    is_repeat[:, -1] = True
+    null, channels = torch.from_numpy(MAPS["discrete"].null()), torch.ones(D)
+
+    def loss(clips: dict[str, torch.Tensor], repeats: torch.Tensor | None) -> float:
+        given = (clips["tokens"], x["action"], null, channels, generator(), 0.0, DynamicsLoss(shortcut=0))
+        return dynamics_loss(network, *given, is_repeat=repeats)[0].item()
+
+    assert loss(x, is_repeat) == pytest.approx(loss(other, is_repeat), rel=1e-5)
+    assert loss(x, None) != pytest.approx(loss(other, None), rel=1e-2)
+
+
+def test_a_clip_played_on_is_learned_from_its_own_frames_and_not_from_the_recorded_past():
+    """Where all clips are played on, the recorded frames of the past are neither shown nor copied."""
+    network, x = make(), clip(4, 3)
+    null, channels = torch.from_numpy(MAPS["discrete"].null()), torch.ones(D)
+    seen = []
+
+    class Watching(Dynamics):
+        def forward(self, noisy, sigma, step_size, previous, context_sigma, action):
+            seen.append((noisy, sigma, previous))
+            return super().forward(noisy, sigma, step_size, previous, context_sigma, action)
+
+    network.__class__ = Watching
+    recipe = DynamicsLoss(own_past=1.0, own_past_ahead=0, shortcut=0)
+    dynamics_loss(network, x["tokens"], x["action"], null, channels, generator(), 1.0, recipe)
+    (noisy, sigma, previous), *_ = seen
+    is_pure = sigma == 1
+    assert is_pure.any() and (sigma[~is_pure] <= recipe.context_sigma).all()
+    assert not torch.equal(previous[:, 2, 0], x["tokens"][:, 1])

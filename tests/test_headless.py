@@ -92,19 +92,36 @@ def test_a_clip_shows_each_action_with_the_frame_it_led_to(tmp_path):
         assert np.abs(strip[: len(other)].astype(int) - other).mean() > 12
 
 
+def test_a_gif_shows_every_frame_at_its_time_and_the_keys_that_led_to_it(tmp_path):
+    world = FakeWorld(fps=17.5)
+    actions = [LEFT, RIGHT] * 65  # more than its colours are chosen from
+    play_headless(world, actions=actions, out=tmp_path / "play.gif")
+    with av.open(str(tmp_path / "play.gif")) as file:
+        shown = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in file.decode(video=0)]
+        assert not file.streams.audio
+    assert len(shown) == 130
+    assert all(abs(time - i / 17.5) <= 0.0051 for i, (time, _) in enumerate(shown))
+    for (_, frame), action in zip(shown, actions, strict=True):
+        strip = draw_legend(32 * 4, ACTIONS, action)
+        assert np.abs(frame[24 * 4 :].astype(int) - strip).max() < 24
+    last = world._frame().image.repeat(4, 0).repeat(4, 1)
+    assert np.abs(shown[-1][1][: 24 * 4].astype(int) - last).mean() < 4
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
 @pytest.mark.parametrize("frames", [0, 1, 40])
-def test_a_play_that_fails_leaves_no_clip_behind_and_an_older_one_alone(tmp_path, frames):
+def test_a_play_that_fails_leaves_no_clip_behind_and_an_older_one_alone(tmp_path, frames, suffix):
     class Failing(FakeWorld):
         def step(self, action):
             if len(self.calls) == 1 + frames:
                 raise RuntimeError("out of memory")
             return super().step(action)
 
-    (tmp_path / "clip.mp4").write_text("older")
+    clip = tmp_path / f"clip{suffix}"
+    clip.write_text("older")
     with pytest.raises(RuntimeError, match="out of memory"):
-        play_headless(Failing(sample_rate=24000), frames=100, out=tmp_path / "clip.mp4")
-    assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"]
-    assert (tmp_path / "clip.mp4").read_text() == "older"
+        play_headless(Failing(sample_rate=24000), frames=100, out=clip)
+    assert list(tmp_path.iterdir()) == [clip] and clip.read_text() == "older"
 
 
 def test_a_clip_has_its_name_only_when_it_is_whole(tmp_path):
@@ -345,7 +362,7 @@ def never(*_: object, **__: object) -> FakeWorld:
     ("options", "words"),
     [
         ({"out": Path("/proc/nowhere/clip.mp4")}, "--out /proc/nowhere/clip.mp4 cannot be written"),
-        ({"out": Path("clip.gif")}, "clip.gif: a clip is an .mp4"),
+        ({"out": Path("clip.avi")}, "clip.avi: a clip is .mp4 or .gif"),
         ({"json": "/proc/nowhere/stats.json"}, "--json .* cannot be written"),
         ({"record": Path("/proc/nowhere/s.json")}, "--record .* cannot be written"),
         ({"recordings": Path("/proc/nowhere")}, "--recordings .* cannot be written"),

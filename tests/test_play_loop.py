@@ -15,6 +15,7 @@ from worldgen.actions import ActionMap
 from worldgen.play.live import LivePlayer
 from worldgen.play.loop import Player
 from worldgen.play.pacing import Pacer
+from worldgen.play.panel import Figures, hud_lines
 from worldgen.play.rewind import Rewind
 from worldgen.play.session import SessionLog
 from worldgen.play.ui_keys import COMMANDS, HeldKeys, bind_commands, help_lines
@@ -315,17 +316,68 @@ def test_a_fork_ends_where_the_game_goes_elsewhere():
     assert live.fork is None
 
 
-def test_too_slow_a_world_goes_on_with_fewer_steps_and_says_so():
+class WorldOnABusyMachine(FakeWorld):
+    """A step takes 10 ms, 10 more for each denoising step and 20 for super-resolution, all times `load`."""
+
+    load = 1.0
+
+    def __init__(self, clock: Clock, **facts):
+        super().__init__(**facts)
+        self._clock = clock
+
+    def step(self, action):
+        self._clock.pass_(self.load * (0.01 + 0.01 * self.nfe + 0.02 * (self.upscaling == "network")))
+        return super().step(action)
+
+
+def test_too_slow_a_world_lowers_its_effort_shows_it_and_comes_back():
+    clock, said = Clock(), []
+    world = WorldOnABusyMachine(clock, fps=10, scale=2)
+    log = SessionLog(world, name="fake")
+    live = LivePlayer(Player(world, log=log, clock=clock), lambda player: LEFT, clock=clock, on_notice=said.append)
+
+    def effort_after(seconds: float, load: float) -> tuple[int, str]:
+        world.load = load
+        play_for(live, clock, seconds)
+        return world.nfe, world.upscaling
+
+    def hud() -> str:
+        return " ".join(hud_lines(live.player, Figures(10, effort=live.effort, wanted=live.governor.wanted)))
+
+    assert effort_after(10, 1.0) == (2, "network") and not said and "too slow" not in hud()
+    assert effort_after(20, 4.0) == (1, "nearest")
+    assert said == ["too slow: nfe 1", "too slow: nfe 1, no super-resolution"]
+    assert "too slow for nfe 2: nfe 1, no super-resolution" in hud()
+    dropped = live.player.stats.dropped
+    assert effort_after(10, 4.0) == (1, "nearest") and live.player.stats.dropped == dropped  # the rate is held now
+    assert effort_after(60, 0.5) == (2, "network") and said[2:] == ["time to spare: nfe 1", "time to spare: nfe 2"]
+    assert live.player.frame.image.shape == (48, 64, 3)
+    session = log.session()
+    assert [list(change)[1] for change in session.changes] == ["nfe", "upscaling", "upscaling", "nfe"]
+    player, choose = (
+        Player(FakeWorld(fps=10, scale=2), log=SessionLog(FakeWorld(scale=2), name="fake")),
+        session.replay(),
+    )
+    while (action := choose(player)) is not None:
+        player.step(action)
+    assert player.log.session().checksums == session.checksums
+
+
+def test_holding_the_rate_is_switched_off_by_a_key_and_the_wanted_effort_is_back_at_once():
     clock = Clock()
-    said = []
-    live = live_player(clock, TimedWorld(clock, [0.2], fps=10), on_notice=said.append)
-    play_for(live, clock, 12.0)
-    assert live.player.nfe == 1 and said == ["too slow with nfe 2: now 1"]
-    assert live.governor.wanted == 2
-    live.set_nfe(2)
-    live.governor.is_on = False
-    play_for(live, clock, 12.0)
-    assert live.player.nfe == 2
+    world = WorldOnABusyMachine(clock, fps=10, scale=2)
+    live = LivePlayer(Player(world, clock=clock), lambda player: LEFT, clock=clock)
+    world.load = 10.0
+    play_for(live, clock, 40)
+    assert (world.nfe, world.upscaling) == (1, "nearest")
+    assert live.toggle_auto() is False
+    play_for(live, clock, 40)
+    assert (world.nfe, world.upscaling) == (2, "network")
+    live.toggle_auto()
+    live.set_nfe(4)
+    assert (world.nfe, world.upscaling) == (4, "network")
+    play_for(live, clock, 60)
+    assert (world.nfe, world.upscaling) == (1, "nearest")
 
 
 def test_a_key_is_timed_from_its_press_even_when_its_frame_is_replaced_unseen():

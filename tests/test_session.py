@@ -105,7 +105,9 @@ def test_a_headless_play_that_is_recorded_can_be_replayed(tmp_path, capsys):
         lambda raw: json.dumps({**raw, "format_version": 99}),
         lambda raw: json.dumps({**raw, "nfe": 3}),
         lambda raw: json.dumps({**raw, "changes": [{"frame": 1, "explode": 1}]}),
+        lambda raw: json.dumps({**raw, "changes": [{"frame": 1, "upscaling": "best"}]}),
         lambda raw: json.dumps({**raw, "changes": 7}),
+        lambda raw: json.dumps({**raw, "sound": 3}),
         lambda raw: json.dumps({k: v for k, v in raw.items() if k != "seed"}),
         lambda raw: json.dumps({**raw, "surprise": 1}),
         lambda raw: json.dumps({**raw, "start": {"shape": [1 << 40], "zlib_base64": ""}}),
@@ -201,6 +203,14 @@ def test_a_real_world_plays_headless_and_replays_bit_for_bit(tiny_world_onnx, tm
     assert (stats["frames"], stats["width"], stats["height"], stats["backend"]) == (40, 16, 16, "onnxruntime")
     play(PlayOptions(replay=tmp_path / "s.json", headless=True))
     assert "replayed 40 frames: identical" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", [{"upscale": False}, {"sound": "off"}], ids=str)
+def test_a_world_that_is_played_plainer_than_it_could_be_replays_so(tmp_path, capsys, how):
+    play(PlayOptions("doom", headless=True, frames=12, record=tmp_path / "s.json", **how))
+    played = play(PlayOptions(replay=tmp_path / "s.json", headless=True))
+    assert "replayed 12 frames: identical" in capsys.readouterr().out
+    assert (played["width"], bool(played["sound_seconds"])) == ((64, True) if "upscale" in how else (256, False))
 
 
 def test_going_back_in_a_real_world_replays_the_line_that_was_kept(tiny_world_onnx, tmp_path):

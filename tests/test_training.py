@@ -238,8 +238,10 @@ def test_batches_pair_each_frame_with_what_led_to_it(toy_recordings: Path):
         shown = batch["tokens"][..., 0, 0].long().numpy()
         led = batch["actions"][..., 0].numpy()
         assert (led[:, 0] == 5).all()  # NULL
-        for row, chosen in zip(shown, led, strict=True):
-            for before, after, action in zip(row[:-1], row[1:], chosen[1:], strict=True):
+        first = batch["first"].tolist() if "first" in batch else [0] * len(shown)
+        for row, chosen, begin in zip(shown, led, first, strict=True):
+            assert begin == 0 or row[0] in cache.starts
+            for before, after, action in zip(row[begin:-1], row[begin + 1 :], chosen[begin + 1 :], strict=True):
                 assert after == before + 1
                 expected = move(place_of(cache.frames[before]), action)
                 np.testing.assert_array_equal(place_of(cache.frames[after]), expected)

@@ -118,15 +118,15 @@ def test_the_window_shows_the_newest_frame_enlarged_by_a_whole_number():
     def script(window):
         until(lambda: window.live.is_over)
 
-    draw = window.draw
+    draw = window.view.draw
 
-    def draw_and_look(now):
-        draw(now)
-        rect = window._rects()[0]
+    def draw_and_look(now, is_paused):
+        draw(now, is_paused)
+        rect = window.view.rects()[0]
         picture = pygame.surfarray.array3d(window.display.screen.subsurface(rect)).swapaxes(0, 1)
-        shots.append((picture, window._view.frame.image))
+        shots.append((picture, window.view.view.frame.image))
 
-    window.draw = draw_and_look
+    window.view.draw = draw_and_look
     run_with(window, script)
     assert len(shots) >= 10
     for picture, image in shots[1:]:
@@ -152,9 +152,9 @@ def test_a_slow_world_does_not_slow_the_window_down():
     def script(window):
         until(lambda: window.live.player.stats.frames >= 1)
         for _ in range(5):
-            before, wanted = time.perf_counter(), not window._show_hud
+            before, wanted = time.perf_counter(), not window.view.shows_hud
             key("f1")
-            until(lambda wanted=wanted: window._show_hud is wanted)
+            until(lambda wanted=wanted: window.view.shows_hud is wanted)
             toggled.append(time.perf_counter() - before)
 
     run_with(window, script)
@@ -231,7 +231,7 @@ def test_the_help_the_figures_and_a_message_lie_over_the_picture():
     window = open_window(FakeWorld())
 
     def picture() -> np.ndarray:
-        window.draw(time.perf_counter())
+        window.view.draw(time.perf_counter())
         return pygame.surfarray.array3d(window.display.screen).copy()
 
     plain = picture()
@@ -254,8 +254,8 @@ def test_any_size_of_window_shows_the_whole_picture(size):
     window.display.screen = pygame.display.set_mode(size, pygame.RESIZABLE)
     window._run("hud")
     window._run("help")
-    window.draw(time.perf_counter())
-    rect = window._rects()[0]
+    window.view.draw(time.perf_counter())
+    rect = window.view.rects()[0]
     assert rect.width <= max(size[0], 1) and rect.height <= max(size[1], 1)
     if size[0] >= 96 and size[1] >= 150:
         assert rect.width % 96 == 0 and rect.height % 72 == 0

@@ -80,6 +80,28 @@ def test_the_larger_frame_is_what_super_resolution_makes_of_the_small_ones(loud_
         np.testing.assert_array_equal(frame.image, image)
 
 
+def test_super_resolution_is_switched_off_and_on_in_the_middle_of_a_game(loud_world: Path, backend: str):
+    world, small = World.load(loud_world, backend=backend), World.load(loud_world, backend=backend, upscale=False)
+    for w in (world, small):
+        w.reset(3)
+        play(w, ACTIONS[:3])
+    before = world.snapshot()
+    world.upscaling = "nearest"
+    plain, tiny = play(world, ACTIONS[3:6]), play(small, ACTIONS[3:6])
+    for frame, little in zip(plain, tiny, strict=True):
+        np.testing.assert_array_equal(frame.image, little.image.repeat(SCALE, 0).repeat(SCALE, 1))
+    world.upscaling = "network"
+    frame, little = world.step(1), small.step(1)
+    np.testing.assert_array_equal(frame.image, small.upscale(little.image[None])[0])  # nothing of before is held
+    world.restore(before)  # any snapshot fits
+    for bad in ("off", "best"):
+        with pytest.raises(InputError, match=bad):
+            world.upscaling = bad
+    with pytest.raises(InputError, match="network"):
+        small.upscaling = "network"
+    assert (small.upscaling, small.sound, world.sound) == ("off", "generated", "generated")
+
+
 def test_what_stands_still_does_not_flicker_and_what_moves_is_drawn_anew(loud_world: Path, backend: str):
     world = World.load(loud_world, backend=backend, upscale=False)
     rng = np.random.default_rng(0)

@@ -9,6 +9,7 @@ steps (Dreamer 4, Hafner et al. 2025; shortcut models, Frans et al. 2024) so tha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 from worldgen.backends.torch_backend import TorchBackend
 from worldgen.config import WorldConfig
 from worldgen.data.cache import Cache
-from worldgen.data.dataset import ClipSampler
+from worldgen.data.dataset import ClipSampler, repeated_ends
 from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
 from worldgen.models.tokenizer import Tokenizer
+from worldgen.training.own_past import play_on
 from worldgen.training.rollout import control_and_horizon, led_to
 from worldgen.world import World
 
@@ -33,8 +35,9 @@ class DynamicsLoss:
     space: of the error: "pixels", as it counts in the picture (most channels hold fine grain that nobody can foretell);
     "tokens" (x-loss); or "flow", in which it is the tokens' over the noise level (v-loss).
     shortcut: share of clips that teach long steps, from shortcut_from of the schedule on.
-    own_past: share of clips whose previous frames are the network's own predictions, from own_past_from on, so that it
-    learns to mend them instead of passing them on.
+    own_past: share of steps whose clips the network has played on by itself, from own_past_from of the schedule on, so
+    that it learns to mend its errors instead of passing them on: at first one frame of them, halfway through all frames
+    and own_past_ahead more before them.
     """
 
     context_sigma: float = 0.2
@@ -45,11 +48,21 @@ class DynamicsLoss:
     shortcut: float = 0.25
     shortcut_from: float = 0.3
     own_past: float = 0.25
-    own_past_from: float = 0.5
+    own_past_from: float = 0.3
+    own_past_ahead: int = 16
+
+
+class Ahead(NamedTuple):
+    """What came before clips: tokens (b, a, n, d), actions (b, a, width), row i led to frame i, and first (b,) int64,
+    the frame of the a that their episode begins with, a where it begins with the clip."""
+
+    tokens: Tensor
+    actions: Tensor
+    first: Tensor
 
 
 def dynamics_loss(
-    network: nn.Module,
+    network: Dynamics,
     tokens: Tensor,
     actions: Tensor,
     null: Tensor,
@@ -57,9 +70,12 @@ def dynamics_loss(
     generator: torch.Generator,
     progress: float,
     recipe: DynamicsLoss,
+    ahead: Ahead | None = None,
+    is_repeat: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """tokens (b, t, n, d); actions (b, t, width), row i led to frame i; null (width,); channel_weight (d,), how
-    much of the picture a squared error of each channel is, 1 on average"""
+    much of the picture a squared error of each channel is, 1 on average; is_repeat (b, t) bool, frames that teach
+    nothing"""
     b, t, n, d = tokens.shape
 
     def uniform(*shape: int) -> Tensor:
@@ -72,35 +88,37 @@ def dynamics_loss(
     is_context = uniform(b, t) < (uniform(b, 1) < 0.5) * 0.5  # in half of the clips, half of the frames are finished
     is_pure = uniform(b, t) < 0.3
     sigma = torch.where(is_pure, 1.0, uniform(b, t))
-    sigma = torch.where(is_context, context_sigma, sigma)
-    sigma[:, 0] = context_sigma[:, 0]  # a game begins from a finished frame
     step_size = torch.full_like(sigma, FINEST_STEP)
-
     actions = drop_actions(actions, null, generator, recipe.action_dropout)
 
-    previous = previous_of(tokens, _mix(tokens, normal(), context_sigma))
-    num_own = int(recipe.own_past * b) if progress >= recipe.own_past_from else 0
-    if num_own:
-        rows = slice(b - num_own, b)
-        own = own_predictions(network, normal()[rows], previous[rows], context_sigma[rows], actions[rows])
-        own[:, 0] = tokens[rows, 0]
-        previous[rows] = previous_of(own, _mix(own, normal()[rows], context_sigma[rows]))
+    past = tokens  # what the frames before each look like: as recorded, or as played
+    is_own = progress >= recipe.own_past_from and uniform(1).item() < recipe.own_past
+    if is_own:
+        depth = (progress - recipe.own_past_from) / (1 - recipe.own_past_from)
+        past = own_past(network, tokens, actions, null, context_sigma[:, 0], generator, ahead, min(1.0, 2 * depth))
+        # as in play: every frame from pure noise, after finished ones alone
+        is_context = uniform(b, t) < 0.5
+        sigma = torch.ones_like(sigma)
+        step_size = torch.where(uniform(b, t) < 0.5, 1.0, FINEST_STEP)
+    is_context[:, 0] = True  # a game begins from a finished frame
+    sigma = torch.where(is_context, context_sigma, sigma)
+    step_size = torch.where(is_context, FINEST_STEP, step_size)
+    previous = previous_of(past, _mix(past, normal(), context_sigma))
 
     target = tokens
     noise = normal()
     num_shortcut = int(recipe.shortcut * b) if progress >= recipe.shortcut_from else 0
     if num_shortcut:
         rows = slice(0, num_shortcut)
-        choice = torch.randint(0, 3, (num_shortcut, t - 1), generator=generator, device=tokens.device)
-        is_taught = ~is_context[rows, 1:]
-        sigma[rows, 1:] = torch.where(is_taught, sigma.new_tensor([1.0, 1.0, 0.5])[choice], sigma[rows, 1:])
-        step_size[rows, 1:] = torch.where(is_taught, sigma.new_tensor([1.0, 0.5, 0.5])[choice], FINEST_STEP)
-    noisy = _mix(tokens, noise, sigma)
+        choice = torch.randint(0, 3, (num_shortcut, t), generator=generator, device=tokens.device)
+        is_taught = ~is_context[rows]
+        sigma[rows] = torch.where(is_taught, sigma.new_tensor([1.0, 1.0, 0.5])[choice], sigma[rows])
+        step_size[rows] = torch.where(is_taught, sigma.new_tensor([1.0, 0.5, 0.5])[choice], FINEST_STEP)
+    noisy = _mix(torch.where(is_context[..., None, None], past, tokens), noise, sigma)
     if num_shortcut:
         given = (previous[rows], context_sigma[rows], actions[rows])
         taught = two_half_steps(network, noisy[rows], sigma[rows], step_size[rows], *given)
         target = torch.cat([taught, tokens[num_shortcut:]])
-        target[:, 0] = tokens[:, 0]
 
     clean, _ = network(noisy, sigma, step_size, previous, context_sigma, actions)
     error = (clean.float() - target).square()
@@ -113,12 +131,40 @@ def dynamics_loss(
     ramp = recipe.ramp_floor + (1 - recipe.ramp_floor) * (1 - sigma)
     if recipe.space == "flow":
         ramp = 1 / sigma.clamp_min(0.1).square()
-    weight = (motion / motion.mean()) * ramp[..., None] * ~is_context[..., None]
-    weight[:, 0] = 0
+    is_taught = ~is_context if is_repeat is None else ~(is_context | is_repeat)
+    weight = (motion / motion.mean()) * ramp[..., None] * is_taught[..., None]
     loss = (weight * error).sum() / weight.sum().clamp_min(1e-6)  # a very small batch may hold finished frames alone
-    pure = (sigma == 1) & (step_size == FINEST_STEP)
-    pure[:, 0] = False
-    return loss, {"error_at_pure_noise": error[pure].mean().detach()}
+    pure = is_taught & (sigma == 1) & (step_size == FINEST_STEP)
+    name = "error_on_own_past" if is_own else "error_at_pure_noise"
+    return loss, {name: error[pure].mean().detach()}
+
+
+def own_past(
+    network: Dynamics,
+    tokens: Tensor,
+    actions: Tensor,
+    null: Tensor,
+    context_sigma: Tensor,
+    generator: torch.Generator,
+    ahead: Ahead | None,
+    share: float,
+) -> Tensor:
+    """Clips, the end of each played on: up to a share of it and of what came before. (b, t, n, d)"""
+    b, t = tokens.shape[:2]
+    first = torch.zeros(b, dtype=torch.int64, device=tokens.device)
+    deepest = max(1, round(share * (t - 1 if ahead is None else ahead.tokens.shape[1] + t - 1)))
+    if ahead is not None:
+        unused = min(ahead.tokens.shape[1], ahead.tokens.shape[1] + t - 1 - deepest)
+        first = (ahead.first - unused).clamp_min(0)
+        tokens = torch.cat([ahead.tokens[:, unused:], tokens], dim=1)
+        actions = torch.cat([ahead.actions[:, unused:], actions], dim=1)
+    length = tokens.shape[1]
+    is_begin = torch.arange(length, device=tokens.device) <= first[:, None]
+    actions = torch.where(is_begin[..., None], null, actions)
+    depth = torch.randint(1, deepest + 1, (b,), generator=generator, device=tokens.device)
+    num_true = (length - depth).maximum(first + 1)
+    played, _ = play_on(network, tokens, actions, context_sigma, num_true, generator, first)
+    return played[:, -t:]
 
 
 def drop_actions(actions: Tensor, null: Tensor, generator: torch.Generator, share: float) -> Tensor:
@@ -154,15 +200,6 @@ def two_half_steps(
     return noisy + level * flow
 
 
-@torch.no_grad()
-def own_predictions(
-    network: nn.Module, noise: Tensor, previous: Tensor, context_sigma: Tensor, actions: Tensor
-) -> Tensor:
-    """Every frame of a clip as one long step from noise makes it: (b, t, n, d)"""
-    ones = torch.ones_like(context_sigma)
-    return network(noise, ones, ones, previous, context_sigma, actions)[0].float()
-
-
 def _mix(tokens: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
     level = sigma[..., None, None]
     return (1 - level) * tokens + level * noise
@@ -194,18 +231,32 @@ class DynamicsStage:
             clips = validation.evenly(16)
             self._held_out = (clips.frames, actions[clips.start[:, None] + np.arange(validation.length)])
         self._null = torch.from_numpy(config.actions.null())
+        self._is_repeat = repeated_ends(cache)
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
-        rows = self._train.draw(rng, self._batch)[:, None] + np.arange(self._train.length)
+        starts = self._train.draw(rng, self._batch)
+        begins = self._train.begins(starts)
+        rows = starts[:, None] + np.arange(-self._recipe.own_past_ahead, self._train.length)
+        first = np.maximum(0, begins - rows[:, 0])
+        rows = np.maximum(rows, begins[:, None])
         tokens = torch.from_numpy(np.asarray(self._tokens[rows.ravel()])).float().unflatten(0, rows.shape)
-        return {"tokens": tokens, "actions": torch.from_numpy(led_to(self._config.actions, self._actions[rows]))}
+        return {
+            "tokens": tokens,
+            "actions": torch.from_numpy(led_to(self._config.actions, self._actions[rows])),
+            "first": torch.from_numpy(first),
+            "is_repeat": torch.from_numpy(self._is_repeat[rows]),
+        }
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
-        tokens = batch["tokens"]
+        a = self._recipe.own_past_ahead
+        tokens, actions = batch["tokens"], batch["actions"]
+        ahead = Ahead(tokens[:, :a], actions[:, :a], batch["first"])
         null = self._null.to(tokens.device)
         pixels = self.network.motion.gain.to(tokens.device).square().reciprocal()
-        weight = pixels / pixels.mean()
-        return dynamics_loss(network, tokens, batch["actions"], null, weight, generator, progress, self._recipe)
+        return dynamics_loss(
+            network, tokens[:, a:], actions[:, a:], null, pixels / pixels.mean(), generator, progress, self._recipe,
+            ahead, batch["is_repeat"][:, a:],
+        )  # fmt: skip
 
     def validate(self, network) -> tuple[dict[str, float], np.ndarray | None]:
         if self._held_out is None:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from worldgen.actions import ActionMap
 from worldgen.data.cache import Cache
 from worldgen.data.dataset import ClipSampler
-from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
+from worldgen.models.dynamics import Dynamics
 from worldgen.models.heads import Heads
 from worldgen.training.calibration import fit_sigmoid, threshold_of_best_f1
 from worldgen.training.outcomes import end_figures, reward_figures
+from worldgen.training.own_past import play_on
 from worldgen.training.rollout import led_to
 
 REWARD_SHARE, END_SHARE = 0.3, 0.2  # of a batch's clips hold a reward, or an end: both are rare
@@ -54,7 +55,7 @@ class HeadsStage:
         batch: int,
     ):
         self.network = network
-        self._dynamics: nn.Module = dynamics.eval().requires_grad_(False)
+        self._dynamics: Dynamics = dynamics.eval().requires_grad_(False)
         self._action_map, self._sigma = action_map, context_sigma
         self._cache, self._tokens, self._actions = cache, tokens, actions
         self._train, self._validation, self._batch = train, validation, batch
@@ -91,15 +92,15 @@ class HeadsStage:
         }
 
     @torch.no_grad()
-    def _hidden(self, batch: dict[str, Tensor], generator: torch.Generator | None) -> Tensor:
-        """What commit() would give for every frame of the clips: (b, t, m, c)"""
+    def _hidden(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+        """What commit() gives in play, from somewhere in each clip on: (b, t, m, c). The last frame is always a
+        generated one: a game may give none after its end, and its recordings stand still there, which no world does."""
         tokens = batch["tokens"]
-        dynamics = self._dynamics.to(tokens.device)
-        level = torch.full(tokens.shape[:2], self._sigma, device=tokens.device)
-        noise = torch.randn(tokens.shape, generator=generator, device=tokens.device)
-        noisy = (1 - self._sigma) * tokens + self._sigma * noise
-        previous = previous_of(tokens, noisy)
-        return dynamics(noisy, level, torch.full_like(level, FINEST_STEP), previous, level, batch["actions"])[1]
+        b, t = tokens.shape[:2]
+        sigma = torch.full((b,), self._sigma, device=tokens.device)
+        num_true = torch.randint(1, t, (b,), generator=generator, device=tokens.device)
+        self._dynamics.to(tokens.device)  # type: ignore[arg-type]  # diffusers hides its signature
+        return play_on(self._dynamics, tokens, batch["actions"], sigma, num_true, generator)[1]
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
         hidden = self._hidden(batch, generator)[:, 1:]

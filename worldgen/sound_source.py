@@ -17,8 +17,9 @@ GRAPHS = {"generated": "sound", "retrieved": "sound_events"}
 
 
 class SoundSource(Protocol):
-    """State is one array per slot, in the backend's memory."""
+    """State is one array per slot, in the backend's memory. kind: of SOUND_CHOICES."""
 
+    kind: str
     samples: int
     channels: int
     sample_rate: int
@@ -57,6 +58,8 @@ def open_sound(
 
 
 class GeneratedSound:
+    kind = "generated"
+
     def __init__(self, backend: Backend, fps: float):
         self._backend = backend
         self._noise = backend.specs["sound"].input("noise").shape
@@ -77,6 +80,8 @@ class GeneratedSound:
 
 class RetrievedSound:
     """Its state is what the event head remembers, then the voices of the mixer."""
+
+    kind = "retrieved"
 
     def __init__(self, backend: Backend, library: SoundLibrary):
         self._backend, self._mixer = backend, Mixer(library)

@@ -104,6 +104,7 @@ class World:
         self._num_slots = batch or 1
         self._state: State | None = None
         self._is_upscaled = upscale and "upscale" in backend.specs
+        self._upscaling = "network" if self._is_upscaled else "off"
         self._sound = open_sound(config, backend, sound, library)
         self._uncertainty = uncertainty
         self._nfe = config.nfe
@@ -151,6 +152,18 @@ class World:
             self._prepare()
 
     @property
+    def upscaling(self) -> str:
+        """How frames become larger: "network" is super-resolution, "nearest" repeats pixels and saves its time, "off"
+        leaves them as small as the world is. The first two may be changed for each other while playing."""
+        return self._upscaling
+
+    @upscaling.setter
+    def upscaling(self, value: str) -> None:
+        if value not in (("network", "nearest") if self._is_upscaled else ("off",)):
+            raise InputError(f"upscaling {self._upscaling!r} cannot become {value!r} while playing")
+        self._upscaling = value
+
+    @property
     def backend_name(self) -> str:
         return self._backend.name
 
@@ -185,6 +198,11 @@ class World:
     def sample_rate(self) -> int | None:
         """In Hz; None where the world is silent. A frame holds the same number of samples always."""
         return None if self._sound is None else self._sound.sample_rate
+
+    @property
+    def sound(self) -> str:
+        """generated, retrieved or off"""
+        return "off" if self._sound is None else self._sound.kind
 
     @property
     def channels(self) -> int:
@@ -401,6 +419,11 @@ class World:
         terminated = zeros > 0 if ends is None else ends > self.config.end_threshold
         if state.upscale is None:
             image, held = self._backend.numpy(done["frame"]), None
+        elif self._upscaling == "nearest":
+            image = self._backend.numpy(done["frame"])
+            image = image.repeat(self.image_size[0] // image.shape[1], axis=1)
+            image = image.repeat(self.image_size[1] // image.shape[2], axis=2)
+            held = self._backend.asarray(self._backend.specs["upscale"].input("state").zeros(len(state)))
         else:
             image, held = self._upscaled(done["frame"], state.image, state.upscale)
         sound, sound_state = None, None

@@ -17,6 +17,7 @@ from worldgen.errors import InputError
 
 # between the training and the validation part of a single file: long enough that no clip sees both sides
 GAP_SECONDS = 2.0
+SAME = 0.5  # grey levels: what encoding makes of a frame that is written twice
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,16 @@ def split_episodes(cache: Cache, validation: float = 0.1, seed: int = 0) -> tupl
     held = sorted(names, key=rank)[:num_held]
     is_held = np.isin(cache.episode_files, held)
     return all_segments(cache, np.flatnonzero(~is_held)), all_segments(cache, np.flatnonzero(is_held))
+
+
+def repeated_ends(cache: Cache) -> np.ndarray:
+    """(N,) bool: frames that only repeat the one before because the game gives none after its end. Nothing can be
+    learned from them: no game stands still there."""
+    ends = np.flatnonzero(cache.terminated[:-1])
+    difference = [np.abs(np.diff(cache.frames[i : i + 2].astype(np.int16), axis=0)).mean() for i in ends]
+    is_repeat = np.zeros(cache.num_frames, bool)
+    is_repeat[ends[np.asarray(difference) < SAME] + 1] = True
+    return is_repeat
 
 
 def _split_end(cache: Cache, validation: float) -> tuple[Segments, Segments]:
@@ -171,6 +182,10 @@ class ClipSampler:
             drawn = rng.random(batch) * self._cumulative[-1]
             position = np.minimum(np.searchsorted(self._cumulative, drawn, side="right"), self.num_positions - 1)
         return self._frame_of(position)
+
+    def begins(self, starts: np.ndarray) -> np.ndarray:
+        """starts (b,) of clips, as drawn -> the first frames (b,) of the segments that they lie in"""
+        return self._first[np.searchsorted(self._first, starts, side="right") - 1]
 
     def evenly(self, count: int) -> Clip:
         """count clips spread evenly over the segments: the same ones every time. Fewer where fewer fit."""

@@ -30,6 +30,7 @@ from worldgen.models.tokenizer import Tokenizer
 
 # x (f, m, c) of all frames -> its time attention (f, m, c), over a clip or against the ring
 AttendTime = Callable[[TimeAttention, Tensor], Tensor]
+LEAST_DOUBT, MOST_DOUBT = -9.0, 4.0  # log variances that half precision can hold the inverse of
 FINEST_STEP = 0.25  # of the noise level: the step that is trained on data, and that commit() is told
 
 
@@ -76,9 +77,11 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         time_every: int = 2,
         context: int = 16,
         reach: int = 8,
+        correction: str = "kalman",
     ):
         """grid: rows and columns of tokens in a frame; patch: pixels a side of a token; context: frames of look-back;
-        reach: pixels that the picture moves in a frame at most, as far as it is copied."""
+        reach: pixels that the picture moves in a frame at most, as far as it is copied; correction: of what is
+        expected by the noisy tokens, "kalman", or "linear", the same share of them everywhere."""
         super().__init__()
         num_tokens = grid[0] * grid[1]
         self.tokens_in = nn.Linear(2 * token_dim, dim)
@@ -94,9 +97,12 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         )
         self.norm = nn.RMSNorm(dim, eps=1e-6)
         self.tokens_out = nn.Linear(dim, token_dim)
-        self.trust = nn.Linear(dim, token_dim)
+        if correction == "kalman":
+            self.doubt = nn.Linear(dim, token_dim)
+        else:
+            self.trust = nn.Linear(dim, token_dim)
         self.motion = MotionCompensation(dim, token_dim, (grid[0], grid[1]), patch, reach)
-        self._init_weights(token_dim)
+        self._init_weights()
 
     @classmethod
     def of_tokens(cls, tokenizer: Tokenizer, **arguments: Any) -> Dynamics:
@@ -107,7 +113,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         network.motion.take_basis(tokenizer)
         return network
 
-    def _init_weights(self, token_dim: int) -> None:
+    def _init_weights(self) -> None:
         """Blocks begin as the identity and the output close to a copy of the previous frame."""
         nn.init.zeros_(self.modulation.weight)
         with torch.no_grad():
@@ -116,8 +122,12 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
             )
         nn.init.zeros_(self.tokens_out.weight)
         nn.init.zeros_(self.tokens_out.bias)
-        nn.init.zeros_(self.trust.weight)
-        nn.init.zeros_(self.trust.bias)
+        if self.config.correction == "kalman":
+            nn.init.zeros_(self.doubt.weight)
+            nn.init.constant_(self.doubt.bias, -2.0)
+        else:
+            nn.init.zeros_(self.trust.weight)
+            nn.init.zeros_(self.trust.bias)
 
     @property
     def num_tokens(self) -> int:
@@ -228,9 +238,24 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         hidden = self.norm(x)
         # the frame before, moved, is never faded out: what cannot be placed can only be smeared, so motion is learned
         moved = self.motion(hidden, before)
-        trust = self.trust(condition)[:, None]  # in the noisy tokens, the more the less noise they have
-        clean = moved + trust * (noisy - moved) + self.tokens_out(hidden[:, :-1])
-        return clean, hidden
+        if self.config.correction == "linear":
+            trust = self.trust(condition)[:, None]
+            return moved + trust * (noisy - moved) + self.tokens_out(hidden[:, :-1]), hidden
+        expected = moved + self.tokens_out(hidden[:, :-1])
+        return kalman_update(expected, noisy, sigma, self.doubt(hidden[:, :-1])), hidden
+
+
+def kalman_update(expected: Tensor, noisy: Tensor, sigma: Tensor, doubt: Tensor) -> Tensor:
+    """What is expected, corrected by noisy = (1 - sigma) * clean + sigma * noise as much as it is in doubt (Kalman
+    1960): a share of the noisy tokens that is the same everywhere would leave grain in what stands still.
+
+    expected, noisy (f, n, d); sigma (f,); doubt (f, n, d), log of the variance of what is expected -> (f, n, d)
+    """
+    precision = (-doubt.clamp(LEAST_DOUBT, MOST_DOUBT)).exp()
+    level = sigma[:, None, None]
+    kept = 1 - level
+    gain = kept / (kept.square() + level.square() * precision)
+    return expected + gain * (noisy - kept * expected)
 
 
 def previous_of(tokens: Tensor, noised: Tensor) -> Tensor:

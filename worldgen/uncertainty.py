@@ -12,6 +12,7 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,8 +48,9 @@ class Uncertainty:
 
     def save(self, folder: Path) -> None:
         buffer = io.BytesIO()
-        sources = {f"hash_{name}": self.hashes[name] for name in NETWORKS}
-        np.savez(buffer, mean=self.mean, directions=self.directions, unit=self.unit, **sources)
+        arrays: dict[str, Any] = {f"hash_{name}": self.hashes[name] for name in NETWORKS}
+        arrays |= {"mean": self.mean, "directions": self.directions, "unit": self.unit}
+        np.savez(buffer, **arrays)
         write_bytes(folder / FILE, buffer.getvalue())
 
     @classmethod

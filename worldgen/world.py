@@ -27,8 +27,9 @@ class Frame:
     image: (h, w, 3) uint8. sound: (samples, channels) float32 in [-1, 1], what is heard while the frame is on screen;
         None where the world is silent.
     reward: float32. terminated: bool. Arrays are the caller's own. end_probability: what terminated was decided from,
-        float32 in 0..1; None where nothing was played, or without a head. uncertainty: how unlike recorded frames it is,
-        float32, above 1 for 1 % of those; NaN for games that stayed as they were, None in a world without statistics.
+        float32 in 0..1; None where nothing was played, or without a head.
+    uncertainty: how unlike recorded frames it is, float32, above 1 for 1 % of those; NaN for games that stayed as they
+        were, None in a world without statistics.
     """
 
     image: np.ndarray

@@ -37,6 +37,8 @@ class RecordOptions:
     """--screen: the keys and buttons to record, like left,right,space,mouse left"""
     mouse: bool = False
     """--screen: the motion of the mouse too; actions are numbers then"""
+    sound: bool = True
+    """--screen: the sound that the desktop plays too, where it can be heard (PulseAudio, PipeWire, Windows)"""
     height: int = 240
     """--screen: make larger pictures this high"""
     policy: Literal["random", "sticky", "scripted", "mix"] = "mix"
@@ -66,6 +68,7 @@ def check_record_options(options: RecordOptions) -> None:
 def record_the_screen(options: RecordOptions) -> dict[str, Any]:
     """-> the figures of record_screen()"""
     from worldgen.envs.record_screen import record_screen
+    from worldgen.envs.screen_sound import open_speakers
 
     console = Console(stderr=True)
     keys = DEFAULT_KEYS if options.keys is None else [key.strip() for key in options.keys.split(",") if key.strip()]
@@ -83,12 +86,16 @@ def record_the_screen(options: RecordOptions) -> dict[str, Any]:
         keys=keys,
         with_motion=options.mouse,
         height=options.height,
+        speakers=open_speakers if options.sound else None,
         on_progress=show,
     )
+    sound = "with sound" if result["sound_rate"] else "silent"
+    if result["sound_problem"]:
+        console.print(f"worldgen: {result['sound_problem']}", highlight=False, soft_wrap=True)
     why = "" if result["ended"] in ("frames", "stopped") else f"{result['ended']}: "
     console.print(
         f"{why}{result['frames']} frames of {result['width']}x{result['height']} at {result['game_fps']:g} fps, "
-        f"{result['repeated']} of them repeated: {result['path']}",
+        f"{result['repeated']} of them repeated, {sound}: {result['path']}",
         highlight=False,
         soft_wrap=True,
     )

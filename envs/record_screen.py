@@ -1,6 +1,7 @@
-"""Records any game on the desktop: a window or a region, the keys and the mouse, into a recording (contract C1).
+"""Records any game on the desktop: a window or a region, keys, mouse and sound, into a recording (contract C1).
 
-Frame t is grabbed at t / fps; row t holds what was pressed between t / fps and (t + 1) / fps. Where a moment is missed
+Frame t is grabbed at t / fps; row t holds what was pressed between t / fps and (t + 1) / fps, and the frame's sound is
+what was heard then. Where a moment is missed
 (a busy machine) the frame before stands for it, so that the recording keeps its time; how many is said.
 """
 
@@ -14,11 +15,13 @@ from typing import Any
 import av
 import numpy as np
 
-from worldgen.data.recording import RecordingInfo, RecordingWriter
+from worldgen.data.recording import RecordingInfo
 from worldgen.envs.record import Plan, episode_path, next_index
 from worldgen.envs.screen_input import DEFAULT_KEYS, InputLog, check_desktop, screen_actions
 from worldgen.envs.screen_picture import Desktop, WindowGoneError, WindowOnX11, parse_region
-from worldgen.errors import InputError
+from worldgen.envs.screen_recording import ScreenRecording
+from worldgen.envs.screen_sound import Speakers, SystemSound
+from worldgen.errors import InputError, RunError
 from worldgen.files import check_folder_writable
 from worldgen.interrupts import termination_as_interrupt
 
@@ -33,13 +36,15 @@ def record_screen(
     keys: Sequence[str] = DEFAULT_KEYS,
     with_motion: bool = False,
     height: int = 240,
+    speakers: Speakers | None = None,
     on_progress: Callable[[int], None] = lambda num_frames: None,
 ) -> dict[str, Any]:
     """Records until `frames`, Ctrl-C, SIGTERM or the window's end -> {"env", "out", "path", "frames", "episodes",
-    "seconds", "fps", "game_fps", "repeated", "width", "height", "ended"}.
+    "seconds", "fps", "game_fps", "repeated", "width", "height", "sound_rate", "sound_problem", "ended"}.
 
     window: part of a title; region: LEFT,TOP,WIDTH,HEIGHT; neither: the whole desktop. height: larger pictures are
-    made this high, in their own proportions.
+    made this high, in their own proportions. speakers: what is heard (open_speakers is the desktop's); where it cannot
+    be, the recording is silent and "sound_problem" says why.
     """
     if frames is not None and frames < 2:
         raise InputError(f"--frames {frames}: choose 2 or more")
@@ -60,15 +65,16 @@ def record_screen(
     plan = Plan("screen", Path(out), "human")
     path = episode_path(plan, "screen", next_index(plan, "screen"))
     source = f"screen: {window or region or 'whole desktop'}"
-    writer = RecordingWriter(path, RecordingInfo(fps, actions, source))
     repeated, ended = 0, "frames"
     log.listen()
+    sound, problem = _listen(fps, speakers)
+    writer = ScreenRecording(path, RecordingInfo(fps, actions, source), sound)
     began = time.perf_counter()
     try:
         with termination_as_interrupt(), writer:
             picture = _resized(desktop.grab((left, top, w, h)), size)
             log.take(w, h)
-            writer.write(picture)
+            writer.show(picture, began)
             while frames is None or writer.num_frames < frames:
                 due = began + writer.num_frames / fps
                 time.sleep(max(0.0, due - time.perf_counter()))
@@ -77,12 +83,12 @@ def record_screen(
                 missed = int((time.perf_counter() - due) * fps)
                 for _ in range(missed if frames is None else min(missed, frames - writer.num_frames - 1)):
                     writer.act(action)
-                    writer.write(picture)
+                    writer.show(picture, began + writer.num_frames / fps)
                     repeated += 1
                 is_last = frames is not None and writer.num_frames + 1 >= frames
-                writer.act(action, truncated=is_last)
+                writer.act(action, is_cut=is_last)
                 picture = _resized(desktop.grab(here), size)
-                writer.write(picture)
+                writer.show(picture, began + writer.num_frames / fps)
                 on_progress(writer.num_frames)
     except KeyboardInterrupt:
         ended = "stopped"
@@ -91,6 +97,9 @@ def record_screen(
     finally:
         log.stop()
         desktop.close()
+        if sound is not None:
+            sound.stop()
+            problem = problem or str(sound.error or "")
     seconds = time.perf_counter() - began
     return {
         "env": source,
@@ -104,8 +113,22 @@ def record_screen(
         "repeated": repeated,
         "width": size[0],
         "height": size[1],
+        "sound_rate": None if sound is None else sound.sample_rate,
+        "sound_problem": problem,
         "ended": ended,
     }
+
+
+def _listen(fps: float, speakers: Speakers | None) -> tuple[SystemSound | None, str]:
+    """-> the sound, and what is wrong with it"""
+    if speakers is None:
+        return None, ""
+    sound = SystemSound(fps, speakers)
+    try:
+        sound.listen()
+    except RunError as error:
+        return None, str(error)
+    return sound, ""
 
 
 def _finder(desktop: Desktop, window: str | None, region: str | None) -> Callable[[], tuple[int, int, int, int]]:

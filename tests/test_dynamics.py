@@ -475,10 +475,15 @@ def test_own_past_begins_at_the_earliest_with_the_second_frame_of_a_game():
     network, x, before = make(), clip(64, 4), clip(64, 6, seed=1)
     null = torch.from_numpy(MAPS["discrete"].null())
     ahead = Ahead(before["tokens"], before["action"], torch.arange(64) % 7)
-    played = own_past(network, x["tokens"], x["action"], null, torch.zeros(64), generator(), ahead, slice(0, 64))
-    is_own = (played != x["tokens"]).any(-1).any(-1)
-    assert is_own[:, -1].all() and not is_own.all()
-    assert not is_own[ahead.first == 6, 0].any() and is_own[ahead.first == 0, 0].any()
+
+    def is_own(share: float) -> torch.Tensor:
+        played = own_past(network, x["tokens"], x["action"], null, torch.zeros(64), generator(), ahead, share)
+        return (played != x["tokens"]).any(-1).any(-1)
+
+    assert is_own(0.0).sum(1).eq(1).all() and is_own(0.0)[:, -1].all()
+    deep = is_own(1.0)
+    assert deep[:, -1].all() and not deep.all()
+    assert not deep[ahead.first == 6, 0].any() and deep[ahead.first == 0, 0].any()
 
 
 def test_frames_that_repeat_teach_nothing():

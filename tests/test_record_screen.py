@@ -49,6 +49,8 @@ sys.stdin.readline()
 @pytest.fixture(scope="module")
 def desktop():
     """DISPLAY of an X server of its own."""
+    if not os.environ.get("WORLDGEN_DESKTOP"):
+        pytest.skip("a real desktop is tested with WORLDGEN_DESKTOP=1")
     if sys.platform != "linux" or shutil.which("Xvfb") is None:
         pytest.skip("needs Xvfb")
     pytest.importorskip("mss")
@@ -168,6 +170,58 @@ def test_a_recording_of_the_screen_is_ended_by_sigterm_and_is_whole(desktop, tmp
     assert process.returncode == 0, said
     (report,) = (f.report for f in check_folder(tmp_path).files)
     assert report.status == "ok" and report.num_frames >= 3
+
+
+@pytest.fixture
+def speakers(tmp_path):
+    """Environment of programs that play into a sound server of its own, which nobody hears."""
+    if shutil.which("pulseaudio") is None or shutil.which("pacat") is None:
+        pytest.skip("needs pulseaudio and pacat")
+    environ = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)}
+    environ.pop("SDL_AUDIODRIVER", None)
+    tmp_path.chmod(0o700)
+    modules = ["--load=module-null-sink sink_name=nobody rate=48000", "--load=module-native-protocol-unix"]
+    command = ["pulseaudio", "-n", "--exit-idle-time=-1", "--daemonize=no", *modules]
+    server = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 20
+    while subprocess.run(["pactl", "info"], env=environ, capture_output=True).returncode and time.monotonic() < end:
+        time.sleep(0.1)
+    yield environ
+    server.terminate()
+    server.wait()
+
+
+def test_the_sound_of_the_desktop_is_recorded_in_step_with_its_picture(desktop, speakers, tmp_path):
+    from worldgen.data.sound import read_sound
+
+    window = subprocess.Popen([sys.executable, "-c", WINDOW], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert window.stdout.readline() == "shown\n"
+    words = ["record", "--screen", "--window", "game of", "--frames", "75", "--fps", "15", "--keys", "a"]
+    command = [sys.executable, "-m", "worldgen.cli", *words, "--out", str(tmp_path / "r")]
+    recorder = subprocess.Popen(command, env=speakers, stderr=subprocess.PIPE, text=True)
+    rows = tmp_path / "r" / "screen-0-00000.jsonl"
+    end = time.monotonic() + 60
+    while (not rows.exists() or rows.read_text().count("\n") < 25) and time.monotonic() < end:
+        time.sleep(0.01)
+    tone = (8000 * np.sin(2 * np.pi * 440 * np.arange(48000) / 48000)).astype("<i2")
+    pacat = ["pacat", "--rate=48000", "--channels=1", "--format=s16le", "--latency-msec=500"]
+    player = subprocess.Popen(pacat, stdin=subprocess.PIPE, env=speakers)
+    window.stdin.write("\n")
+    window.stdin.flush()
+    player.communicate(tone.tobytes())
+    _, said = recorder.communicate(timeout=60)
+    window.kill()
+    assert recorder.returncode == 0 and "with sound" in said, said
+    path = rows.with_suffix(".mkv")
+    samples = read_sound(path)[:, 0].astype(np.float64)
+    assert len(samples) == 75 * 1600
+    loud = np.flatnonzero(np.abs(samples) > 1000)
+    assert (loud[-1] - loud[0]) / 24000 == pytest.approx(1.0, abs=0.1)
+    middle = samples[loud[0] + 4000 : loud[0] + 16000]
+    assert np.abs(np.fft.rfft(middle)).argmax() * 24000 / len(middle) == pytest.approx(440, abs=3)
+    frames = [frame for _, frame in read_frames(path, 15, 160, 120)]
+    green = next(i for i, frame in enumerate(frames) if frame[60, 80, 1] > 100)
+    assert abs(loud[0] / 1600 - green) <= 3, (loud[0] / 1600, green)  # the sink has its own delay
 
 
 @pytest.mark.parametrize("how", [{"window": "no such game"}, {"region": "1,2,3"}, {"region": "0,0,5000,10"}])

@@ -35,8 +35,9 @@ class DynamicsLoss:
     space: of the error: "pixels", as it counts in the picture (most channels hold fine grain that nobody can foretell);
     "tokens" (x-loss); or "flow", in which it is the tokens' over the noise level (v-loss).
     shortcut: share of clips that teach long steps, from shortcut_from of the schedule on.
-    own_past: share of clips that the network has played on by itself, from own_past_from of the schedule on, so that it
-    learns to mend its errors instead of passing them on: from anywhere in the clip or in own_past_ahead frames before.
+    own_past: share of steps whose clips the network has played on by itself, from own_past_from of the schedule on, so
+    that it learns to mend its errors instead of passing them on: at first one frame of them, halfway through all frames
+    and own_past_ahead more before them.
     """
 
     context_sigma: float = 0.2
@@ -91,15 +92,14 @@ def dynamics_loss(
     actions = drop_actions(actions, null, generator, recipe.action_dropout)
 
     past = tokens  # what the frames before each look like: as recorded, or as played
-    num_own = int(recipe.own_past * b) if progress >= recipe.own_past_from else 0
-    if num_own:
-        rows = slice(b - num_own, b)
-        own = own_past(network, tokens[rows], actions[rows], null, context_sigma[rows, 0], generator, ahead, rows)
-        past = torch.cat([tokens[: b - num_own], own])
+    is_own = progress >= recipe.own_past_from and uniform(1).item() < recipe.own_past
+    if is_own:
+        depth = (progress - recipe.own_past_from) / (1 - recipe.own_past_from)
+        past = own_past(network, tokens, actions, null, context_sigma[:, 0], generator, ahead, min(1.0, 2 * depth))
         # as in play: every frame from pure noise, after finished ones alone
-        is_context[rows] = uniform(num_own, t) < 0.5
-        sigma[rows] = 1.0
-        step_size[rows] = torch.where(uniform(num_own, t) < 0.5, 1.0, FINEST_STEP)
+        is_context = uniform(b, t) < 0.5
+        sigma = torch.ones_like(sigma)
+        step_size = torch.where(uniform(b, t) < 0.5, 1.0, FINEST_STEP)
     is_context[:, 0] = True  # a game begins from a finished frame
     sigma = torch.where(is_context, context_sigma, sigma)
     step_size = torch.where(is_context, FINEST_STEP, step_size)
@@ -134,13 +134,9 @@ def dynamics_loss(
     is_taught = ~is_context if is_repeat is None else ~(is_context | is_repeat)
     weight = (motion / motion.mean()) * ramp[..., None] * is_taught[..., None]
     loss = (weight * error).sum() / weight.sum().clamp_min(1e-6)  # a very small batch may hold finished frames alone
-    figures = {}
-    alone = slice(0, b - num_own)
     pure = is_taught & (sigma == 1) & (step_size == FINEST_STEP)
-    figures["error_at_pure_noise"] = error[alone][pure[alone]].mean().detach()
-    if num_own:
-        figures["error_on_own_past"] = error[b - num_own :][is_taught[b - num_own :]].mean().detach()
-    return loss, figures
+    name = "error_on_own_past" if is_own else "error_at_pure_noise"
+    return loss, {name: error[pure].mean().detach()}
 
 
 def own_past(
@@ -151,20 +147,22 @@ def own_past(
     context_sigma: Tensor,
     generator: torch.Generator,
     ahead: Ahead | None,
-    rows: slice,
+    share: float,
 ) -> Tensor:
-    """The last clips of a batch, played on from somewhere in them or in what came before: (b, t, n, d)"""
+    """Clips, the end of each played on: up to a share of it and of what came before. (b, t, n, d)"""
     b, t = tokens.shape[:2]
     first = torch.zeros(b, dtype=torch.int64, device=tokens.device)
+    deepest = max(1, round(share * (t - 1 if ahead is None else ahead.tokens.shape[1] + t - 1)))
     if ahead is not None:
-        first = ahead.first[rows]
-        tokens = torch.cat([ahead.tokens[rows], tokens], dim=1)
-        actions = torch.cat([ahead.actions[rows], actions], dim=1)
+        unused = min(ahead.tokens.shape[1], ahead.tokens.shape[1] + t - 1 - deepest)
+        first = (ahead.first - unused).clamp_min(0)
+        tokens = torch.cat([ahead.tokens[:, unused:], tokens], dim=1)
+        actions = torch.cat([ahead.actions[:, unused:], actions], dim=1)
     length = tokens.shape[1]
     is_begin = torch.arange(length, device=tokens.device) <= first[:, None]
     actions = torch.where(is_begin[..., None], null, actions)
-    share = torch.rand(b, generator=generator, device=tokens.device)
-    num_true = first + 1 + (share * (length - 1 - first)).long()
+    depth = torch.randint(1, deepest + 1, (b,), generator=generator, device=tokens.device)
+    num_true = (length - depth).maximum(first + 1)
     played, _ = play_on(network, tokens, actions, context_sigma, num_true, generator, first)
     return played[:, -t:]
 

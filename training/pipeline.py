@@ -50,6 +50,9 @@ from worldgen.training.rollout import PROMPT, led_to
 from worldgen.training.super_resolution import SuperResolutionStage
 from worldgen.training.tokenizer import TokenizerStage
 from worldgen.training.tokens import tokenize
+from worldgen.training.uncertainty import measure_uncertainty
+from worldgen.uncertainty import FILE as UNCERTAINTY
+from worldgen.uncertainty import NETWORKS
 
 STAGES = ("tokenizer", "latent_action", "dynamics", "heads", "super_resolution", "sound_codec", "sound", "sound_events")
 # the networks that each stands on: where one of them changes, what was trained on it is stale
@@ -166,6 +169,8 @@ def _train_stages(
         say(f"{name} done in {time.monotonic() - began:.0f} s")
         if name not in ("tokenizer", "latent_action"):
             run.write_facts()
+        if name == ("heads" if "heads" in stages else "dynamics"):
+            run.write_uncertainty(fit.length)
         processes.wait_for_everyone()
     return summary
 
@@ -190,6 +195,9 @@ def _copy_untrained(recipe: Recipe, stages: Sequence[str]) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.copytree(recipe.source / name, temporary)
             replace_folder(temporary, recipe.out / name)
+    source, out = recipe.source / UNCERTAINTY, recipe.out / UNCERTAINTY
+    if not set(NETWORKS) & set(stages) and source.is_file() and not out.exists():
+        shutil.copy(source, out)
 
 
 def _device() -> str:
@@ -384,6 +392,17 @@ class Run:
         write_json(self.recipe.out / "world.json", self.config().to_json())
         write_json(self.recipe.out / "training" / "data.json", facts)
         self._starts().save(self.recipe.out)
+
+    def write_uncertainty(self, length: int) -> None:
+        """What the hidden states of recorded frames are like, from clips of so many frames."""
+        if not self.is_main:
+            return
+        tokenizer, dynamics = (load_network(self.recipe.out, name).to(_device()) for name in NETWORKS)
+        tokens = tokenize(self.cache, tokenizer, self.recipe.out, self.say)
+        measure_uncertainty(
+            self.recipe.out, dynamics, self.action_map(), self.config().context_sigma, tokens, self.actions(),
+            self.sampler(self.train, length), self.sampler(self.validation, length),
+        )  # fmt: skip
 
     def _starts(self) -> Starts:
         """Beginnings from the training episodes, PROMPT frames each, none within two seconds of an episode's end."""

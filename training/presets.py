@@ -44,7 +44,7 @@ def tiny() -> Preset:
         fits={
             "tokenizer": Fit(steps=4000, batch=8, length=8, learning_rate=1e-3),
             "latent_action": Fit(steps=3000, batch=8, length=8, learning_rate=5e-4),
-            "dynamics": Fit(steps=4000, batch=16, length=17, learning_rate=1e-3),
+            "dynamics": Fit(steps=8000, batch=8, length=17, learning_rate=1e-3, optimizer="muon"),
             "heads": Fit(steps=600, batch=16, length=17, learning_rate=1e-3, ema=0.99),
             "super_resolution": Fit(steps=3000, batch=8, length=2, learning_rate=1e-3, ema=0.995),
             "sound_codec": Fit(steps=3000, batch=8, length=16, learning_rate=1e-3, ema=0.995),

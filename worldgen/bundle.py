@@ -5,6 +5,7 @@
     WORLD/<network>/config.json + *.safetensors    those of NETWORKS
     WORLD/starts/starts.npz                        the frames games begin from
     WORLD/sounds/library.npz                       recorded sounds, for sound "retrieved"
+    WORLD/uncertainty.npz                          statistics of recorded frames' hidden states
     WORLD/onnx/*.onnx + weights.bin + manifest.json     onnx-fp16/, onnx-int8/: the same in fewer bits
     WORLD/training/<stage>/                        to resume, not to play
 
@@ -60,6 +61,11 @@ def network_hashes(folder: Path, names: Sequence[str] = PLAYED_NETWORKS) -> dict
     """sha256 of the weights of each of these networks that is there; by default of those the graphs are made of."""
     paths = {name: folder / name / WEIGHTS for name in names}
     return {name: file_hash(path) for name, path in paths.items() if path.is_file()}
+
+
+def source_hashes(folder: Path) -> dict[str, str]:
+    """The same of a world that may have come without its networks: its graphs say what they were made from."""
+    return network_hashes(folder) or dict(read_manifest(folder).raw["weights"])
 
 
 def combined_hash(hashes: Mapping[str, str]) -> str:

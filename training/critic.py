@@ -2,10 +2,10 @@
 
 worldgen train recordings/ --out worlds/mine --stages tokenizer super_resolution --sharpen 0.1
 
-What is least wrong on average is blurred. The critic learns to tell made pictures from recorded ones (hinge loss, Lim and
-Ye 2017, on patches, Isola et al. 2017); the network learns to pass for recorded, and to look alike in what the critic
-sees (feature matching, Wang et al. 2018), which is perceptual without any network to download. Sharper, and a little
-further from the recordings pixel by pixel: off unless asked for.
+What is least wrong on average is blurred. The critic learns to tell made pictures from recorded ones (hinge loss, Lim
+and Ye 2017, on patches, Isola et al. 2017); the network learns to pass for recorded, and to look alike in what the
+critic sees (feature matching, Wang et al. 2018), which is perceptual without any network to download. Sharper, and a
+little further from the recordings pixel by pixel: off unless asked for.
 """
 
 from __future__ import annotations

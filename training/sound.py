@@ -175,7 +175,7 @@ class SoundStage:
             inputs = (batch[k][:, i].to(network.device) for k in ("hidden", "actions"))
             _, state = network.step(*inputs, noise, state)
             made.append(state[:, -1 - NUM_PLACES : -1].amax(-1) > 0)
-        return torch.stack(made, 1).cpu().numpy(), batch["told"].numpy().any(-1)
+        return torch.stack(made, 1).cpu().numpy(), batch["told"].bool().any(-1).numpy()
 
     def finish(self, network) -> None:
         """Sets the threshold at which as many sounds begin as in the recordings."""

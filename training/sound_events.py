@@ -85,14 +85,15 @@ class SoundEventsStage:
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
         begun = begun_before(batch["kind"], self.network.config.num_sounds)
-        parts = event_loss(*network(batch["hidden"], batch["actions"], begun), batch)
+        logit, kinds, place, tracks = network(batch["hidden"], batch["actions"], begun)
+        parts = event_loss(logit, kinds, place, tracks, batch)
         names = ("begin_error", "kind_error", "place_error", "music_error")
         return 4 * parts[0] + parts[1] + parts[2] + parts[3], {n: p.detach() for n, p in zip(names, parts, strict=True)}
 
     @torch.no_grad()
     def validate(self, network) -> tuple[dict[str, float], None]:
-        """onset_f1: of sounds that begin within a frame of a true one, going on from the head's own past; right_kind: of
-        the frames in which one begins, under the true past; right_music: of all frames"""
+        """onset_f1: of sounds that begin within a frame of a true one, going on from the head's own past; right_kind:
+        of the frames in which one begins, under the true past; right_music: of all frames"""
         hidden, sampler = self._validation
         batch = self._gather(hidden, sampler.even_starts(48), sampler.length)
         kind, none = batch["kind"], network.config.num_sounds

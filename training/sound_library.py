@@ -39,7 +39,8 @@ class SoundEvent:
 def build_library(
     recorded: RecordedSound, segments: Segments, music: Sequence[np.ndarray] = (), say: Callable[[str], None] = print
 ) -> tuple[SoundLibrary, list[SoundEvent]]:
-    """music: tracks for it to hold too -> the library, and the events of the segments. Raises InputError where nothing is ever heard to begin."""
+    """music: tracks for it to hold too -> the library, and the events of the segments. Raises InputError where nothing
+    is ever heard to begin."""
     cuts = _cut(recorded, segments)
     if not cuts:
         raise InputError(f"in {segments.num_frames} frames no sound begins: there is nothing to retrieve")

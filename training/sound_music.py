@@ -1,5 +1,5 @@
-"""Finds the music of recordings: long stretches in which it is never quiet. Those that sound alike are one track, and of
-each the longest piece with the fewest sudden sounds in it is kept, its end faded into its beginning so that it loops.
+"""Finds the music of recordings: long stretches in which it is never quiet. Those that sound alike are one track, and
+of each the longest piece with the fewest sudden sounds in it is kept, its end faded into its beginning: it loops.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ THRESHOLDS = np.linspace(0.05, 0.95, 19)
 
 
 def onset_places(recorded: RecordedSound, segments: Segments) -> np.ndarray:
-    """(N,) float32: where in each frame of the cache the first sound begins, in [0, 1); -1 where none does, or the frame
-    is in none of the segments"""
+    """(N,) float32: where in each frame of the cache the first sound begins, in [0, 1); -1 where none does, or the
+    frame is in none of the segments"""
     places = np.full(len(recorded.sound), -1, np.float32)
     samples = recorded.format.samples
     for start, stop in segments:

@@ -39,7 +39,7 @@ def super_resolution_loss(network, small: Tensor, large: Tensor) -> tuple[Tensor
         out = network.mixed(out)
     made = rearrange(network.shuffle(out), "(b t) c h w -> b t c h w", b=b).float()
     error = made - large
-    # with a palette the mean of what a pixel may be is best where it is not sure; the absolute error would make it guess
+    # with a palette the mean of what a pixel may be is best where it is not sure; the absolute error makes it guess
     measure = _charbonnier if network.config.palette is None else _squared
     return measure(error), measure(error[:, 1:] - error[:, :-1]), entropy, made
 

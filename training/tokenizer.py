@@ -30,7 +30,7 @@ def motion_weight(frames: Tensor, strength: float) -> Tensor:
 
 
 def tokenizer_loss(network: nn.Module, frames: Tensor, noise: Tensor, motion: float) -> tuple[Tensor, Tensor]:
-    """frames (b, t, 3, h, w) in [-1, 1], noise (b, t, n, d) -> mean squared error weighted by motion, restored frames"""
+    """frames (b, t, 3, h, w) in [-1, 1], noise (b, t, n, d) -> squared error weighted by motion, restored frames"""
     restored = network(frames, NOISE * noise).float()
     return (motion_weight(frames, motion) * (restored - frames).square()).mean(), restored
 

@@ -11,8 +11,8 @@ PATIENCE_SECONDS = 0.4  # for which another track must be asked for before it be
 
 
 class MusicPlayer:
-    """Its state is an array, (b, 6) float32 of each game: the track (-1: none) and how far it is in samples; the same of
-    the one before; how far the fade between them is; for how many frames another track has been asked for."""
+    """Its state is an array, (b, 6) float32 of each game: the track (-1: none) and how far it is in samples; the same
+    of the one before; how far the fade between them is; for how many frames another track has been asked for."""
 
     WIDTH = 6
 

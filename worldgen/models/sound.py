@@ -133,7 +133,7 @@ class SoundHead(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
         return torch.cat([remembered, condition], dim=-1)
 
     def onset_logits(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """context (..., 2e) -> (...), of the probability that a sound begins; (..., f), of where in the frame it does"""
+        """context (..., 2e) -> logits (...) of a sound that begins, (..., f) of where in the frame it does"""
         logits = self.onset(context)
         return logits[..., 0], logits[..., 1:]
 

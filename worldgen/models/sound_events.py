@@ -3,7 +3,8 @@ hidden state.
 
 That one begins is decided as in the sound head, by a threshold; which one it is, is for the host to draw.
 
-Letters: b batch, t frames, m tokens of hidden, c width of hidden, e width here, k effects and j tracks of music of the library.
+Letters: b batch, t frames, m tokens of hidden, c width of hidden, e width here, k effects and j tracks of music of the
+library.
 """
 
 from __future__ import annotations
@@ -50,16 +51,16 @@ class SoundEvents(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers d
         return self.config.dim + 2
 
     def forward(self, hidden: Tensor, action: Tensor, begun: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """A clip at once: hidden (b, t, m, c), action (b, t, width) that led to each frame, begun (b, t): 1 where a sound
-        began in the frame before -> logit (b, t) of a sound that begins, logits (b, t, k) of which, place (b, t, 2), logits
-        (b, t, j + 1) of the music"""
+        """A clip at once: hidden (b, t, m, c), action (b, t, width) that led to each frame, begun (b, t): 1 where a
+        sound began in the frame before -> logit (b, t) of a sound that begins, logits (b, t, k) of which, place
+        (b, t, 2), logits (b, t, j + 1) of the music"""
         condition = self.reading(hidden, action)
         remembered, _ = self.memory(torch.cat([condition, begun[..., None]], dim=-1))
         return self.outputs(torch.cat([remembered, condition], dim=-1))
 
     def step(self, hidden: Tensor, action: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """hidden (b, m, c), action (b, width), state (b, state_dim), zero at first -> probabilities (b, k + 1), the last
-        one of no sound; place (b, 2): where in the frame it begins, in [0, 1], and the logarithm of its gain;
+        """hidden (b, m, c), action (b, width), state (b, state_dim), zero at first -> probabilities (b, k + 1), the
+        last one of no sound; place (b, 2): where in the frame it begins, in [0, 1], and the logarithm of its gain;
         probabilities (b, j + 1) of music, the last one of none; state"""
         memory, begun, urge = state.split([self.config.dim, 1, 1], dim=-1)
         condition = self.reading(hidden, action)

@@ -8,7 +8,7 @@ from typing import Any
 from gymnasium import logger
 
 from worldgen.envs.env_errors import EnvError, as_env_error
-from worldgen.world import World
+from worldgen.world import Frame, World
 
 
 def open_world(
@@ -39,6 +39,23 @@ def check_choices(metadata: dict[str, Any], render_mode: str | None, max_episode
         raise EnvError(f"unknown render_mode {render_mode!r}; choose {', '.join(map(repr, modes))}")
     if max_episode_steps is not None and max_episode_steps < 1:
         raise EnvError(f"max_episode_steps is at least 1, got {max_episode_steps}")
+
+
+def check_end_above(world: World, end_above: float | None) -> None:
+    if end_above is None:
+        return
+    if not world.has_uncertainty:
+        raise EnvError(
+            f"world {world.config.name!r} cannot tell how uncertain a frame is: leave end_above out, or run "
+            "`python -m worldgen.training.uncertainty DIR --world WORLD` with recordings of its game"
+        )
+    if not end_above > 0:
+        raise EnvError(f"end_above is an uncertainty above 0, got {end_above}")
+
+
+def is_above(frame: Frame, end_above: float | None) -> Any:
+    """Whether a frame, or each of n, is more uncertain than that."""
+    return False if end_above is None or frame.uncertainty is None else frame.uncertainty > end_above
 
 
 def _warn_of_missing_heads(world: World) -> None:

@@ -18,10 +18,10 @@ import numpy as np
 from worldgen.bundle import DEFAULT_WORLD
 from worldgen.envs.env_errors import EnvError, ResetNeededError, as_env_error
 from worldgen.envs.env_state import EnvState
-from worldgen.envs.open_world import check_choices, open_world
+from worldgen.envs.open_world import check_choices, check_end_above, is_above, open_world
 from worldgen.envs.reset_options import ResetOptions
 from worldgen.envs.world_spaces import action_space, check_action, observation_space
-from worldgen.world import World
+from worldgen.world import Frame, World
 
 if TYPE_CHECKING:
     from worldgen.envs.env_window import EnvWindow
@@ -31,7 +31,8 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
     """Observations are the world's frames (h, w, 3) uint8, the caller's own; reward and end come from trained heads.
 
     reset(seed=s) begins the game that World.reset(s) and `worldgen play --seed s` begin; reset() draws the seed of the
-    next game from np_random. info holds the game's "seed", the "step" of the episode and, if asked for, the "sound"
+    next game from np_random. info holds the game's "seed", the "step" of the episode, if the world can tell it the
+    frame's "uncertainty" (how unlike recorded frames it is, above 1 for 1 % of those) and, if asked for, the "sound"
     (samples, channels) float32 of that step. reset(options=...): see ResetOptions.
     """
 
@@ -44,18 +45,23 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
         backend: str = "auto",
         nfe: int | None = None,
         max_episode_steps: int | None = None,
+        end_above: float | None = None,
         include_sound: bool = False,
         render_mode: str | None = None,
     ):
         """world: a bundled name, a folder, or a World that no other environment uses. backend, nfe: see World.load.
-        max_episode_steps: truncates an episode after so many steps, as Gymnasium's TimeLimit does."""
+        max_episode_steps: truncates an episode after so many steps, as Gymnasium's TimeLimit does.
+        end_above: terminates it with the first frame of a higher uncertainty (MOReL, Kidambi et al. 2020), so that
+        nothing is to be gained where the model is wrong; 1.5, for example."""
         check_choices(type(self).metadata, render_mode, max_episode_steps)
         self._world = open_world(world, backend=backend, nfe=nfe, batch=None, include_sound=include_sound)
+        check_end_above(self._world, end_above)
         self.observation_space = observation_space(self._world)
         self.action_space = action_space(self._world.config.actions)
         self.metadata = {**type(self).metadata, "render_fps": self._world.config.fps}
         self.render_mode = render_mode
         self.max_episode_steps = max_episode_steps
+        self.end_above = end_above
         self._include_sound = include_sound
         self._has_begun, self._is_over = False, False
         self._num_steps, self._seed = 0, 0
@@ -73,13 +79,13 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
         with as_env_error():
             if chosen.state is not None:
                 self._world.restore(chosen.state)
-                self._seed = int(chosen.state.seed[0])
+                self._seed, frame = int(chosen.state.seed[0]), None
             else:
                 game_seed = seed if seed is not None else int(self.np_random.integers(2**63))
-                self._world.reset(game_seed, start=chosen.start, start_actions=chosen.start_actions)
+                frame = self._world.reset(game_seed, start=chosen.start, start_actions=chosen.start_actions)
                 self._seed = game_seed
         self._has_begun, self._is_over, self._num_steps = True, False, 0
-        return self._show(self._world.image), self._info(None)
+        return self._show(self._world.image), self._info(frame)
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         self._check_begun()
@@ -88,10 +94,10 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
         check_action(self._world.config.actions, action)
         frame = self._world.step(action)
         self._num_steps += 1
-        terminated = bool(frame.terminated)
+        terminated = bool(frame.terminated) or is_above(frame, self.end_above)
         truncated = self.max_episode_steps is not None and self._num_steps >= self.max_episode_steps
         self._is_over = terminated or truncated
-        return self._show(frame.image), float(frame.reward), terminated, truncated, self._info(frame.sound)
+        return self._show(frame.image), float(frame.reward), terminated, truncated, self._info(frame)
 
     def render(self) -> np.ndarray | None:
         """rgb_array: the frame on screen, (h, w, 3) uint8. human: None; reset() and step() have drawn it already."""
@@ -119,10 +125,14 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
             self._window.close()
             self._window = None
 
-    def _info(self, sound: np.ndarray | None) -> dict[str, Any]:
+    def _info(self, frame: Frame | None) -> dict[str, Any]:
+        """frame: None where a snapshot was restored"""
         info: dict[str, Any] = {"step": self._num_steps, "seed": self._seed}
-        if self._include_sound and sound is not None:
-            info["sound"] = sound
+        if frame is not None and frame.uncertainty is not None:
+            info["uncertainty"] = frame.uncertainty
+        is_heard = self._include_sound and self._num_steps > 0  # what is heard belongs to steps
+        if is_heard and frame is not None and frame.sound is not None:
+            info["sound"] = frame.sound
         return info
 
     def _show(self, image: np.ndarray) -> np.ndarray:

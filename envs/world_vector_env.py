@@ -10,6 +10,7 @@ One forward steps them all. A reset runs only the games that begin.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from gymnasium.vector.utils import batch_space
 from worldgen.bundle import DEFAULT_WORLD
 from worldgen.envs.env_errors import EnvError, ResetNeededError, as_env_error
 from worldgen.envs.env_state import EnvState
-from worldgen.envs.open_world import check_choices, open_world
+from worldgen.envs.open_world import check_choices, check_end_above, is_above, open_world
 from worldgen.envs.reset_options import ResetOptions
 from worldgen.envs.world_spaces import action_space, check_actions, observation_space
-from worldgen.world import World
+from worldgen.world import Frame, World
 
 
 class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
@@ -45,6 +46,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         backend: str = "auto",
         nfe: int | None = None,
         max_episode_steps: int | None = None,
+        end_above: float | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         include_sound: bool = False,
         render_mode: str | None = None,
@@ -56,6 +58,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
             raise EnvError(f"num_envs is at least 1, got {num_envs}")
         self.autoreset_mode = _mode(autoreset_mode)
         self._world = open_world(world, backend=backend, nfe=nfe, batch=num_envs, include_sound=include_sound)
+        check_end_above(self._world, end_above)
         self.num_envs = num_envs
         self.single_observation_space = observation_space(self._world)
         self.single_action_space = action_space(self._world.config.actions)
@@ -65,6 +68,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         self.metadata = {**type(self).metadata, "render_fps": fps, "autoreset_mode": self.autoreset_mode}
         self.render_mode = render_mode
         self.max_episode_steps = max_episode_steps
+        self.end_above = end_above
         self._include_sound = include_sound
         self._generators: list[tuple[np.random.Generator, int] | None] = [None] * num_envs
         self._has_begun = False
@@ -119,12 +123,13 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
             frame = self._world.step(actions)
             observations = frame.image
             self._num_steps += plays
-            rewards[plays], terminations[plays] = np.asarray(frame.reward)[plays], np.asarray(frame.terminated)[plays]
+            ends = np.asarray(frame.terminated) | is_above(frame, self.end_above)
+            rewards[plays], terminations[plays] = np.asarray(frame.reward)[plays], ends[plays]
         truncations = plays & self._is_too_long()
         self._is_over = terminations | truncations
         ends = self._is_over if self.autoreset_mode is AutoresetMode.SAME_STEP else np.zeros_like(plays)
         if plays.any():
-            info = self._info(frame.sound)
+            info = self._info(frame)
             _add_info(infos, plays & ~ends, info)
             _add_final(infos, ends, observations, info)
         if (begins | ends).any():
@@ -164,6 +169,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         """Begins the games of the mask anew and adds their infos -> observations of all."""
         options = options or ResetOptions()
         where = None if mask.all() else mask
+        frame: Frame | None = None
         with as_env_error():
             if options.state is not None:
                 self._world.restore(options.state, where)
@@ -171,20 +177,25 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
                 game_seeds = np.broadcast_to(options.state.seed.astype(np.int64), self.num_envs)
             else:
                 game_seeds = self._draw(mask, seeds or [None] * self.num_envs)
-                observations = self._world.reset(
+                frame = self._world.reset(
                     game_seeds.tolist(), start=options.start, start_actions=options.start_actions, mask=where
-                ).image
+                )
+                observations = frame.image
         self._has_begun = True
         self._is_over = self._is_over & ~mask
         self._num_steps = np.where(mask, 0, self._num_steps)
         self._game_seeds = np.where(mask, game_seeds, self._game_seeds)
-        _add_info(infos, mask, self._info(None))
+        begun = None if frame is None else replace(frame, sound=None)  # what is heard belongs to steps
+        _add_info(infos, mask, self._info(begun))
         return observations
 
-    def _info(self, sound: np.ndarray | None) -> dict[str, np.ndarray]:
+    def _info(self, frame: Frame | None) -> dict[str, np.ndarray]:
+        """frame: None where a snapshot was restored"""
         info = {"step": self._num_steps, "seed": self._game_seeds}
-        if self._include_sound and sound is not None:
-            info["sound"] = sound
+        if frame is not None and frame.uncertainty is not None:
+            info["uncertainty"] = np.asarray(frame.uncertainty)
+        if self._include_sound and frame is not None and frame.sound is not None:
+            info["sound"] = frame.sound
         return info
 
     def _is_too_long(self) -> np.ndarray:

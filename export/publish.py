@@ -8,13 +8,15 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from worldgen.bundle import PLAYED_NETWORKS, find_world, load_networks, save_network
+from worldgen.bundle import PLAYED_NETWORKS, find_world, load_networks, network_hashes, save_network
 from worldgen.command import fail, run
 from worldgen.errors import InputError
 from worldgen.export.to_onnx import export_onnx
 from worldgen.files import replace_folder
+from worldgen.uncertainty import Uncertainty
 
 
 def publish(world: Path, out: Path, say: Callable[[str], None] = print) -> float:
@@ -25,13 +27,18 @@ def publish(world: Path, out: Path, say: Callable[[str], None] = print) -> float
     building = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
-    for name, network in load_networks(world).items():
+    networks = load_networks(world)
+    for name, network in networks.items():
         assert name in PLAYED_NETWORKS
         save_network(network.half(), building, name)
     for name in ("world.json", "card.md", "NOTICE.md"):
         if (world / name).is_file():
             shutil.copy(world / name, building / name)
     shutil.copytree(world / "starts", building / "starts")
+    dynamics = networks["dynamics"]
+    hidden_shape = (dynamics.num_tokens + 1, dynamics.config.dim)
+    if known := Uncertainty.load(world, lambda: network_hashes(world), hidden_shape):
+        replace(known, hashes=network_hashes(building)).save(building)
     export_onnx(building, say=say)
     replace_folder(building, out)
     size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file()) / 1e6

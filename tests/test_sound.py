@@ -9,17 +9,20 @@ import pytest
 from conftest import FPS, TOY_ACTIONS, move, toy_frame
 
 from worldgen.data.cache import open_cache
-from worldgen.data.dataset import ClipSampler, split_episodes
+from worldgen.data.dataset import ClipSampler, all_segments, split_episodes
 from worldgen.data.recording import RecordingInfo, RecordingWriter
 from worldgen.errors import InputError
 from worldgen.training import sound_metrics as metrics
 
 torch = pytest.importorskip("torch")
 
-from worldgen.models.sound import SoundHead  # noqa: E402
+from worldgen.models.sound import SoundHead, decide  # noqa: E402
 from worldgen.models.sound_codec import SoundCodec, blocks_in  # noqa: E402
+from worldgen.training.hidden_states import HiddenStates  # noqa: E402
 from worldgen.training.recorded_sound import choose_format, has_sound, nearest_frame, recorded_sound  # noqa: E402
+from worldgen.training.sound import SoundStage  # noqa: E402
 from worldgen.training.sound_codec import SoundCodecStage  # noqa: E402
+from worldgen.training.sound_onsets import onset_places  # noqa: E402
 
 RATE = 16_000
 SAMPLES = RATE // FPS
@@ -178,14 +181,24 @@ def head() -> SoundHead:
     return SoundHead(hidden_dim=12, latent_dim=8, action_kind="discrete", action_sizes=[5], dim=16, nfe=2)
 
 
+def steps(network: SoundHead, hidden, action, noise) -> tuple[list, list]:
+    """-> latents and states of a clip, frame by frame"""
+    state, latents, states = torch.zeros(len(hidden), network.state_dim), [], []
+    for i in range(hidden.shape[1]):
+        latent, state = network.step(hidden[:, i], action[:, i], noise[:, i], state)
+        latents.append(latent)
+        states.append(state)
+    return latents, states
+
+
 def test_stepping_the_memory_is_the_same_as_a_clip_at_once():
-    network = head()
-    condition, previous = torch.randn(2, 6, 16), torch.randn(2, 6, 8)
-    context = network.context(condition, previous)
-    memory = torch.zeros(2, 16)
-    for i in range(6):
-        memory = network.remember(condition[:, i], previous[:, i], memory)
-        torch.testing.assert_close(torch.cat([memory, condition[:, i]], -1), context[:, i], atol=1e-6, rtol=1e-5)
+    network, rng = head(), torch.Generator().manual_seed(0)
+    hidden, noise = torch.randn(2, 6, 5, 12, generator=rng), torch.randn(2, 6, 9, generator=rng)
+    action = torch.randint(5, (2, 6, 1), generator=rng)
+    _, states = steps(network, hidden, action, noise)
+    before = torch.stack([torch.zeros(2, network.state_dim), *states[:-1]], 1)[..., 16:-1]
+    context = network.context(hidden, action, before)
+    torch.testing.assert_close(context[:, -1, :16], states[-1][:, :16], atol=1e-6, rtol=1e-5)
 
 
 def test_silence_is_drawn_with_its_probability_and_is_exact():
@@ -196,6 +209,42 @@ def test_silence_is_drawn_with_its_probability_and_is_exact():
     latents = network.sample(torch.randn(2000, 32), torch.randn(2000, 9, generator=torch.Generator().manual_seed(0)))
     share = float((latents != 0).any(-1).float().mean())
     assert 0.22 < share < 0.28
+
+
+def test_what_speaks_for_a_sound_adds_up_until_it_begins():
+    urge, logit, begun = torch.zeros(1), torch.logit(torch.tensor([0.4])), []
+    for _ in range(4):
+        begins, urge = decide(logit, urge, torch.tensor(0.5))
+        begun.append(int(begins))
+    assert begun == [0, 1, 0, 1]
+
+
+def test_the_head_learns_when_a_sound_begins_and_lets_as_many_begin(recordings: Path):
+    cache = open_cache(recordings, height=16, width=16)
+    sound = recorded_sound(cache, recordings, choose_format(cache, recordings), say=lambda text: None)
+    segments = sound.segments(cache, all_segments(cache))
+    places = onset_places(sound, segments)
+    assert ((places >= 0) == ~sound.is_silent())[segments.starts[0] : segments.stops[-1]].mean() > 0.6  # beeps repeat
+    rows = np.concatenate([np.arange(a, b) for a, b in segments])
+    hidden = np.random.default_rng(0).normal(size=(len(rows), 3, 4)).astype(np.float16)
+    hidden[:, 2, 0] += 5 * (places[rows] >= 0)
+    torch.manual_seed(0)
+    wave = SoundCodec(samples=SAMPLES, channels=1, sample_rate=RATE, latent_dim=8, dim=16, num_atoms=16)
+    network = SoundHead(hidden_dim=4, latent_dim=8, action_kind="discrete", action_sizes=[5], dim=16, nfe=1)
+    known = HiddenStates(segments, np.append(0, np.cumsum(segments.lengths)), hidden)
+    sampler = ClipSampler(cache, segments, 12, with_sound=False)
+    stage = SoundStage(
+        network, wave, cache.action_map, np.asarray(cache.actions), sound, (known, sampler), (known, sampler), batch=8
+    )
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for step in range(60):
+        loss, _ = stage.loss(network, stage.batch(np.random.default_rng(step)), torch.Generator().manual_seed(step), 0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    stage.finish(network)
+    figures, _ = stage.validate(network)
+    assert figures["onset_f1"] > 0.9 and 0.8 < figures["made_onsets"] / figures["real_onsets"] < 1.25
 
 
 # What is measured

@@ -18,9 +18,10 @@ torch = pytest.importorskip("torch")
 from torch.nn import functional as F  # noqa: E402
 
 from worldgen.models.super_resolution import SuperResolution  # noqa: E402
-from worldgen.models.tokenizer import Tokenizer  # noqa: E402
+from worldgen.models.tokenizer import Tokenizer, to_float  # noqa: E402
 from worldgen.training.native_frames import best_scale, native_clips  # noqa: E402
-from worldgen.training.super_resolution import SuperResolutionStage  # noqa: E402
+from worldgen.training.palette import find_palette  # noqa: E402
+from worldgen.training.super_resolution import COLOUR, SuperResolutionStage, super_resolution_loss  # noqa: E402
 
 
 def record(path: Path, scale: int, num_frames: int = 20, seed: int = 0) -> None:
@@ -140,3 +141,57 @@ def test_the_loss_falls_and_the_result_beats_bicubic(recordings: Path):
     after, strip = stage.validate(network)
     assert after["over_bicubic_area"] > max(0, before["over_bicubic_area"])
     assert strip.dtype == np.uint8 and strip.ndim == 3
+
+
+# Games with few colours
+
+COLOURS = [[0, 0, 0], [43, 51, 95], [210, 132, 65], [238, 238, 238]]
+
+
+def pixel_art(count: int, rng: np.random.Generator) -> np.ndarray:
+    """(count, 2, 32, 32, 3) uint8: tiles of few colours, as they come out of a lossy file"""
+    tiles = np.array(COLOURS)[rng.choice(4, size=(6, 8, 8), p=[0.3, 0.3, 0.3, 0.1])]
+    rows = tiles[rng.integers(6, size=(count, 4, 4))]
+    frames = rows.transpose(0, 1, 3, 2, 4, 5).reshape(count, 1, 32, 32, 3).repeat(2, 1)
+    return np.clip(frames + rng.integers(-3, 4, size=frames.shape), 0, 255).astype(np.uint8)
+
+
+def test_the_palette_of_pixel_art_is_found_and_shades_have_none():
+    rng = np.random.default_rng(0)
+    found = np.array(find_palette(pixel_art(50, rng)))
+    assert len(found) == 4
+    assert np.abs(found[np.lexsort(found.T)] - np.array(COLOURS)[np.lexsort(np.array(COLOURS).T)]).max() <= 3
+    shades = np.linspace(0, 255, 96 * 96).reshape(1, 96, 96, 1).repeat(3, -1).astype(np.uint8)
+    assert find_palette(shades) is None and find_palette(rng.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)) is None
+
+
+def test_with_a_palette_it_begins_as_the_colour_nearest_to_bicubic_and_folds_into_the_same():
+    torch.manual_seed(0)
+    network = SuperResolution(scale=2, channels=8, num_layers=1, palette=COLOURS)
+    frames = to_float(torch.from_numpy(pixel_art(2, np.random.default_rng(1))[:, 0, ::2, ::2]))
+    plain = SuperResolution(scale=2, channels=8, num_layers=1)(frames)
+    made, colours = network(frames), network.colours[None, :, :, None, None]
+    assert made.shape == (2, 3, 32, 32) and made.min() >= -1 and made.max() <= 1
+    likeliest = network.shuffle(network.logits(frames)).argmax(1)
+    assert torch.equal(likeliest, (plain[:, None] - colours).square().sum(2).argmin(1))
+    network.fold()
+    torch.testing.assert_close(network(frames), made, atol=1e-5, rtol=1e-4)
+
+
+def test_with_a_palette_it_learns_pixel_art_better_than_without():
+    rng, errors = np.random.default_rng(2), {}
+    large = pixel_art(24, rng)
+    small = large.reshape(24, 2, 16, 2, 16, 2, 3).mean((3, 5)).round().astype(np.uint8)
+    pair = to_float(torch.from_numpy(small)), to_float(torch.from_numpy(large))
+    for palette in (None, find_palette(large)):
+        torch.manual_seed(0)
+        network = SuperResolution(scale=2, channels=16, num_layers=1, palette=palette)
+        optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+        for _ in range(30):
+            still, change, entropy, _ = super_resolution_loss(network, *pair)
+            optimizer.zero_grad()
+            (still + change + COLOUR * entropy).backward()
+            optimizer.step()
+        made = network(pair[0][:, 0])
+        errors[palette is None] = float((made - pair[1][:, 0]).square().mean())
+    assert errors[False] < 0.7 * errors[True]

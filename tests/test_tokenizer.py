@@ -155,7 +155,7 @@ def test_loss_falls_on_one_clip():
     optimizer = torch.optim.Adam(tokenizer.parameters(), 3e-3)
     losses = []
     for _ in range(40):
-        loss = tokenizer_loss(tokenizer, frames, torch.randn(1, 4, 4, 8), motion=4.0)
+        loss, _ = tokenizer_loss(tokenizer, frames, torch.randn(1, 4, 4, 8), motion=4.0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

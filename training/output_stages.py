@@ -21,12 +21,15 @@ from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.fit import Fit
 from worldgen.training.hidden_states import HiddenStates, hidden_states
 from worldgen.training.native_frames import best_scale, native_clips
+from worldgen.training.palette import find_palette
 from worldgen.training.recorded_sound import RecordedSound, SoundFormat, choose_format, recorded_sound
 from worldgen.training.rollout import led_to
 from worldgen.training.sound import SoundStage
 from worldgen.training.sound_codec import SoundCodecStage
 from worldgen.training.sound_events import SoundEventsStage
-from worldgen.training.sound_library import build_library, replace_with
+from worldgen.training.sound_files import replace_with
+from worldgen.training.sound_library import build_library
+from worldgen.training.sound_music import find_music
 from worldgen.training.super_resolution import SuperResolutionStage
 
 if TYPE_CHECKING:
@@ -47,10 +50,13 @@ def super_resolution_stage(run: Run, fit: Fit, tokenizer: Tokenizer, tokens: np.
             f"{data}: most recordings are less than twice the world's {run.width}x{run.height}, so there is nothing "
             "for super_resolution to learn: record larger ones, or leave the stage out"
         )
-    network = SuperResolution(scale=scale, **run.preset.super_resolution)
     kept = run.recipe.out / "training" / "super_resolution"
     train = native_clips(cache, data, run.train, scale, NATIVE_CLIPS, fit.length, kept, run.say)
     validation = native_clips(cache, data, run.validation, scale, NATIVE_HELD_OUT, fit.length, say=lambda text: None)
+    palette = find_palette(train.frames)
+    if palette is not None:
+        run.say(f"  the game has {len(palette)} colours: super-resolution chooses among them")
+    network = SuperResolution(scale=scale, palette=palette, **run.preset.super_resolution)
     network = run.begin(network, "super_resolution", network.load_folded)
     return SuperResolutionStage(network, tokenizer, cache, tokens, train, validation, fit.batch)
 
@@ -90,18 +96,20 @@ def sound_events_stage(run: Run, fit: Fit, tokens: np.ndarray, device: str) -> S
     dynamics, known = _hidden(run, fit, tokens, sound, device)
     hidden = [k[0].segments for k in known]
     both = Segments(*(np.concatenate([getattr(s, edge) for s in hidden]) for edge in ("starts", "stops")))
-    library, events = build_library(run.cache, sound, both, run.say)
+    music = find_music(sound, both)
+    library, events = build_library(sound, both, music.tracks, run.say)
     if run.recipe.sounds is not None:
         library = replace_with(library, run.recipe.sounds, run.say)
     if run.is_main:
         library.save(run.recipe.out)
     network = SoundEvents(
         hidden_dim=dynamics.config.dim,
-        num_sounds=len(library),
+        num_sounds=library.num_effects,
+        num_music=library.num_music,
         **action_arguments(run.action_map()),
         **run.preset.sound_events,
     )
-    return SoundEventsStage(network, run.action_map(), run.actions(), events, *known, fit.batch)
+    return SoundEventsStage(network, run.action_map(), run.actions(), events, music.track, *known, fit.batch)
 
 
 def _hidden(

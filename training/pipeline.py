@@ -34,6 +34,7 @@ from worldgen.models.heads import Heads
 from worldgen.models.latent_action import LatentActionModel
 from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.checkpoint import read_progress
+from worldgen.training.critic import CriticStage
 from worldgen.training.dynamics import DynamicsStage
 from worldgen.training.fit import Fit, Stage, train_stage
 from worldgen.training.folder_lock import sole_training
@@ -46,8 +47,12 @@ from worldgen.training.presets import Preset, frame_size, get_preset
 from worldgen.training.processes import shares_cpu
 from worldgen.training.recorded_sound import has_sound
 from worldgen.training.rollout import PROMPT, led_to
+from worldgen.training.super_resolution import SuperResolutionStage
 from worldgen.training.tokenizer import TokenizerStage
 from worldgen.training.tokens import tokenize
+from worldgen.training.uncertainty import measure_uncertainty
+from worldgen.uncertainty import FILE as UNCERTAINTY
+from worldgen.uncertainty import NETWORKS
 
 STAGES = ("tokenizer", "latent_action", "dynamics", "heads", "super_resolution", "sound_codec", "sound", "sound_events")
 # the networks that each stands on: where one of them changes, what was trained on it is stale
@@ -61,6 +66,7 @@ PARENTS = {
     "sound": ("tokenizer", "dynamics", "sound_codec"),
     "sound_events": ("tokenizer", "dynamics"),
 }
+CRITICISED = ("tokenizer", "super_resolution")  # the stages that make pictures
 SHARES = {  # of --minutes
     "tokenizer": 0.3, "latent_action": 0.15, "dynamics": 0.6, "heads": 0.1, "super_resolution": 0.1,
     "sound_codec": 0.05, "sound": 0.1, "sound_events": 0.05,
@@ -74,7 +80,8 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Recipe:
     """What a user chose. steps: of every stage, instead of the preset's. minutes: of training in all, shared out.
-    sounds: a folder of sounds for the stage sound_events to play instead of the recordings' own."""
+    sounds: a folder of sounds for the stage sound_events to play instead of the recordings' own. sharpen: weight of the
+    critic's losses in CRITICISED, 0 for none."""
 
     data: Path
     out: Path
@@ -88,6 +95,7 @@ class Recipe:
     seed: int = 0
     name: str | None = None
     sounds: Path | None = None
+    sharpen: float = 0.0
 
     def __post_init__(self) -> None:
         if self.actions not in ("recorded", "latent"):
@@ -102,6 +110,10 @@ class Recipe:
             raise InputError(f"--seed is between 0 and 2**63, got {self.seed}")
         if self.sounds is not None and "sound_events" not in self.stages:
             raise InputError("--sounds belongs to --stages sound_events")
+        if not 0 <= self.sharpen <= 1:
+            raise InputError(f"--sharpen is between 0 and 1, got {self.sharpen}")
+        if self.sharpen and self.stages and not set(self.stages) & set(CRITICISED):
+            raise InputError(f"--sharpen belongs to --stages {' '.join(CRITICISED)}")
         if "latent_action" in self.stages and self.actions != "latent":
             raise InputError("the stage latent_action belongs to --actions latent")
 
@@ -148,6 +160,8 @@ def _train_stages(
         began = time.monotonic()
         with processes.main_process_first():  # it encodes the recordings, the others read what it wrote
             stage = run.stage(name, fit)
+            if recipe.sharpen and isinstance(stage, TokenizerStage | SuperResolutionStage):
+                stage = CriticStage(stage, recipe.sharpen)
         progress = train_stage(
             stage, fit, recipe.out, resume=recipe.resume, parents=network_hashes(recipe.out, PARENTS[name]), say=say
         )
@@ -155,6 +169,8 @@ def _train_stages(
         say(f"{name} done in {time.monotonic() - began:.0f} s")
         if name not in ("tokenizer", "latent_action"):
             run.write_facts()
+        if name == ("heads" if "heads" in stages else "dynamics"):
+            run.write_uncertainty(fit.length)
         processes.wait_for_everyone()
     return summary
 
@@ -179,6 +195,9 @@ def _copy_untrained(recipe: Recipe, stages: Sequence[str]) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.copytree(recipe.source / name, temporary)
             replace_folder(temporary, recipe.out / name)
+    source, out = recipe.source / UNCERTAINTY, recipe.out / UNCERTAINTY
+    if not set(NETWORKS) & set(stages) and source.is_file() and not out.exists():
+        shutil.copy(source, out)
 
 
 def _device() -> str:
@@ -373,6 +392,17 @@ class Run:
         write_json(self.recipe.out / "world.json", self.config().to_json())
         write_json(self.recipe.out / "training" / "data.json", facts)
         self._starts().save(self.recipe.out)
+
+    def write_uncertainty(self, length: int) -> None:
+        """What the hidden states of recorded frames are like, from clips of so many frames."""
+        if not self.is_main:
+            return
+        tokenizer, dynamics = (load_network(self.recipe.out, name).to(_device()) for name in NETWORKS)
+        tokens = tokenize(self.cache, tokenizer, self.recipe.out, self.say)
+        measure_uncertainty(
+            self.recipe.out, dynamics, self.action_map(), self.config().context_sigma, tokens, self.actions(),
+            self.sampler(self.train, length), self.sampler(self.validation, length),
+        )  # fmt: skip
 
     def _starts(self) -> Starts:
         """Beginnings from the training episodes, PROMPT frames each, none within two seconds of an episode's end."""

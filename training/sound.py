@@ -4,7 +4,7 @@ worldgen train recordings/ --out worlds/mine --stages sound_codec sound --steps 
 
 Silence is most of many games: how loud a frame is decides how much its latent counts, and half of the clips are chosen
 because sounds begin in them. The latent of the frame before is the true one, noised and sometimes missing, so that in
-play the head can go on from its own.
+play the head can go on from its own. The threshold at which a sound begins is set at the end, on held-out clips.
 """
 
 from __future__ import annotations
@@ -16,48 +16,54 @@ from torch.nn import functional as F
 
 from worldgen.actions import ActionMap
 from worldgen.data.dataset import ClipSampler
-from worldgen.models.sound import SoundHead
+from worldgen.models.sound import NUM_PLACES, SoundHead
 from worldgen.models.sound_codec import SoundCodec
 from worldgen.training.hidden_states import HiddenStates
 from worldgen.training.recorded_sound import RecordedSound
 from worldgen.training.rollout import led_to
+from worldgen.training.sound_onsets import balanced_threshold, onset_f1, onset_places
 
-EVENT_SHARE = 0.5  # of a batch's clips begin just before a sound does
-PREVIOUS_NOISE = 0.3  # standard deviation on the latent of the frame before
-PREVIOUS_MISSING = 0.15
+EVENT_SHARE = 0.5  # of a batch's clips hold the beginning of a sound, somewhere
+PREVIOUS_NOISE = 0.3  # standard deviation on the latent of the frame before, at most
+PREVIOUS_MISSING = 0.1
 DRAWS = 4  # of noise for each frame: the flow is small, reading the frame is not
 LOUDEST = 4.0  # how much more than an average one a frame can count
 
 
 def sound_loss(
-    network: SoundHead,
-    condition: Tensor,
-    latents: Tensor,
-    is_sounding: Tensor,
-    weight: Tensor,
-    generator: torch.Generator | None,
-) -> tuple[Tensor, Tensor]:
-    """condition (b, t, e), latents (b, t, d), is_sounding (b, t) bool, weight (b, t) of the latents' errors
-    -> flow matching loss (x-prediction), cross-entropy of silence"""
+    network: SoundHead, batch: dict[str, Tensor], generator: torch.Generator | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """batch: of SoundStage.batch -> flow matching loss (x-prediction), cross-entropy of silence, and of onsets"""
+    latents, told, is_sounding = batch["latents"], batch["told"], batch["is_sounding"]
+    b, t, d = latents.shape
 
-    def normal(shape) -> Tensor:
+    def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, device=latents.device)
 
-    def uniform(shape) -> Tensor:
+    def uniform(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator, device=latents.device)
 
-    b, t, d = latents.shape
-    known = (latents + PREVIOUS_NOISE * normal(latents.shape)) * is_sounding[..., None]
-    known = known * (uniform((b, t, 1)) > PREVIOUS_MISSING)
-    previous = torch.cat([torch.zeros_like(known[:, :1]), known[:, :-1]], dim=1)
-    context = network.context(condition, previous)
-    silence = F.binary_cross_entropy_with_logits(network.sounding_logit(context).float(), is_sounding.float())
-    sigma = uniform((DRAWS, b, t))
-    noisy = (1 - sigma)[..., None] * latents + sigma[..., None] * normal((DRAWS, b, t, d))
-    clean = network.clean(noisy, sigma, context.expand(DRAWS, -1, -1, -1))
+    before = batch["before"]
+    known = (before[..., :d] + PREVIOUS_NOISE * uniform(b, 1, 1) * normal(b, t, d)) * before[..., :d].any(-1, True)
+    known = torch.cat([known, before[..., d:]], dim=-1) * (uniform(b, t, 1) > PREVIOUS_MISSING)
+    context = network.context(batch["hidden"], batch["actions"], known)
+    onset = onset_loss(*network.onset_logits(context), told)
+    informed = context + network.told_in(told)
+    silence = F.binary_cross_entropy_with_logits(network.sounding_logit(informed).float(), is_sounding.float())
+    sigma = uniform(DRAWS, b, t)
+    noisy = (1 - sigma)[..., None] * latents + sigma[..., None] * normal(DRAWS, b, t, d)
+    clean = network.clean(noisy, sigma, informed.expand(DRAWS, -1, -1, -1))
     error = (clean.float() - latents).square().mean(-1) * (1 - 0.9 * sigma)  # the ramp of Dreamer 4
-    weights = (weight * is_sounding).expand(DRAWS, -1, -1)
-    return (error * weights).sum() / weights.sum().clamp_min(1e-6), silence
+    weights = (batch["weight"] * is_sounding).expand(DRAWS, -1, -1)
+    return (error * weights).sum() / weights.sum().clamp_min(1e-6), silence, onset
+
+
+def onset_loss(logit: Tensor, places: Tensor, told: Tensor) -> Tensor:
+    """logit (b, t) of a sound that begins, places (b, t, f), told (b, t, f): 1 where one begins -> cross-entropy"""
+    begins = told.amax(-1)
+    place = F.cross_entropy(places.float().flatten(0, 1), told.argmax(-1).flatten(), reduction="none")
+    entropy = F.binary_cross_entropy_with_logits(logit.float(), begins)
+    return entropy + (place * begins.flatten()).mean()
 
 
 class SoundStage:
@@ -82,17 +88,20 @@ class SoundStage:
         self._codec = codec.eval().requires_grad_(False)
         self._is_silent = sound.is_silent()
         self._latents = np.zeros((len(self._is_silent), codec.config.latent_dim), np.float32)
+        self._places = np.full(len(self._is_silent), -1, np.float32)
         loudness = np.zeros(len(self._is_silent), np.float32)
         for hidden, _ in (train, validation):
+            self._places = np.maximum(self._places, onset_places(sound, hidden.segments))
             for start, stop in hidden.segments:
                 waves = sound.rows(np.arange(start, stop))
                 loudness[start:stop] = np.sqrt(np.square(waves).mean((1, 2)))
                 self._latents[start:stop] = self._encode(waves)
         loud = loudness[loudness > 0]
+        self._latents[self._is_silent] = 0
         self._weight = 0.25 + np.minimum(LOUDEST, loudness / (loud.mean() if len(loud) else 1.0))
         starts = train[1].all_starts()
-        begins = np.flatnonzero(loudness[1:] > 2 * loudness[:-1] + 0.01) + 1
-        self._event_starts = np.intersect1d(starts, begins[begins > 4] - 4)
+        begun = np.append(0, np.cumsum(self._places >= 0))
+        self._event_starts = starts[begun[starts + train[1].length] > begun[starts]]
 
     @torch.inference_mode()
     def _encode(self, waves: np.ndarray) -> np.ndarray:
@@ -108,23 +117,28 @@ class SoundStage:
 
     def _gather(self, hidden: HiddenStates, starts: np.ndarray, length: int) -> dict[str, Tensor]:
         rows = starts[:, None] + np.arange(length)
+        is_first = np.isin(rows, hidden.segments.starts)[..., None]  # silence came before
+        before = np.concatenate([self._latents[rows - 1], told(self._places[rows - 1])], axis=-1) * ~is_first
         return {
             "hidden": torch.from_numpy(hidden.at(rows)),
             "actions": torch.from_numpy(led_to(self._action_map, self._actions[rows])),
             "latents": torch.from_numpy(self._latents[rows]),
+            "before": torch.from_numpy(before),
+            "told": torch.from_numpy(told(self._places[rows])),
             "is_sounding": torch.from_numpy(~self._is_silent[rows]),
             "weight": torch.from_numpy(self._weight[rows].astype(np.float32)),
         }
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
         inner = network.module if hasattr(network, "module") else network
-        condition = inner.condition(batch["hidden"], batch["actions"])
-        flow, silence = sound_loss(inner, condition, batch["latents"], batch["is_sounding"], batch["weight"], generator)
-        return flow + silence, {"flow_error": flow.detach(), "silence_error": silence.detach()}
+        flow, silence, onset = sound_loss(inner, batch, generator)
+        parts = {"flow_error": flow.detach(), "silence_error": silence.detach(), "onset_error": onset.detach()}
+        return flow + silence + 2 * onset, parts
 
     @torch.no_grad()
     def validate(self, network) -> tuple[dict[str, float], None]:
-        """latent_error: of a frame's latent, drawn under the true past, over that of silence."""
+        """latent_error: of a frame's latent, drawn under the true past, over that of silence. onset_f1: within a frame,
+        of what the head lets begin when it goes on from its own past."""
         hidden, sampler = self._validation
         error = power = right = count = 0.0
         generator = torch.Generator(network.device).manual_seed(0)
@@ -133,16 +147,46 @@ class SoundStage:
                 continue
             batch = {k: v.to(network.device) for k, v in self._gather(hidden, starts, sampler.length).items()}
             latents, is_sounding = batch["latents"], batch["is_sounding"]
-            previous = F.pad(latents * is_sounding[..., None], (0, 0, 1, 0))[:, :-1]
-            context = network.context(network.condition(batch["hidden"], batch["actions"]), previous)
-            noise = torch.randn((*latents.shape[:2], latents.shape[2] + 1), generator=generator, device=network.device)
-            made = network.sample(context, noise)
+            context = network.context(batch["hidden"], batch["actions"], batch["before"])
+            informed = context + network.told_in(batch["told"])
+            noise = torch.randn((*latents.shape[:2], network.noise_dim), generator=generator, device=network.device)
+            made = network.sample(informed, noise)
             weight = batch["weight"][..., None] * is_sounding[..., None]
             error += float(((made - latents).square() * weight).sum())
             power += float((latents.square() * weight).sum())
-            right += float(((network.sounding_logit(context) > 0) == is_sounding).sum())
+            right += float(((network.sounding_logit(informed) > 0) == is_sounding).sum())
             count += is_sounding.numel()
-        return {"latent_error": error / max(power, 1e-9), "silence_accuracy": right / max(count, 1)}, None
+        f1, made_onsets, real_onsets = onset_f1(*self._onsets(network))
+        figures = {"latent_error": error / max(power, 1e-9), "silence_accuracy": right / max(count, 1)}
+        return figures | {"onset_f1": f1, "made_onsets": made_onsets, "real_onsets": real_onsets}, None
+
+    @torch.no_grad()
+    def _onsets(self, network) -> tuple[np.ndarray, np.ndarray]:
+        """What the head lets begin in held-out clips, going on from its own past, and what begins: (b, t) bool each"""
+        hidden, sampler = self._validation
+        batch = self._gather(hidden, sampler.even_starts(48), sampler.length)
+        b, t = batch["is_sounding"].shape
+        generator = torch.Generator(network.device).manual_seed(0)
+        memory, urge = torch.zeros(b, network.config.dim), torch.zeros(b, 1)
+        state = torch.cat([memory, batch["before"][:, 0], urge], dim=-1).to(network.device)
+        made = []
+        for i in range(t):
+            noise = torch.randn(b, network.noise_dim, generator=generator, device=network.device)
+            inputs = (batch[k][:, i].to(network.device) for k in ("hidden", "actions"))
+            _, state = network.step(*inputs, noise, state)
+            made.append(state[:, -1 - NUM_PLACES : -1].amax(-1) > 0)
+        return torch.stack(made, 1).cpu().numpy(), batch["told"].bool().any(-1).numpy()
 
     def finish(self, network) -> None:
-        pass
+        """Sets the threshold at which as many sounds begin as in the recordings."""
+
+        def begins(threshold: float) -> np.ndarray:
+            network.threshold.fill_(threshold)
+            return self._onsets(network)[0]
+
+        network.threshold.fill_(balanced_threshold(begins, int(self._onsets(network)[1].sum())))
+
+
+def told(places: np.ndarray) -> np.ndarray:
+    """places (...,) in [0, 1), -1 for none -> (..., f) float32: 1 where a sound begins"""
+    return (np.floor(places[..., None] * NUM_PLACES) == np.arange(NUM_PLACES)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Trains the event head: which sound of the library begins in which frame.
+"""Trains the event head: which sound of the library begins in which frame, and which music goes on in it.
 
 worldgen train recordings/ --out worlds/mine --stages sound_events --steps 500
 """
@@ -12,23 +12,30 @@ from torch.nn import functional as F
 
 from worldgen.actions import ActionMap
 from worldgen.data.dataset import ClipSampler
-from worldgen.models.sound_events import SoundEvents
+from worldgen.models.sound_events import SoundEvents, begun_before
 from worldgen.training.hidden_states import HiddenStates
 from worldgen.training.rollout import led_to
 from worldgen.training.sound_library import SoundEvent
+from worldgen.training.sound_onsets import balanced_threshold, onset_f1
 
-EVENT_WEIGHT = 3.0  # of the frames in which a sound begins
+EVENT_SHARE = 0.5  # of a batch's clips hold the beginning of a sound, somewhere
 
 
-def event_loss(logits: Tensor, place: Tensor, kind: Tensor, true_place: Tensor) -> tuple[Tensor, Tensor]:
-    """logits (b, t, k + 1), kind (b, t) int64, k for none; place, true_place (b, t, 2) -> cross-entropy, error of where
-    in the frame and how loud, of the frames with an event"""
-    none = logits.shape[-1] - 1
+def event_loss(
+    logit: Tensor, kinds: Tensor, place: Tensor, tracks: Tensor, batch: dict[str, Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """logit (b, t) of a sound that begins, kinds (b, t, k) of which, place (b, t, 2), tracks (b, t, j + 1); batch: kind
+    (b, t) int64, k for none, place (b, t, 2), track (b, t) -> cross-entropy of whether, of which, error of where in the
+    frame and how loud, cross-entropy of the music"""
+    none = kinds.shape[-1]
+    kind = batch["kind"]
     is_event = (kind != none).float()
-    weight = 1 + (EVENT_WEIGHT - 1) * is_event
-    entropy = F.cross_entropy(logits.float().flatten(0, 1), kind.flatten(), reduction="none").view_as(weight)
-    error = (place.float() - true_place).square().sum(-1)
-    return (entropy * weight).sum() / weight.sum(), (error * is_event).sum() / is_event.sum().clamp_min(1)
+    whether = F.binary_cross_entropy_with_logits(logit.float(), is_event)
+    entropy = F.cross_entropy(kinds.float().flatten(0, 1), kind.clamp_max(none - 1).flatten(), reduction="none")
+    error = (place.float() - batch["place"]).square().sum(-1)
+    count = is_event.sum().clamp_min(1)
+    music = F.cross_entropy(tracks.float().flatten(0, 1), batch["track"].flatten())
+    return whether, (entropy.view_as(is_event) * is_event).sum() / count, (error * is_event).sum() / count, music
 
 
 class SoundEventsStage:
@@ -40,23 +47,31 @@ class SoundEventsStage:
         action_map: ActionMap,
         actions: np.ndarray,
         events: list[SoundEvent],
+        track: np.ndarray,
         train: tuple[HiddenStates, ClipSampler],
         validation: tuple[HiddenStates, ClipSampler],
         batch: int,
     ):
-        """actions (N, width), row i chosen on frame i; events of all segments"""
-        self.network = network
+        """actions (N, width), row i chosen on frame i; events of all segments; track (N,): the music of
+        each frame"""
+        self.network, self._track = network, track
         self._action_map, self._actions, self._batch = action_map, actions, batch
         self._train, self._validation = train, validation
+        starts = train[1].all_starts()
         self._kind = np.full(len(actions), network.config.num_sounds, np.int64)
         self._place = np.zeros((len(actions), 2), np.float32)
         for event in sorted(events, key=lambda e: e.gain):  # of two in a frame the louder one
             self._kind[event.frame] = event.kind
             self._place[event.frame] = event.place, np.log(np.clip(event.gain, 0.05, 2.7))
+        begun = np.append(0, np.cumsum(self._kind != network.config.num_sounds))
+        self._event_starts = starts[begun[starts + train[1].length] > begun[starts]]
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         hidden, sampler = self._train
-        return self._gather(hidden, sampler.draw(rng, self._batch), sampler.length)
+        starts = sampler.draw(rng, self._batch)
+        num_events = int(EVENT_SHARE * self._batch) if len(self._event_starts) else 0
+        starts[:num_events] = rng.choice(self._event_starts, num_events) if num_events else []
+        return self._gather(hidden, starts, sampler.length)
 
     def _gather(self, hidden: HiddenStates, starts: np.ndarray, length: int) -> dict[str, Tensor]:
         rows = starts[:, None] + np.arange(length)
@@ -65,28 +80,52 @@ class SoundEventsStage:
             "actions": torch.from_numpy(led_to(self._action_map, self._actions[rows])),
             "kind": torch.from_numpy(self._kind[rows]),
             "place": torch.from_numpy(self._place[rows]),
+            "track": torch.from_numpy(self._track[rows]),
         }
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
-        logits, place = network(batch["hidden"], batch["actions"])
-        entropy, error = event_loss(logits, place, batch["kind"], batch["place"])
-        return entropy + error, {"entropy": entropy.detach(), "place_error": error.detach()}
+        begun = begun_before(batch["kind"], self.network.config.num_sounds)
+        logit, kinds, place, tracks = network(batch["hidden"], batch["actions"], begun)
+        parts = event_loss(logit, kinds, place, tracks, batch)
+        names = ("begin_error", "kind_error", "place_error", "music_error")
+        return 4 * parts[0] + parts[1] + parts[2] + parts[3], {n: p.detach() for n, p in zip(names, parts, strict=True)}
 
     @torch.no_grad()
     def validate(self, network) -> tuple[dict[str, float], None]:
-        """Of held-out clips: how many of the events are likeliest to begin in their frame, of those that do"""
+        """onset_f1: of sounds that begin within a frame of a true one, going on from the head's own past; right_kind:
+        of the frames in which one begins, under the true past; right_music: of all frames"""
         hidden, sampler = self._validation
-        none, hits, made, real = network.config.num_sounds, 0, 0, 0
-        for starts in np.array_split(sampler.even_starts(48), 4):
-            if not len(starts):
-                continue
-            batch = {k: v.to(network.device) for k, v in self._gather(hidden, starts, sampler.length).items()}
-            logits, _ = network(batch["hidden"], batch["actions"])
-            found, kind = logits.argmax(-1), batch["kind"]
-            hits += int(((found == kind) & (kind != none)).sum())
-            made += int((found != none).sum())
-            real += int((kind != none).sum())
-        return {"event_f1": 2 * hits / max(1, made + real), "events": float(real)}, None
+        batch = self._gather(hidden, sampler.even_starts(48), sampler.length)
+        kind, none = batch["kind"], network.config.num_sounds
+        inputs = (batch[k].to(network.device) for k in ("hidden", "actions"))
+        _, kinds, _, tracks = network(*inputs, begun_before(kind, none).to(network.device))
+        is_event = kind != none
+        right = float((kinds.argmax(-1).cpu() == kind)[is_event].float().mean()) if is_event.any() else 0.0
+        f1, made, real = onset_f1(*self._onsets(network))
+        figures = {"onset_f1": f1, "made_onsets": made, "real_onsets": real, "right_kind": right}
+        if network.config.num_music:
+            figures["right_music"] = float((tracks.argmax(-1).cpu() == batch["track"]).float().mean())
+        return figures, None
+
+    @torch.no_grad()
+    def _onsets(self, network) -> tuple[np.ndarray, np.ndarray]:
+        """What the head lets begin in held-out clips, going on from its own past, and what begins: (b, t) bool each"""
+        hidden, sampler = self._validation
+        batch = self._gather(hidden, sampler.even_starts(48), sampler.length)
+        b, t = batch["kind"].shape
+        state = torch.zeros(b, network.state_dim, device=network.device)
+        made = []
+        for i in range(t):
+            inputs = (batch[k][:, i].to(network.device) for k in ("hidden", "actions"))
+            event, _, _, state = network.step(*inputs, state)
+            made.append(event[:, -1] < 0.5)
+        return torch.stack(made, 1).cpu().numpy(), (batch["kind"] != network.config.num_sounds).numpy()
 
     def finish(self, network) -> None:
-        pass
+        """Sets the threshold at which as many sounds begin as in the recordings."""
+
+        def begins(threshold: float) -> np.ndarray:
+            network.threshold.fill_(threshold)
+            return self._onsets(network)[0]
+
+        network.threshold.fill_(balanced_threshold(begins, int(self._onsets(network)[1].sum())))

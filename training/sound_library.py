@@ -1,20 +1,14 @@
 """Builds a library of sounds from recordings: where a sound begins it is cut out, those that sound alike are one, and
 of each kind the copy that rings on undisturbed for longest is kept.
-
-Sounds of the user's own (a folder of audio files) can stand in for them: each kind is then played as the file that is
-most like it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import av
 import numpy as np
 
-from worldgen.data.cache import Cache
 from worldgen.data.dataset import Segments
 from worldgen.errors import InputError
 from worldgen.sound_library import SoundLibrary
@@ -43,9 +37,10 @@ class SoundEvent:
 
 
 def build_library(
-    cache: Cache, recorded: RecordedSound, segments: Segments, say: Callable[[str], None] = print
+    recorded: RecordedSound, segments: Segments, music: Sequence[np.ndarray] = (), say: Callable[[str], None] = print
 ) -> tuple[SoundLibrary, list[SoundEvent]]:
-    """-> the library, and the events of the segments. Raises InputError where nothing is ever heard to begin."""
+    """music: tracks for it to hold too -> the library, and the events of the segments. Raises InputError where nothing
+    is ever heard to begin."""
     cuts = _cut(recorded, segments)
     if not cuts:
         raise InputError(f"in {segments.num_frames} frames no sound begins: there is nothing to retrieve")
@@ -61,34 +56,16 @@ def build_library(
         likeness = [float(feature(cut.sound, rate) @ centre) for cut in members]
         typical = [cut for cut, x in zip(members, likeness, strict=True) if x >= np.quantile(likeness, 0.5)]
         best = max(typical, key=lambda cut: (round(len(cut.sound) / rate, 1), _loudness(cut.sound, rate)))
-        clips.append(_faded(best.sound, rate))
+        clips.append(faded(best.sound, rate))
         reference = _loudness(best.sound, rate)
         events += [SoundEvent(c.frame, c.place, new, _loudness(c.sound, rate) / max(reference, 1e-4)) for c in members]
-    names = tuple(f"sound {i + 1}" for i in range(len(clips)))
-    starts = np.append(0, np.cumsum([len(c) for c in clips])).astype(np.int64)
-    library = SoundLibrary(np.concatenate(clips), starts, names, rate, recorded.format.samples)
     counts = np.bincount([e.kind for e in events], minlength=len(clips))
-    say(f"  {len(library)} sounds in {len(cuts)} events; {counts.sum()} are of them, {counts[0]} of the most common")
-    return library, events
-
-
-def replace_with(library: SoundLibrary, folder: Path, say: Callable[[str], None] = print) -> SoundLibrary:
-    """The library with each sound as the file of the folder that is most like it. Raises InputError where the folder
-    holds no sound."""
-    files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".wav", ".flac", ".ogg", ".mp3"))
-    own = [(path, _read(path, library)) for path in files]
-    if not own:
-        raise InputError(f"{folder} holds no .wav, .flac, .ogg or .mp3 file")
-    features = np.stack([feature(sound / 32768, library.sample_rate) for _, sound in own])
-    clips, names = [], []
-    for k in range(len(library)):
-        likeness = features @ feature(library.clip(k) / 32768, library.sample_rate)
-        path, sound = own[int(np.argmax(likeness))]
-        clips.append(sound)
-        names.append(path.stem)
-        say(f"  {library.names[k]} is played as {path.name} (likeness {likeness.max():.2f})")
-    starts = np.append(0, np.cumsum([len(c) for c in clips])).astype(np.int64)
-    return SoundLibrary(np.concatenate(clips), starts, tuple(names), library.sample_rate, library.samples)
+    say(f"  {len(clips)} sounds in {len(cuts)} events; {counts.sum()} are of them, {counts[0]} of the most common")
+    names = [f"sound {i + 1}" for i in range(len(clips))]
+    if music:
+        say(f"  {len(music)} tracks of music, {', '.join(f'{len(m) / rate:.0f} s' for m in music)}")
+        names += [f"music {i + 1}" for i in range(len(music))]
+    return SoundLibrary.of([*clips, *music], names, rate, recorded.format.samples, len(music)), events
 
 
 @dataclass(frozen=True)
@@ -162,24 +139,10 @@ def _loudness(sound: np.ndarray, rate: int) -> float:
     return float(np.sqrt(np.square(sound[: rate // 10]).mean()))
 
 
-def _faded(sound: np.ndarray, rate: int) -> np.ndarray:
+def faded(sound: np.ndarray, rate: int) -> np.ndarray:
     """-> int16, its end and its first milliseconds faded, so that neither clicks"""
     out = sound.astype(np.float32).copy()
     end, begin = min(len(out), round(FADE_SECONDS * rate)), min(len(out), round(LEAD_SECONDS * rate / 2))
     out[len(out) - end :] *= np.linspace(1, 0, end)[:, None]
     out[:begin] *= np.linspace(0, 1, begin)[:, None]
     return (np.clip(out, -1, 1) * 32767).astype(np.int16)
-
-
-def _read(path: Path, library: SoundLibrary) -> np.ndarray:
-    """(length, channels) int16, as the library has it"""
-    layout = "stereo" if library.channels == 2 else "mono"
-    resampler = av.AudioResampler(format="s16", layout=layout, rate=library.sample_rate)
-    try:
-        with av.open(str(path)) as container:
-            blocks = [b for frame in container.decode(audio=0) for b in resampler.resample(frame)]
-            blocks += resampler.resample(None)
-    except (av.FFmpegError, IndexError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as sound ({error})") from None
-    sound = np.concatenate([b.to_ndarray().reshape(-1, library.channels) for b in blocks])
-    return _faded(sound[: round(4 * library.sample_rate)] / 32768, library.sample_rate)

@@ -41,13 +41,18 @@ def onsets(sound: np.ndarray, sample_rate: float) -> np.ndarray:
     """Seconds at which a sound begins, or grows by RISE_DB within 40 ms: (n,)"""
     hop = max(1, round(HOP_SECONDS * sample_rate))
     x = mono(sound)
-    envelope = np.sqrt(np.square(x[: len(x) // hop * hop]).reshape(-1, hop).mean(1))
+    envelope = np.sqrt(np.square(x[: len(x) // hop * hop], dtype=np.float64).reshape(-1, hop).mean(1))
+    if not len(envelope):
+        return np.zeros(0)
     level = 20 * np.log10(np.maximum(envelope, AUDIBLE / 4))
+    total = np.append(0, np.cumsum(level))
+    place = np.arange(len(level))
+    first = np.maximum(0, place - 8)
+    before = (total[place] - total[first]) / np.maximum(1, place - first)
+    before[0] = level[0]
     found: list[int] = []
-    for i in range(len(level)):
-        before = level[max(0, i - 8) : i].mean() if i else level[0]
-        is_loud = envelope[i] > AUDIBLE and level[i] - before >= RISE_DB
-        if is_loud and (not found or (i - found[-1]) * HOP_SECONDS >= APART_SECONDS):
+    for i in np.flatnonzero((envelope > AUDIBLE) & (level - before >= RISE_DB)).tolist():
+        if not found or (i - found[-1]) * HOP_SECONDS >= APART_SECONDS:
             found.append(i)
     return np.array(found, np.float64) * hop / sample_rate
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch.nn import functional as F
 
 from worldgen.data.cache import Cache
 from worldgen.models.super_resolution import FOLD, SuperResolution
@@ -23,19 +24,39 @@ from worldgen.training.native_frames import NativeClips
 
 CROP = 32  # pixels a side of the small frame
 STEADINESS = 0.5  # weight of the error of changes
+COLOUR = 0.05  # weight of the cross-entropy of colours, where the game has few
 SOFTNESS = 0.02  # of the Charbonnier loss: squared below, absolute above
 
 
-def super_resolution_loss(network, small: Tensor, large: Tensor) -> tuple[Tensor, Tensor]:
-    """small (b, t, 3, h, w), large (b, t, 3, s*h, s*w) in [-1, 1] -> the error of frames, and of their changes"""
+def super_resolution_loss(network, small: Tensor, large: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """small (b, t, 3, h, w), large (b, t, 3, s*h, s*w) in [-1, 1] -> the error of frames, and of their changes; with a
+    palette the cross-entropy of the nearest colours, else 0; the frames it made"""
     b = len(small)
-    made = rearrange(network(rearrange(small, "b t c h w -> (b t) c h w")), "(b t) c h w -> b t c h w", b=b)
-    error = made.float() - large
-    return _charbonnier(error), _charbonnier(error[:, 1:] - error[:, :-1])
+    out = network.logits(rearrange(small, "b t c h w -> (b t) c h w"))
+    entropy = torch.zeros((), device=small.device)
+    if network.config.palette is not None:
+        entropy = palette_entropy(network, out, rearrange(large, "b t c h w -> (b t) c h w"))
+        out = network.mixed(out)
+    made = rearrange(network.shuffle(out), "(b t) c h w -> b t c h w", b=b).float()
+    error = made - large
+    # with a palette the mean of what a pixel may be is best where it is not sure; the absolute error makes it guess
+    measure = _charbonnier if network.config.palette is None else _squared
+    return measure(error), measure(error[:, 1:] - error[:, :-1]), entropy, made
+
+
+def palette_entropy(network, logits: Tensor, large: Tensor) -> Tensor:
+    """logits (b, k * (2s)^2, h / 2, w / 2), large (b, 3, s*h, s*w) -> cross-entropy of each pixel's nearest colour"""
+    nearest = 2 * torch.einsum("kc,bchw->bkhw", network.colours, large)
+    nearest = (nearest - network.colours.square().sum(-1)[:, None, None]).argmax(1)
+    return F.cross_entropy(network.shuffle(logits).float(), nearest)
 
 
 def _charbonnier(error: Tensor) -> Tensor:
     return (error.square() + SOFTNESS**2).sqrt().mean() - SOFTNESS
+
+
+def _squared(error: Tensor) -> Tensor:
+    return error.square().mean()
 
 
 class SuperResolutionStage:
@@ -71,8 +92,14 @@ class SuperResolutionStage:
         return {"small": torch.from_numpy(small), "large": torch.from_numpy(large)}
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
-        still, change = super_resolution_loss(network, to_float(batch["small"]), to_float(batch["large"]))
-        return still + STEADINESS * change, {"frame_error": still.detach(), "change_error": change.detach()}
+        return self.compare(network, batch, generator)[:2]
+
+    def compare(self, network, batch, generator) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
+        """-> loss, figures, made and recorded frames (b t, 3, s*h, s*w)"""
+        small, large = to_float(batch["small"]), to_float(batch["large"])
+        still, change, entropy, made = super_resolution_loss(network, small, large)
+        parts = {"frame_error": still.detach(), "change_error": change.detach(), "colour_error": entropy.detach()}
+        return still + STEADINESS * change + COLOUR * entropy, parts, made.flatten(0, 1), large.flatten(0, 1)
 
     @torch.no_grad()
     def validate(self, network) -> tuple[dict[str, float], np.ndarray]:

@@ -29,10 +29,10 @@ def motion_weight(frames: Tensor, strength: float) -> Tensor:
     return rearrange(weight / weight.mean(), "(b t) c h w -> b t c h w", b=b, t=t)
 
 
-def tokenizer_loss(network: nn.Module, frames: Tensor, noise: Tensor, motion: float) -> Tensor:
-    """frames (b, t, 3, h, w) in [-1, 1], noise (b, t, n, d) -> mean squared error weighted by motion"""
-    restored = network(frames, NOISE * noise)
-    return (motion_weight(frames, motion) * (restored.float() - frames).square()).mean()
+def tokenizer_loss(network: nn.Module, frames: Tensor, noise: Tensor, motion: float) -> tuple[Tensor, Tensor]:
+    """frames (b, t, 3, h, w) in [-1, 1], noise (b, t, n, d) -> squared error weighted by motion, restored frames"""
+    restored = network(frames, NOISE * noise).float()
+    return (motion_weight(frames, motion) * (restored - frames).square()).mean(), restored
 
 
 class TokenizerStage:
@@ -52,10 +52,15 @@ class TokenizerStage:
         return {"frames": torch.from_numpy(self._train.sample(rng, self._batch).frames)}
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.compare(network, batch, generator)[:2]
+
+    def compare(self, network, batch, generator) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
+        """-> loss, figures, made and recorded frames (b t, 3, h, w)"""
         frames = to_float(batch["frames"])
         shape = (*frames.shape[:2], self.network.num_tokens, self.network.config.token_dim)
         noise = torch.randn(shape, generator=generator, device=frames.device)
-        return tokenizer_loss(network, frames, noise, self._motion), {}
+        loss, restored = tokenizer_loss(network, frames, noise, self._motion)
+        return loss, {}, restored.flatten(0, 1), frames.flatten(0, 1)
 
     @torch.no_grad()
     def validate(self, network) -> tuple[dict[str, float], np.ndarray]:

@@ -5,6 +5,7 @@
     WORLD/<network>/config.json + *.safetensors    those of NETWORKS
     WORLD/starts/starts.npz                        the frames games begin from
     WORLD/sounds/library.npz                       recorded sounds, for sound "retrieved"
+    WORLD/uncertainty.npz                          statistics of recorded frames' hidden states
     WORLD/onnx/*.onnx + weights.bin + manifest.json     onnx-fp16/, onnx-int8/: the same in fewer bits
     WORLD/training/<stage>/                        to resume, not to play
 
@@ -62,6 +63,11 @@ def network_hashes(folder: Path, names: Sequence[str] = PLAYED_NETWORKS) -> dict
     return {name: file_hash(path) for name, path in paths.items() if path.is_file()}
 
 
+def source_hashes(folder: Path) -> dict[str, str]:
+    """The same of a world that may have come without its networks: its graphs say what they were made from."""
+    return network_hashes(folder) or dict(read_manifest(folder).raw["weights"])
+
+
 def combined_hash(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(sorted(hashes.items()))).encode()).hexdigest()[:16]
 
@@ -88,12 +94,11 @@ def load_network(folder: Path, name: str) -> Any:
         raise InputError(f"{folder} has no {name}: {train}")
     from safetensors.torch import load_file
 
-    cls = network_class(name)
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         if not isinstance(config, dict):  # diffusers takes text for the name of a network to download
             raise TypeError("config.json holds no object")
-        network = cls.from_config(config)
+        network = network_class(name, config.get("_class_name")).from_config(config)
         weights = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path / WEIGHTS).items()}
         network.load_state_dict(weights, strict=True)
     except Exception as error:  # safetensors, diffusers and a constructor given foreign numbers each raise their own

@@ -140,7 +140,10 @@ class TrainOptions:
     name: str | None = None
     """what the world is called; by default its folder's name"""
     sounds: Path | None = None
-    """with --stages sound_events: play the sounds of this folder instead, each for those most like it"""
+    """with --stages sound_events: play the sounds of this folder instead, each for those most like it, or as the
+    folder's sounds.json says in words"""
+    sharpen: float = 0.0
+    """0.05 to 0.2: the tokenizer and super-resolution also learn to pass for recorded; sharper, less exact"""
     json: str | None = None
     """write the summary to this file, or - for standard output"""
 

@@ -7,7 +7,7 @@ commit   tokens, noise, previous, context_sigma, action, cache, position, filled
 decode   tokens, state -> frame, next_state
 upscale  frame, shown, state -> image, next_state                with super-resolution: a larger frame after `shown`
 sound    hidden, action, noise, state -> samples, next_state          with a sound head: what is heard with the frame
-sound_events  hidden, action, state -> event, place, next_state      probability of each sound of the library to begin
+sound_events  hidden, action, state -> event, place, music, next_state     which sounds of the library
 frame_N  noise, commit_noise, previous, context_sigma, action, cache, position, filled, decoder
          -> frame, next_cache, next_previous, hidden [, reward, terminated], next_decoder
          N times denoise with its Euler step, then commit and decode, in one graph: a whole frame

@@ -17,13 +17,15 @@ LIBRARY = Path("sounds") / "library.npz"
 @dataclass(frozen=True)
 class SoundLibrary:
     """sound (total, channels) int16: the clips, end to end. starts (k + 1,) int64: where each begins. names (k,): what
-    they are called. sample_rate: in Hz; samples: of a frame."""
+    they are called. sample_rate: in Hz; samples: of a frame. num_music: the last so many clips are music, which loops;
+    the others are effects."""
 
     sound: np.ndarray
     starts: np.ndarray
     names: tuple[str, ...]
     sample_rate: int
     samples: int
+    num_music: int = 0
 
     def __len__(self) -> int:
         return len(self.names)
@@ -33,17 +35,27 @@ class SoundLibrary:
         return self.sound.shape[1]
 
     @property
-    def lengths(self) -> np.ndarray:
-        return np.diff(self.starts)
+    def num_effects(self) -> int:
+        return len(self) - self.num_music
 
     def clip(self, k: int) -> np.ndarray:
         """(length, channels) int16"""
         return self.sound[self.starts[k] : self.starts[k + 1]]
 
+    def music(self, track: int) -> np.ndarray:
+        """(length, channels) int16"""
+        return self.clip(self.num_effects + track)
+
+    @classmethod
+    def of(cls, clips: list[np.ndarray], names: list[str], sample_rate: int, samples: int, num_music: int = 0):
+        """clips: (length, channels) int16 each"""
+        starts = np.append(0, np.cumsum([len(c) for c in clips])).astype(np.int64)
+        return cls(np.concatenate(clips), starts, tuple(names), sample_rate, samples, num_music)
+
     def save(self, folder: Path) -> None:
         (folder / LIBRARY).parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
-        facts = np.array([self.sample_rate, self.samples])
+        facts = np.array([self.sample_rate, self.samples, self.num_music])
         np.savez_compressed(buffer, sound=self.sound, starts=self.starts, names=np.array(self.names), facts=facts)
         write_bytes(folder / LIBRARY, buffer.getvalue())
 
@@ -54,12 +66,13 @@ class SoundLibrary:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 sound, starts, facts = arrays["sound"], arrays["starts"], arrays["facts"]
-                library = cls(sound, starts, tuple(str(n) for n in arrays["names"]), int(facts[0]), int(facts[1]))
+                library = cls(sound, starts, tuple(str(n) for n in arrays["names"]), *(int(x) for x in facts[:3]))
         except FileNotFoundError:
             return None
         except Exception as error:  # zipfile, zlib and numpy each raise their own
             raise InputError(f"{path} is damaged: {error}") from None
         is_whole = sound.ndim == 2 and sound.dtype == np.int16 and sound.shape[1] in (1, 2) and library.samples > 0
+        is_whole = is_whole and 0 <= library.num_music <= len(library)
         if not is_whole or len(starts) != len(library) + 1 or (np.diff(starts) < 1).any() or starts[-1] != len(sound):
             raise InputError(f"{path} is damaged: its clips do not fit together")
         return library

@@ -12,6 +12,7 @@ from worldgen.backends import Array, Backend
 from worldgen.config import SOUND_CHOICES, WorldConfig
 from worldgen.errors import InputError
 from worldgen.sound_library import Mixer, SoundLibrary
+from worldgen.sound_music import MusicPlayer
 
 GRAPHS = {"generated": "sound", "retrieved": "sound_events"}
 
@@ -48,11 +49,12 @@ def open_sound(
         raise InputError(f"world {config.name!r} has no sound head for {mode} sound: play it with sound off")
     if mode == "generated":
         return GeneratedSound(backend, config.fps)
-    num_sounds = backend.specs["sound_events"].outputs[0].shape[0] - 1
-    if library is None or len(library) != num_sounds:
+    outputs = {spec.name: spec for spec in backend.specs["sound_events"].outputs}
+    known = tuple(outputs[name].shape[0] - 1 for name in ("event", "music"))
+    if library is None or (library.num_effects, library.num_music) != known:
         raise InputError(
             f"world {config.name!r} has {'no' if library is None else len(library)} recorded sounds and a head for "
-            f"{num_sounds}: train the stage sound_events again, or play with another sound"
+            f"{sum(known)}: train the stage sound_events again, or play with another sound"
         )
     return RetrievedSound(backend, library)
 
@@ -79,27 +81,27 @@ class GeneratedSound:
 
 
 class RetrievedSound:
-    """Its state is what the event head remembers, then the voices of the mixer."""
+    """Its state is what the event head remembers, then the voices of the mixer, then the music."""
 
     kind = "retrieved"
 
     def __init__(self, backend: Backend, library: SoundLibrary):
-        self._backend, self._mixer = backend, Mixer(library)
+        self._backend, self._mixer, self._music = backend, Mixer(library), MusicPlayer(library)
         self._width = backend.specs["sound_events"].input("state").shape[0]
         self.samples, self.channels, self.sample_rate = library.samples, library.channels, library.sample_rate
 
     def empty(self, b: int) -> Array:
         voices = self._mixer.empty(b).reshape(b, -1)
-        return self._backend.asarray(np.concatenate([np.zeros((b, self._width), np.float32), voices], axis=1))
+        head = np.zeros((b, self._width), np.float32)
+        return self._backend.asarray(np.concatenate([head, voices, self._music.empty(b)], axis=1))
 
     def play(
         self, hidden: Array, action: Array, state: Array, seeds: np.ndarray, steps: np.ndarray
     ) -> tuple[np.ndarray, Array]:
         numpy, asarray = self._backend.numpy, self._backend.asarray
-        remembered, voices = np.split(numpy(state), [self._width], axis=1)
-        inputs = {"hidden": hidden, "action": action, "state": asarray(remembered.copy())}
-        out = self._backend.run("sound_events", inputs)
-        event, place = numpy(out["event"]), numpy(out["place"])
+        remembered, voices, music = np.split(numpy(state).copy(), [self._width, -MusicPlayer.WIDTH], axis=1)
+        out = self._backend.run("sound_events", {"hidden": hidden, "action": action, "state": asarray(remembered)})
+        event, place, track = (numpy(out[name]) for name in ("event", "place", "music"))
         voices = voices.reshape(len(event), -1, 3)
         heard = np.empty((len(event), self.samples, self.channels), np.float32)
         for i, (seed, step) in enumerate(zip(seeds, steps, strict=True)):
@@ -108,6 +110,9 @@ class RetrievedSound:
             if clip < event.shape[1] - 1:
                 delay = int(place[i, 0] * (self.samples - 1))
                 voices[i] = self._mixer.start(voices[i], clip, delay, float(np.exp(place[i, 1])))
-            heard[i], voices[i] = self._mixer.play(voices[i])
-        after = np.concatenate([numpy(out["next_state"]), voices.reshape(len(voices), -1)], axis=1)
+            effects, voices[i] = self._mixer.play(voices[i])
+            wanted = int(np.argmax(track[i]))
+            below, music[i] = self._music.play(music[i], wanted if wanted < track.shape[1] - 1 else -1)
+            heard[i] = np.clip(effects + below, -1, 1)
+        after = np.concatenate([numpy(out["next_state"]), voices.reshape(len(voices), -1), music], axis=1)
         return heard, asarray(after)

@@ -11,12 +11,13 @@ import numpy as np
 
 from worldgen import sampler
 from worldgen.backends import Array, Backend, open_backend
-from worldgen.bundle import DEFAULT_WORLD, Starts, check_parts, find_world
+from worldgen.bundle import DEFAULT_WORLD, Starts, check_parts, find_world, source_hashes
 from worldgen.config import NFE_CHOICES, WorldConfig
 from worldgen.errors import InputError
 from worldgen.graphs import frame_graph
 from worldgen.sound_library import SoundLibrary
 from worldgen.sound_source import open_sound
+from worldgen.uncertainty import Uncertainty
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Frame:
         None where the world is silent.
     reward: float32. terminated: bool. Arrays are the caller's own. end_probability: what terminated was decided from,
         float32 in 0..1; None where nothing was played, or without a head.
+    uncertainty: how unlike recorded frames it is, float32, above 1 for 1 % of those; NaN for games that stayed as they
+        were, None in a world without statistics.
     """
 
     image: np.ndarray
@@ -34,6 +37,7 @@ class Frame:
     reward: np.ndarray | float
     terminated: np.ndarray | bool
     end_probability: np.ndarray | float | None = None
+    uncertainty: np.ndarray | float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,12 @@ class World:
         upscale: bool = True,
         sound: str | None = None,
         library: SoundLibrary | None = None,
+        uncertainty: Uncertainty | None = None,
     ):
         """batch: number of games side by side, giving every frame a leading axis; None for one game without it.
         upscale: show larger frames, where the backend has super-resolution.
         sound: "generated", "retrieved" (from the library) or "off"; None is the world's own, where the backend has a
-            sound head."""
+            sound head. uncertainty: the statistics that Frame.uncertainty needs."""
         if batch is not None and batch < 1:
             raise InputError(f"batch is at least 1, got {batch}")
         self.config = config
@@ -102,6 +107,7 @@ class World:
         self._is_upscaled = upscale and "upscale" in backend.specs
         self._upscaling = "network" if self._is_upscaled else "off"
         self._sound = open_sound(config, backend, sound, library)
+        self._uncertainty = uncertainty
         self._nfe = config.nfe
         self._tokens = backend.specs["denoise"].outputs[0]
         self._num_context = backend.specs["commit"].input("cache").shape[-2]
@@ -123,7 +129,12 @@ class World:
         config, starts = WorldConfig.load(folder / "world.json"), Starts.load(folder)
         engine = open_backend(folder, backend)
         check_parts(folder, config, engine.specs, starts)
-        world = cls(config, engine, starts, batch, upscale=upscale, sound=sound, library=SoundLibrary.load(folder))
+        library = SoundLibrary.load(folder)
+        hidden = next(x.shape for x in engine.specs["commit"].outputs if x.name == "hidden")
+        uncertainty = Uncertainty.load(folder, lambda: source_hashes(folder), hidden)
+        world = cls(
+            config, engine, starts, batch, upscale=upscale, sound=sound, library=library, uncertainty=uncertainty
+        )
         if nfe is not None:
             world.nfe = nfe
         return world
@@ -199,6 +210,11 @@ class World:
         return 1 if self._sound is None else self._sound.channels
 
     @property
+    def has_uncertainty(self) -> bool:
+        """Whether frames say how unlike recorded ones they are."""
+        return self._uncertainty is not None
+
+    @property
     def starts(self) -> Starts | None:
         """What games begin from."""
         return self._starts
@@ -236,7 +252,9 @@ class World:
         if mask is None:
             self._state, frame = self._run_prompt(seeds, frames, actions)
             return self._unbatch(frame)
-        sound = None
+        sound, uncertainty = None, None
+        if self._uncertainty is not None:
+            uncertainty = np.full(self._num_slots, np.nan, np.float32)
         if self._sound is not None:
             sound = np.zeros((self._num_slots, self._sound.samples, self._sound.channels), np.float32)
         if rows.size:
@@ -244,8 +262,10 @@ class World:
             self._state = self._merge(chosen, state)
             if sound is not None:
                 sound[rows] = frame.sound
+            if uncertainty is not None:
+                uncertainty[rows] = frame.uncertainty
         zeros = np.zeros(self._num_slots, np.float32)
-        return self._unbatch(Frame(self._current().image, sound, zeros, zeros > 0))
+        return self._unbatch(Frame(self._current().image, sound, zeros, zeros > 0, None, uncertainty))
 
     def step(self, action: Any) -> Frame:
         """Plays one action (an action per slot with batch=n) and shows the frame it leads to."""
@@ -410,7 +430,8 @@ class World:
         sound, sound_state = None, None
         if self._sound is not None:
             sound, sound_state = self._sound.play(done["hidden"], action, state.sound, state.seed, state.step)
-        frame = Frame(image, sound, reward, terminated, ends)
+        uncertainty = None if self._uncertainty is None else self._uncertainty.of(self._backend.numpy(done["hidden"]))
+        frame = Frame(image, sound, reward, terminated, ends, uncertainty)
         state = replace(
             state,
             step=state.step + 1,
@@ -513,7 +534,7 @@ class World:
             state, frame = later
         self._prepare()
         zeros = np.zeros(len(seeds), np.float32)
-        return state, Frame(frame.image, frame.sound, zeros, zeros > 0)
+        return state, Frame(frame.image, frame.sound, zeros, zeros > 0, None, frame.uncertainty)
 
     def _prompt_frames(
         self, seeds: np.ndarray, frames: np.ndarray, actions: np.ndarray
@@ -569,4 +590,5 @@ class World:
         sound = None if frame.sound is None else frame.sound[0].copy()
         ends = None if frame.end_probability is None else float(np.ravel(frame.end_probability)[0])
         reward, terminated = float(np.ravel(frame.reward)[0]), bool(np.ravel(frame.terminated)[0])
-        return Frame(frame.image[0].copy(), sound, reward, terminated, ends)
+        uncertainty = None if frame.uncertainty is None else float(np.ravel(frame.uncertainty)[0])
+        return Frame(frame.image[0].copy(), sound, reward, terminated, ends, uncertainty)

@@ -17,7 +17,10 @@ _CLASSES = {
 }
 
 
-def network_class(name: str) -> Any:
-    """The class of one of a world's networks, by its folder's name."""
-    module, cls = _CLASSES[name]
+_FORMER = {"PlainSoundHead": "worldgen.models.plain_sound"}  # of bundled worlds that were trained before
+
+
+def network_class(name: str, class_name: str | None = None) -> Any:
+    """The class of one of a world's networks, by its folder's name and what its config.json says."""
+    module, cls = (_FORMER[class_name], class_name) if class_name in _FORMER else _CLASSES[name]
     return getattr(import_module(module), cls)

@@ -119,7 +119,7 @@ class Upscale(nn.Module):
 
 
 class Sound(nn.Module):
-    """Its state is one vector: what the head remembers, the latent of the last frame, and the codec's tail."""
+    """Its state is one vector: the head's, and the codec's tail."""
 
     def __init__(self, codec: SoundCodec, head: SoundHead):
         super().__init__()
@@ -128,19 +128,14 @@ class Sound(nn.Module):
 
     @property
     def state_dim(self) -> int:
-        return self.head.config.dim + self.head.config.latent_dim + math.prod(self.codec.tail_shape)
+        return self.head.state_dim + math.prod(self.codec.tail_shape)
 
     def forward(self, hidden: Tensor, action: Tensor, noise: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        head, codec = self.head, self.codec
-        memory, previous, tail = state.split(
-            [head.config.dim, head.config.latent_dim, math.prod(codec.tail_shape)], dim=-1
-        )
-        condition = head.condition(hidden, action)
-        memory = head.remember(condition, previous, memory)
-        latent = head.sample(torch.cat([memory, condition], dim=-1), noise)
+        codec = self.codec
+        head_state, tail = state.split([self.head.state_dim, math.prod(codec.tail_shape)], dim=-1)
+        latent, head_state = self.head.step(hidden, action, noise, head_state)
         samples, tail = codec.decode(latent[:, None], tail.unflatten(-1, codec.tail_shape))
-        state = torch.cat([memory, latent, tail.flatten(1)], dim=-1)
-        return samples[:, 0].clamp(-1, 1), state
+        return samples[:, 0].clamp(-1, 1), torch.cat([head_state, tail.flatten(1)], dim=-1)
 
 
 class Events(nn.Module):
@@ -148,9 +143,8 @@ class Events(nn.Module):
         super().__init__()
         self.sound_events = sound_events
 
-    def forward(self, hidden: Tensor, action: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits, place, state = self.sound_events.step(hidden, action, state)
-        return logits.softmax(-1), place, state
+    def forward(self, hidden: Tensor, action: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.sound_events.step(hidden, action, state)
 
 
 def step_modules(
@@ -243,7 +237,7 @@ def step_specs(
             GraphSpec("upscale", (frame, shown, held), (image, TensorSpec("next_state", "float32", (h, w, 3))))
         )
     if sound_codec is not None and sound is not None:
-        noise = TensorSpec("noise", "float32", (sound.config.latent_dim + 1,))
+        noise = TensorSpec("noise", "float32", (sound.noise_dim,))
         samples = TensorSpec("samples", "float32", (sound_codec.config.samples, sound_codec.config.channels))
         width = (Sound(sound_codec, sound).state_dim,)
         specs.append(
@@ -254,9 +248,10 @@ def step_specs(
             )
         )
     if sound_events is not None:
-        width = (sound_events.config.dim,)
+        width = (sound_events.state_dim,)
         event = TensorSpec("event", "float32", (sound_events.config.num_sounds + 1,))
-        outputs = (event, TensorSpec("place", "float32", (2,)), TensorSpec("next_state", "float32", width))
+        music = TensorSpec("music", "float32", (sound_events.config.num_music + 1,))
+        outputs = (event, TensorSpec("place", "float32", (2,)), music, TensorSpec("next_state", "float32", width))
         inputs = (committed[2], action, TensorSpec("state", "float32", width))
         specs.append(GraphSpec("sound_events", inputs, outputs))
     named = {spec.name: spec for spec in specs}

@@ -55,12 +55,16 @@ class Person:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for window in self._root.query_tree().children:
-                if title in (window.get_wm_name() or "") and window.get_attributes().map_state == X.IsViewable:
+                if title in self._title(window) and window.get_attributes().map_state == X.IsViewable:
                     window.set_input_focus(X.RevertToPointerRoot, X.CurrentTime)
                     self._display.sync()
                     return window
             time.sleep(0.01)
         raise TimeoutError(f"no window {title!r}")
+
+    def _title(self, window) -> str:
+        name = window.get_full_text_property(self._display.intern_atom("_NET_WM_NAME"))
+        return str(name or window.get_wm_name() or "")
 
     def look(self) -> np.ndarray:
         """The whole desktop (h, w, 3) uint8"""

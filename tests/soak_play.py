@@ -83,9 +83,9 @@ def soak(name: str, minutes: float, first: float) -> bool:
     world = World.load(name)
     fps = world.config.fps
     player = Player(world, log=SessionLog(world, name=name))
-    window = Window(player, max_frames=round(60 * minutes * fps))
+    window = Window(player)
     memory, gaps = [], []
-    threading.Thread(target=watch, args=(window, memory, gaps), daemon=True).start()
+    threading.Thread(target=watch, args=(window, 60 * minutes, memory, gaps), daemon=True).start()
     window.run()
     stats = player.summary(window.live.seconds)
     latency = [window.latency.percentile(p, recent=False) or float("nan") for p in (50, 99)]
@@ -120,13 +120,14 @@ def presses(player) -> int:
     return sum(b != a and b != 0 for a, b in zip(actions, actions[1:], strict=False))
 
 
-def watch(window, memory: list[float], gaps: list[int]) -> None:
-    """Each second: megabytes of this process, and the sound's gaps so far."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    while True:
+def watch(window, seconds: float, memory: list[float], gaps: list[int]) -> None:
+    """Each second: megabytes of this process, and the sound's gaps so far. Then the game is over."""
+    page, end = os.sysconf("SC_PAGE_SIZE"), time.monotonic() + seconds
+    while time.monotonic() < end:
         time.sleep(1)
         memory.append(int(Path("/proc/self/statm").read_text().split()[1]) * page / 1e6)
         gaps.append(window.sound.underruns if window.sound is not None else 0)
+    window.live.is_over = True
 
 
 if __name__ == "__main__":

@@ -75,10 +75,10 @@ class Rewind:
 
 def _with_one_picture(point: SavePoint) -> SavePoint:
     """The picture on screen is in the frame and in the state: kept once, it is a third less to keep."""
-    image, state = point.frame.image, point.state
-    if not np.array_equal(getattr(state, "image", None), image[None]):
+    image, shown = point.frame.image[None], getattr(point.state, "image", None)
+    if shown is None or not np.array_equal(shown, image):
         return point
-    return replace(point, state=replace(state, image=image[None]))
+    return replace(point, state=replace(point.state, image=image))
 
 
 def num_bytes(*values: Any) -> int:

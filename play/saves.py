@@ -33,7 +33,7 @@ def write_save(path: Path, point: SavePoint, session: Session) -> None:
     """Atomic. session: the one that led to the point."""
     parts = {f"state.{f.name}": getattr(point.state, f.name) for f in fields(point.state)}
     arrays = {name: value for name, value in parts.items() if value is not None}
-    facts = {"seed": point.seed, "position": point.position, "reward": float(point.frame.reward)}
+    facts: dict[str, Any] = {"seed": point.seed, "position": point.position, "reward": float(point.frame.reward)}
     facts["terminated"] = bool(point.frame.terminated)
     facts["uncertainty"] = None if point.frame.uncertainty is None else float(point.frame.uncertainty)
     arrays |= {"image": point.frame.image, "facts": json.dumps(facts), "session": json.dumps(session.to_json())}

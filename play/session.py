@@ -78,7 +78,9 @@ class Session:
             changes = [{k: _unpack(v) if k == "start" else v for k, v in c.items()} for c in facts["changes"]]
             session = cls(**{**facts, "start": _unpack(facts["start"]), "changes": changes})
             session._check()
-        except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
+        except KeyError as error:
+            raise InputError(f"{path}: damaged session (no {error})") from None
+        except (TypeError, ValueError, AttributeError, zlib.error) as error:
             raise InputError(f"{path}: damaged session ({error})") from None
         return session
 

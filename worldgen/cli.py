@@ -240,7 +240,7 @@ class ExportOptions:
     to: str = "onnx"
     """onnx (any machine), or tensorrt (engines for the GPU of this one)"""
     precision: str | None = None
-    """onnx: fp32 (default), fp16 (for GPUs) or int8 (for CPUs); tensorrt: fp16 (default), bf16 or fp32"""
+    """onnx: fp32 (default), fp16 (for GPUs) or int8 (for CPUs); tensorrt: fp16 (default), bf16, fp32 or fp8"""
     batch: int = 64
     """the most games at once that TensorRT engines are built for"""
     json: str | None = None

@@ -127,7 +127,7 @@ def test_recordings_become_a_world_that_plays(trained: Path):
     images = np.stack([world.step([1, 2]).image for _ in range(6)])
     assert images.std() > 0
     assert {p.name for p in trained.iterdir()} == {
-        "world.json", "tokenizer", "dynamics", "heads", "starts", "training"
+        "world.json", "tokenizer", "dynamics", "heads", "starts", "training", "uncertainty.npz"
     }  # fmt: skip
 
 
@@ -536,6 +536,47 @@ def test_every_preset_fits_its_networks_to_its_frames():
             assert max(w, h) == preset.side
             assert abs(w / h - width / height) < 0.25 * width / height
     assert set(PRESETS) >= {"tiny", "small", "base"}
+
+
+def test_a_world_of_unlabelled_video_gets_heads_from_a_few_labelled_clips(
+    toy_recordings: Path, trained: Path, tmp_path: Path
+):
+    videos, world = tmp_path / "videos", tmp_path / "world"
+    videos.mkdir()
+    for video in toy_recordings.glob("*.mkv"):
+        shutil.copy(video, videos)
+    train(videos, world, actions="latent", stages=("tokenizer", "latent_action", "dynamics"))
+    before, starts = WorldConfig.load(world / "world.json"), Starts.load(world)
+    assert not before.has_reward and World.load(world).has_uncertainty
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for i in (100, 101):
+        record_toy(clips / f"labelled{i}.mkv", seed=i)
+    train(clips, world, stages=("heads",))
+    after = WorldConfig.load(world / "world.json")
+    assert after == replace(before, has_reward=True, has_terminated=True, end_threshold=after.end_threshold)
+    assert np.array_equal(Starts.load(world).frames, starts.frames)
+    facts = json.loads((world / "training" / "data.json").read_text())
+    assert any(name.startswith("labelled") for name in facts["train"]) and any("toy" in n for n in facts["train"])
+    game = World.load(world)
+    game.reset(0)
+    assert 0 < game.step(1).end_probability < 1
+
+
+def test_heads_of_another_game_are_refused(trained: Path, tmp_path: Path):
+    from worldgen.actions import ActionMap
+    from worldgen.data.recording import RecordingInfo, RecordingWriter
+
+    world, clips = tmp_path / "world", tmp_path / "clips"
+    shutil.copytree(trained, world, ignore=shutil.ignore_patterns("heads"))
+    clips.mkdir()
+    info = RecordingInfo(FPS, ActionMap.discrete(["a", "b"], [(), ()]), "other", licence="CC0-1.0")
+    with RecordingWriter(clips / "other.mkv", info) as writer:
+        for t in range(30):
+            writer.write(np.full((SIDE, SIDE, 3), t, np.uint8))
+            writer.act(t % 2, reward=0.0, terminated=False)
+    with pytest.raises(InputError, match="the world takes"):
+        train(clips, world, stages=("heads",))
 
 
 @pytest.mark.parametrize("change", [{"steps": 0}, {"batch": 0}, {"length": 1}, {"minutes": 0.0}])

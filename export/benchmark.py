@@ -167,8 +167,8 @@ class TimedBackend:
         self.name, self.facts = backend.name, backend.facts
         self.specs = {name: spec for name, spec in backend.specs.items() if not is_frame_graph(name)}
         self.position_period, self.weights_hash = backend.position_period, backend.weights_hash
-        self.asarray, self.numpy, self.put = backend.asarray, backend.numpy, backend.put
-        self.prepare = backend.prepare
+        self.asarray, self.numpy, self.tensor = backend.asarray, backend.numpy, backend.tensor
+        self.put, self.prepare = backend.put, backend.prepare
         self._backend = backend
         self.clear()
 

@@ -44,8 +44,8 @@ class Recorder:
     def __init__(self, backend: Backend):
         self.name, self.facts = backend.name, backend.facts
         self.position_period, self.weights_hash = backend.position_period, backend.weights_hash
-        self.asarray, self.numpy, self.put = backend.asarray, backend.numpy, backend.put
-        self.prepare = backend.prepare
+        self.asarray, self.numpy, self.tensor = backend.asarray, backend.numpy, backend.tensor
+        self.put, self.prepare = backend.put, backend.prepare
         self.specs = dict(backend.specs)
         self.runs: dict[str, list[Run]] = {}
         self.frames: list[np.ndarray] = []

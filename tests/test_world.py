@@ -266,6 +266,7 @@ def test_steps_are_undone_one_by_one_from_their_marks(world: World):
 
 
 def test_a_snapshot_is_a_copy_both_ways(world: World):
+    world.keeps_hidden = True
     frames = play(world, ACTIONS)
     play(world, ACTIONS[:6])
     state = world.snapshot()

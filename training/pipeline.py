@@ -40,7 +40,7 @@ from worldgen.training.dynamics import DynamicsStage
 from worldgen.training.fit import Fit, Stage, train_stage
 from worldgen.training.folder_lock import sole_training
 from worldgen.training.heads import HeadsStage
-from worldgen.training.held_out import known_segments
+from worldgen.training.held_out import check_same_actions, known_segments
 from worldgen.training.latent_action import LatentActionStage, choose_labels, label, latent_action_map
 from worldgen.training.latent_data import check_one_game, playable
 from worldgen.training.native_frames import best_scale
@@ -244,17 +244,32 @@ def _video_size(data: Path) -> tuple[int, int]:
     raise error
 
 
+def _finished(recipe: Recipe) -> WorldConfig | None:
+    """The world in --out, where only further stages are added to it: its size, rate and actions stay."""
+    path = recipe.out / "world.json"
+    is_added_to = recipe.stages and not {"tokenizer", "latent_action", "dynamics"} & set(recipe.stages)
+    return WorldConfig.load(path) if is_added_to and path.is_file() else None
+
+
 class Run:
     """The data and the networks of one run; each is opened when the first stage asks for it."""
 
     def __init__(self, recipe: Recipe, preset: Preset, say: Say, is_main: bool = True):
         self.recipe, self.preset, self.say, self.is_main = recipe, preset, say, is_main
+        self.finished = _finished(recipe)
+        self.action_source = self.finished.action_source if self.finished else recipe.actions
         self.width, self.height = frame_size(preset.side, *_video_size(recipe.data))
-        if recipe.source is not None:
-            known = WorldConfig.load(recipe.source / "world.json")
+        known = self.finished or (WorldConfig.load(recipe.source / "world.json") if recipe.source else None)
+        if known is not None:
             self.width, self.height = known.width, known.height
         say(f"data: {recipe.data} at {self.width}x{self.height}")
-        self.cache: Cache = open_cache(recipe.data, height=self.height, width=self.width, on_progress=say_progress(say))
+        self.cache: Cache = open_cache(
+            recipe.data,
+            height=self.height,
+            width=self.width,
+            fps=self.finished.fps if self.finished else None,
+            on_progress=say_progress(say),
+        )
         for note in self.cache.notes:
             say(f"  {note}")
         refused = [r for r in self.cache.reports if r.status == "refused"]
@@ -265,16 +280,18 @@ class Run:
             f"  {self.cache.num_frames} frames at {self.cache.fps:g} fps in {self.cache.num_episodes} episodes; "
             f"{self.validation.num_frames} frames held out"
         )
-        if recipe.actions == "latent":
+        if self.action_source == "latent":
             check_one_game(recipe.data, self.cache)
             length = preset.fits["dynamics"].length
             self.train, self.validation = (
                 playable(self.cache, segments, length, say) for segments in (self.train, self.validation)
             )
-        if recipe.actions == "recorded" and self.cache.actions is None:
+        if self.action_source == "recorded" and self.cache.actions is None:
             raise InputError(
                 f"{recipe.data} has no recorded actions (no sidecar beside any video): use --actions latent"
             )
+        if self.finished and self.action_source == "recorded" and self.cache.action_map is not None:
+            check_same_actions(self.finished.actions, self.cache.action_map)
         self._labels: np.ndarray | None = None
 
     def default_stages(self) -> tuple[str, ...]:
@@ -388,7 +405,9 @@ class Run:
     # The world's facts
 
     def action_map(self) -> ActionMap:
-        if self.recipe.actions == "latent":
+        if self.finished is not None:
+            return self.finished.actions
+        if self.action_source == "latent":
             return known_names(self.recipe.out) or latent_action_map(
                 load_network(self.recipe.out, "latent_action").config.num_codes
             )
@@ -397,7 +416,7 @@ class Run:
 
     def actions(self) -> np.ndarray:
         """(N, width), row i chosen on frame i"""
-        if self.recipe.actions == "recorded":
+        if self.action_source == "recorded":
             return np.asarray(self.cache.actions)
         if self._labels is None:
             self.say(f"labelling {self.cache.num_frames} frames with latent actions")
@@ -408,22 +427,27 @@ class Run:
     def config(self) -> WorldConfig:
         has_heads = (self.recipe.out / "heads").is_dir()
         heads = load_network(self.recipe.out, "heads").config if has_heads else None
-        return WorldConfig(
-            name=self.recipe.name or self.recipe.out.resolve().name,
+        base = self.finished or WorldConfig(
+            name=self.recipe.out.resolve().name,
             height=self.height,
             width=self.width,
             fps=self.cache.fps,
             actions=self.action_map(),
             context=self.preset.context,
+            action_source=self.action_source,
+        )
+        return replace(
+            base,
+            name=self.recipe.name or base.name,
             has_reward=has_heads,
             has_terminated=has_heads,
             sound=next((mode for mode, name in SOUNDS.items() if (self.recipe.out / name).is_dir()), "off"),
-            action_source=self.recipe.actions,
             end_threshold=heads.end_threshold if heads else 0.5,
         )
 
     def write_facts(self) -> None:
-        """world.json, the starts, and which episodes were trained on."""
+        """world.json, the starts, and which episodes were trained on. What a finished world's further stages are
+        trained on, a few labelled clips perhaps, is no place to begin games from."""
         if not self.is_main:
             return
         names, starts = self.cache.episode_names, self.cache.starts
@@ -437,15 +461,21 @@ class Run:
                 names[i]: int(self.validation.starts[held == i].min() - starts[i]) for i in set(held) & trained
             },
         }
-        if self.recipe.actions == "latent":
+        if self.action_source == "latent":
             facts["latent_action"] = network_hashes(self.recipe.out, ("latent_action",))["latent_action"]
         write_json(self.recipe.out / "world.json", self.config().to_json())
-        write_json(self.recipe.out / "training" / "data.json", facts)
-        self._starts().save(self.recipe.out)
+        path = self.recipe.out / "training" / "data.json"
+        if self.finished is None or not path.is_file():
+            write_json(path, facts)
+        else:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            write_json(path, {**before, "train": sorted({*before["train"], *facts["train"]})})
+        if self.finished is None or Starts.load(self.recipe.out) is None:
+            self._starts().save(self.recipe.out)
 
     def write_uncertainty(self, length: int) -> None:
         """What the hidden states of recorded frames are like, from clips of so many frames."""
-        if not self.is_main:
+        if not self.is_main or (self.finished and (self.recipe.out / UNCERTAINTY).is_file()):
             return
         tokenizer, dynamics = (load_network(self.recipe.out, name).to(_device()) for name in NETWORKS)
         tokens = tokenize(self.cache, tokenizer, self.recipe.out, self.say)

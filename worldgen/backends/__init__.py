@@ -50,6 +50,10 @@ class Backend(Protocol):
         """The caller's own copy."""
         ...
 
+    def tensor(self, x: Array) -> Any:
+        """The caller's own copy as a torch.Tensor, on the engine's device where the engine is torch's."""
+        ...
+
     def put(self, x: Array, rows: np.ndarray, values: Array) -> Array:
         """x (b, ...) with values (r, ...) in its rows (r,) int64; x is given up"""
         ...

@@ -129,6 +129,11 @@ class OnnxRuntimeBackend:
     def numpy(self, x: OrtValue) -> np.ndarray:
         return np.array(x.numpy())
 
+    def tensor(self, x: OrtValue) -> Any:
+        import torch
+
+        return torch.from_numpy(self.numpy(x))
+
     def put(self, x: OrtValue, rows: np.ndarray, values: OrtValue) -> OrtValue:
         whole = x.numpy()
         if whole.ctypes.data == x.data_ptr():  # the memory of x, on the CPU

@@ -173,6 +173,9 @@ class TensorRTBackend:
     def numpy(self, x: Tensor) -> np.ndarray:
         return np.array(x.cpu().numpy())
 
+    def tensor(self, x: Tensor) -> Tensor:
+        return x.clone()
+
     def put(self, x: Tensor, rows: np.ndarray, values: Tensor) -> Tensor:
         return x.index_copy_(0, self._torch.from_numpy(rows).to(DEVICE), values)
 

@@ -84,6 +84,10 @@ class TorchBackend:
     def numpy(self, x: Tensor) -> np.ndarray:
         return np.array(x.cpu().numpy())
 
+    def tensor(self, x: Tensor) -> Tensor:
+        with torch.inference_mode(False):  # an inference tensor could not be saved for a backward pass
+            return x.clone()
+
     def put(self, x: Tensor, rows: np.ndarray, values: Tensor) -> Tensor:
         with torch.inference_mode():
             return x.index_copy_(0, torch.from_numpy(rows).to(self.device), values)

@@ -100,7 +100,7 @@ class Session:
             numbers = [v for k, v in change.items() if k not in ("start", "upscaling")]
             if kind not in ({"restart"}, {"nfe"}, {"upscaling"}) or not all(isinstance(x, int) for x in numbers):
                 raise TypeError(f"unknown change {change!r}")
-            if change.get("upscaling", "nearest") not in UPSCALING:
+            if change.get("upscaling", "nearest") not in UPSCALING[:2]:
                 raise ValueError(f"upscaling {change['upscaling']!r}")
             if change.get("nfe", 1) not in NFE_CHOICES:
                 raise ValueError(f"nfe {change['nfe']!r}")
@@ -136,7 +136,8 @@ class Replay:
             if "nfe" in change:
                 player.set_nfe(change["nfe"])
             elif "upscaling" in change:
-                player.set_upscaling(change["upscaling"])
+                if player.world.upscaling != "off":  # replayed with small frames on purpose
+                    player.set_upscaling(change["upscaling"])
             elif "start" in change:
                 player.restart(change["restart"], change["start"])
             else:

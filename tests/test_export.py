@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from worldgen.actions import ActionMap  # noqa: E402
 from worldgen.backends import open_backend  # noqa: E402
-from worldgen.bundle import Starts, network_hashes, read_manifest  # noqa: E402
+from worldgen.bundle import TRAINED_ON, Starts, network_hashes, read_manifest  # noqa: E402
 from worldgen.config import NFE_CHOICES, WorldConfig  # noqa: E402
 from worldgen.errors import InputError, RunError  # noqa: E402
 from worldgen.export import to_onnx  # noqa: E402
@@ -296,7 +296,9 @@ def test_a_published_world_of_floats_and_without_heads_plays_in_half_the_bytes(t
     write_json(source / "world.json", facts)
     hidden = np.random.default_rng(0).normal(size=(50, 5, 32))
     fit_uncertainty(hidden, hidden, network_hashes(source)).save(source)
+    write_json(source / TRAINED_ON, {"is_complete": True, "recordings": {}})
     publish(source, out, say=lambda text: None)
+    assert (out / TRAINED_ON).read_bytes() == (source / TRAINED_ON).read_bytes()
     images = []
     for backend in ("onnxruntime", "torch"):
         world = World.load(out, backend=backend)

@@ -115,9 +115,9 @@ class Upscale(nn.Module):
         moves = ((now - state).abs() > HOLD).any(dim=-1, keepdim=True)
         scale = self.super_resolution.config.scale
         # rows of a small pixel's larger ones at a time: pixel by pixel, choosing costs three times as much
-        rows = (rearrange(x, "b (h p) (w q) c -> b h p w (q c)", p=scale, q=scale) for x in (image, shown))
-        chosen = torch.where(rearrange(moves, "b h w 1 -> b h 1 w 1"), *rows)
-        image = rearrange(chosen, "b h p w (q c) -> b (h p) (w q) c", q=scale)
+        drawn, kept = (rearrange(x, "b (h p) (w q) c -> b h p w (q c)", p=scale, q=scale) for x in (image, shown))
+        rows = torch.where(rearrange(moves, "b h w 1 -> b h 1 w 1"), drawn, kept)
+        image = rearrange(rows, "b h p w (q c) -> b (h p) (w q) c", q=scale)
         return image, torch.where(moves, now, state)
 
 

@@ -17,15 +17,17 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from worldgen.actions import ActionMap  # noqa: E402
 from worldgen.backends import open_backend  # noqa: E402
-from worldgen.bundle import Starts, read_manifest  # noqa: E402
+from worldgen.bundle import TRAINED_ON, Starts, network_hashes, read_manifest  # noqa: E402
 from worldgen.config import NFE_CHOICES, WorldConfig  # noqa: E402
 from worldgen.errors import InputError, RunError  # noqa: E402
 from worldgen.export import to_onnx  # noqa: E402
 from worldgen.export.precision import PRECISIONS  # noqa: E402
 from worldgen.export.publish import publish  # noqa: E402
+from worldgen.export.ranges import check_half, find_ranges  # noqa: E402
 from worldgen.export.shared_weights import SMALL, share_weights  # noqa: E402
 from worldgen.files import write_json  # noqa: E402
 from worldgen.graphs import REQUIRED, frame_graph  # noqa: E402
+from worldgen.uncertainty import fit_uncertainty  # noqa: E402
 from worldgen.world import World  # noqa: E402
 
 ROWS = 48
@@ -81,7 +83,8 @@ def test_any_batch_runs_and_every_row_is_computed_alone(tiny_world: Path, name: 
 def test_agreement_with_torch_was_measured(tiny_world: Path):
     manifest, limits = read_manifest(tiny_world).raw, PRECISIONS["fp32"]
     assert set(manifest["parity"]) == set(GRAPHS)
-    assert all(0 <= error <= limits.step_error for error in manifest["parity"].values())
+    assert all(0 <= error <= 5 * limits.step_error for error in manifest["parity"].values())
+    assert set(manifest["pictures"]) == {"decode", *map(frame_graph, NFE_CHOICES)}
     assert manifest["parity"]["denoise"] > 0  # not compared with itself
     assert 0 < manifest["rollout_error"] <= limits.rollout_error and manifest["rollout_psnr"] >= limits.psnr
 
@@ -243,7 +246,8 @@ def test_fewer_bits_are_published_beside_the_others_and_play(copied: Path, preci
     manifest = to_onnx.export_onnx(copied, say=said.append, precision=precision)
     limits = PRECISIONS[precision]
     assert manifest["precision"] == precision and set(manifest["parity"]) == set(GRAPHS)
-    assert 1e-5 < manifest["parity"]["frame_2"] <= limits.step_error
+    assert 1e-5 < manifest["parity"]["frame_2"] <= 3 * limits.step_error  # two steps and the commit
+    assert limits.psnr <= min(manifest["pictures"].values())
     assert limits.psnr <= manifest["rollout_psnr"] and any("dB" in line for line in said)
     if precision == "fp16":
         sizes = [(copied / f / "weights.bin").stat().st_size for f in ("onnx-fp16", "onnx")]
@@ -290,11 +294,15 @@ def test_a_published_world_of_floats_and_without_heads_plays_in_half_the_bytes(t
     shutil.rmtree(source / "heads")
     facts = WorldConfig.load(source / "world.json").to_json() | {"has_reward": False, "has_terminated": False}
     write_json(source / "world.json", facts)
+    hidden = np.random.default_rng(0).normal(size=(50, 5, 32))
+    fit_uncertainty(hidden, hidden, network_hashes(source)).save(source)
+    write_json(source / TRAINED_ON, {"is_complete": True, "recordings": {}})
     publish(source, out, say=lambda text: None)
+    assert (out / TRAINED_ON).read_bytes() == (source / TRAINED_ON).read_bytes()
     images = []
     for backend in ("onnxruntime", "torch"):
         world = World.load(out, backend=backend)
-        world.reset(0)
+        assert world.reset(0).uncertainty > 0  # of the rounded weights now
         frames = [world.step(action) for action in ([0.5, -1.0], [0.0, 0.0], [1.0, 1.0]) * 2]
         assert {(frame.reward, frame.terminated) for frame in frames} == {(0.0, False)}
         images.append(np.stack([frame.image for frame in frames]).astype(int))
@@ -352,3 +360,18 @@ def test_a_matrix_and_its_transpose_share_their_bytes(tmp_path: Path):
     assert (tmp_path / "weights.bin").stat().st_size == weights.nbytes
     for name, want in zip(("plain", "flipped"), expected, strict=True):
         np.testing.assert_array_equal(session(tmp_path, name).run(None, {"x": x})[0], want)
+
+
+def test_numbers_that_float16_cannot_hold_are_found_before_anything_is_published():
+    """On a CPU they would pass: there ONNX Runtime computes in float32."""
+    model = two_models(np.eye(40, dtype=np.float32))["residual"]
+    x = np.ones((3, 40), np.float32)
+    check_half("residual", model, [{"x": 65504 * x}])
+    with pytest.raises(RunError, match=r"residual: m reaches 70000, more than float16 holds.*bf16"):
+        check_half("residual", two_models(7 * np.eye(40, dtype=np.float32))["residual"], [{"x": x}, {"x": 10000 * x}])
+
+
+def test_the_range_of_a_value_is_that_of_all_runs():
+    model = two_models(np.eye(40, dtype=np.float32))["residual"]
+    runs = [{"x": np.full((2, 40), value, np.float32)} for value in (1, -5, 3)]
+    assert find_ranges(model, ["x", "m", "y"], runs) == {"x": 5, "m": 5, "y": 4}  # y is one more than m

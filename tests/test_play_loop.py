@@ -398,6 +398,8 @@ def test_holding_the_rate_is_switched_off_by_a_key_and_the_wanted_effort_is_back
     assert (world.nfe, world.upscaling) == (4, "network")
     play_for(live, clock, 60)
     assert (world.nfe, world.upscaling) == (1, "nearest")
+    live.stop()
+    assert (world.nfe, world.upscaling) == (4, "network")  # for the next game
 
 
 def test_a_key_is_timed_from_its_press_even_when_its_frame_is_replaced_unseen():

@@ -127,7 +127,7 @@ def test_recordings_become_a_world_that_plays(trained: Path):
     images = np.stack([world.step([1, 2]).image for _ in range(6)])
     assert images.std() > 0
     assert {p.name for p in trained.iterdir()} == {
-        "world.json", "tokenizer", "dynamics", "heads", "starts", "training"
+        "world.json", "trained_on.json", "tokenizer", "dynamics", "heads", "starts", "training", "uncertainty.npz"
     }  # fmt: skip
 
 
@@ -182,6 +182,9 @@ def test_latent_actions_survive_a_kill_and_their_labels_are_those_of_the_finishe
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, LatentActionStage, 3)
         train(toy_recordings, out, actions="latent")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, DynamicsStage, 0)  # before its first checkpoint: it begins again from the same weights
+        train(toy_recordings, out, actions="latent", resume=True)
     train(toy_recordings, out, actions="latent", resume=True)
     assert_equal_training(whole, out, "tokenizer", "latent_action", "dynamics")
     train(toy_recordings, out, actions="latent", resume=True, steps=STEPS + 3)
@@ -264,7 +267,7 @@ def test_batches_pair_each_frame_with_what_led_to_it(toy_recordings: Path):
 # Killed and resumed
 
 
-@pytest.mark.parametrize("stage, step", [(TokenizerStage, 3), (DynamicsStage, 2)])
+@pytest.mark.parametrize("stage, step", [(TokenizerStage, 3), (DynamicsStage, 0), (DynamicsStage, 2), (HeadsStage, 0)])
 def test_a_killed_run_resumes_to_the_same_numbers(
     toy_recordings: Path, tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, stage: type, step: int
 ):
@@ -272,7 +275,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, stage, step)
         train(toy_recordings, out)
-    assert step_of(out, stage.name) == step
+    assert step == 0 or step_of(out, stage.name) == step  # before its first checkpoint it begins from the same weights
     train(toy_recordings, out, resume=True)
     assert_equal_training(trained, out, "tokenizer", "dynamics", "heads")
     assert (trained / "world.json").read_bytes() == (out / "world.json").read_bytes()
@@ -482,15 +485,31 @@ def test_resuming_with_another_preset_is_refused(
 # Fine-tuning
 
 
-def test_fine_tuning_begins_from_the_other_worlds_weights(
-    toy_recordings: Path, tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+# on the recordings, by the stages
+MEASURED = {
+    "token_mean", "token_std", "motion.basis", "motion.gain", "motion.offset", "motion.patch_mean",
+}  # fmt: skip
+
+
+def test_fine_tuning_on_what_was_played_in_a_world_begins_from_its_weights(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    from worldgen.play.main import play
+    from worldgen.play.options import PlayOptions
+
+    def without_ends(name, **how) -> World:
+        world = World.load(name, **how)
+        world.config = replace(world.config, end_threshold=1 - 1e-9)
+        return world
+
+    options = PlayOptions(str(trained), backend="torch", headless=True, frames=200, recordings=tmp_path / "mine")
+    play(options, load_world=without_ends)
     monkeypatch.setitem(presets.PRESETS, "micro", lambda: micro(learning_rate=0.0, steps=1))
     out = tmp_path / "tuned"
-    train(toy_recordings, out, source=trained, seed=7)
+    train(tmp_path / "mine", out, source=trained, seed=7)
     for stage in ("tokenizer", "dynamics", "heads"):
         known, tuned = (load_file(world / stage / WEIGHTS) for world in (trained, out))
-        for name in known:
+        for name in known.keys() - MEASURED:
             torch.testing.assert_close(tuned[name], known[name], atol=1e-6, rtol=1e-5, msg=f"{stage} {name}")
     assert WorldConfig.load(out / "world.json").name == "tuned"
 
@@ -536,6 +555,47 @@ def test_every_preset_fits_its_networks_to_its_frames():
             assert max(w, h) == preset.side
             assert abs(w / h - width / height) < 0.25 * width / height
     assert set(PRESETS) >= {"tiny", "small", "base"}
+
+
+def test_a_world_of_unlabelled_video_gets_heads_from_a_few_labelled_clips(
+    toy_recordings: Path, trained: Path, tmp_path: Path
+):
+    videos, world = tmp_path / "videos", tmp_path / "world"
+    videos.mkdir()
+    for video in toy_recordings.glob("*.mkv"):
+        shutil.copy(video, videos)
+    train(videos, world, actions="latent", stages=("tokenizer", "latent_action", "dynamics"))
+    before, starts = WorldConfig.load(world / "world.json"), Starts.load(world)
+    assert not before.has_reward and World.load(world).has_uncertainty
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for i in (100, 101):
+        record_toy(clips / f"labelled{i}.mkv", seed=i)
+    train(clips, world, stages=("heads",))
+    after = WorldConfig.load(world / "world.json")
+    assert after == replace(before, has_reward=True, has_terminated=True, end_threshold=after.end_threshold)
+    assert np.array_equal(Starts.load(world).frames, starts.frames)
+    facts = json.loads((world / "training" / "data.json").read_text())
+    assert any(name.startswith("labelled") for name in facts["train"]) and any("toy" in n for n in facts["train"])
+    game = World.load(world)
+    game.reset(0)
+    assert 0 < game.step(1).end_probability < 1
+
+
+def test_heads_of_another_game_are_refused(trained: Path, tmp_path: Path):
+    from worldgen.actions import ActionMap
+    from worldgen.data.recording import RecordingInfo, RecordingWriter
+
+    world, clips = tmp_path / "world", tmp_path / "clips"
+    shutil.copytree(trained, world, ignore=shutil.ignore_patterns("heads"))
+    clips.mkdir()
+    info = RecordingInfo(FPS, ActionMap.discrete(["a", "b"], [(), ()]), "other", licence="CC0-1.0")
+    with RecordingWriter(clips / "other.mkv", info) as writer:
+        for t in range(30):
+            writer.write(np.full((SIDE, SIDE, 3), t, np.uint8))
+            writer.act(t % 2, reward=0.0, terminated=False)
+    with pytest.raises(InputError, match="the world takes"):
+        train(clips, world, stages=("heads",))
 
 
 @pytest.mark.parametrize("change", [{"steps": 0}, {"batch": 0}, {"length": 1}, {"minutes": 0.0}])

@@ -40,7 +40,7 @@ from worldgen.training.dynamics import DynamicsStage
 from worldgen.training.fit import Fit, Stage, train_stage
 from worldgen.training.folder_lock import sole_training
 from worldgen.training.heads import HeadsStage
-from worldgen.training.held_out import known_segments
+from worldgen.training.held_out import check_same_actions, known_segments
 from worldgen.training.latent_action import LatentActionStage, choose_labels, label, latent_action_map
 from worldgen.training.latent_data import check_one_game, playable
 from worldgen.training.native_frames import best_scale
@@ -52,6 +52,7 @@ from worldgen.training.rollout import PROMPT, led_to
 from worldgen.training.super_resolution import SuperResolutionStage
 from worldgen.training.tokenizer import TokenizerStage
 from worldgen.training.tokens import tokenize
+from worldgen.training.trained_on import TrainedOn
 from worldgen.training.uncertainty import measure_uncertainty
 from worldgen.uncertainty import FILE as UNCERTAINTY
 from worldgen.uncertainty import NETWORKS
@@ -74,6 +75,7 @@ SHARES = {  # of --minutes
     "sound_codec": 0.05, "sound": 0.1, "sound_events": 0.05,
 }  # fmt: skip
 SOUNDS = {"generated": "sound", "retrieved": "sound_events"}  # what a world plays unless told otherwise, the best first
+WITHOUT_TOKENS = ("tokenizer", "latent_action", "sound_codec")  # stages that read the recordings alone
 NUM_STARTS = 10
 NUM_CODES = 8  # of latent actions, the most
 VALIDATION_HORIZON = 16
@@ -85,7 +87,7 @@ class Recipe:
     """What a user chose. steps: of every stage, instead of the preset's. minutes: of training in all, shared out.
     sounds: a folder of sounds for the stage sound_events to play instead of the recordings' own. sharpen: weight of the
     critic's losses in CRITICISED, 0 for none. labels: share of the training frames whose recorded action latent actions
-    may learn from."""
+    may learn from. shard: of several processes each holds a part of the network."""
 
     data: Path
     out: Path
@@ -101,6 +103,7 @@ class Recipe:
     sounds: Path | None = None
     labels: float = 0.0
     sharpen: float = 0.0
+    shard: bool = False
 
     def __post_init__(self) -> None:
         if self.actions not in ("recorded", "latent"):
@@ -167,13 +170,16 @@ def _train_stages(
             continue
         fit = run.fit(name, stages)
         began = time.monotonic()
-        with processes.main_process_first():  # it encodes the recordings, the others read what it wrote
+        if name not in WITHOUT_TOKENS and processes.num_processes > 1:
+            run.tokens(processes)
+        with processes.main_process_first():  # it prepares what else there is, the others read what it wrote
             stage = run.stage(name, fit)
             if recipe.sharpen and isinstance(stage, TokenizerStage | SuperResolutionStage):
                 stage = CriticStage(stage, recipe.sharpen)
         progress = train_stage(
-            stage, fit, recipe.out, resume=recipe.resume, parents=network_hashes(recipe.out, PARENTS[name]), say=say
-        )
+            stage, fit, recipe.out, resume=recipe.resume, parents=network_hashes(recipe.out, PARENTS[name]),
+            shard=recipe.shard, say=say,
+        )  # fmt: skip
         summary["stages"][name] = {"steps": progress.step, "seconds": round(progress.seconds, 1)}
         if name == "latent_action" and processes.is_main_process:
             kept, most = load_network(recipe.out, name).config.num_codes, run.num_codes()
@@ -244,17 +250,32 @@ def _video_size(data: Path) -> tuple[int, int]:
     raise error
 
 
+def _finished(recipe: Recipe) -> WorldConfig | None:
+    """The world in --out, where only further stages are added to it: its size, rate and actions stay."""
+    path = recipe.out / "world.json"
+    is_added_to = recipe.stages and not {"tokenizer", "latent_action", "dynamics"} & set(recipe.stages)
+    return WorldConfig.load(path) if is_added_to and path.is_file() else None
+
+
 class Run:
     """The data and the networks of one run; each is opened when the first stage asks for it."""
 
     def __init__(self, recipe: Recipe, preset: Preset, say: Say, is_main: bool = True):
         self.recipe, self.preset, self.say, self.is_main = recipe, preset, say, is_main
+        self.finished = _finished(recipe)
+        self.action_source = self.finished.action_source if self.finished else recipe.actions
         self.width, self.height = frame_size(preset.side, *_video_size(recipe.data))
-        if recipe.source is not None:
-            known = WorldConfig.load(recipe.source / "world.json")
+        known = self.finished or (WorldConfig.load(recipe.source / "world.json") if recipe.source else None)
+        if known is not None:
             self.width, self.height = known.width, known.height
         say(f"data: {recipe.data} at {self.width}x{self.height}")
-        self.cache: Cache = open_cache(recipe.data, height=self.height, width=self.width, on_progress=say_progress(say))
+        self.cache: Cache = open_cache(
+            recipe.data,
+            height=self.height,
+            width=self.width,
+            fps=self.finished.fps if self.finished else None,
+            on_progress=say_progress(say),
+        )
         for note in self.cache.notes:
             say(f"  {note}")
         refused = [r for r in self.cache.reports if r.status == "refused"]
@@ -265,16 +286,18 @@ class Run:
             f"  {self.cache.num_frames} frames at {self.cache.fps:g} fps in {self.cache.num_episodes} episodes; "
             f"{self.validation.num_frames} frames held out"
         )
-        if recipe.actions == "latent":
+        if self.action_source == "latent":
             check_one_game(recipe.data, self.cache)
             length = preset.fits["dynamics"].length
             self.train, self.validation = (
                 playable(self.cache, segments, length, say) for segments in (self.train, self.validation)
             )
-        if recipe.actions == "recorded" and self.cache.actions is None:
+        if self.action_source == "recorded" and self.cache.actions is None:
             raise InputError(
                 f"{recipe.data} has no recorded actions (no sidecar beside any video): use --actions latent"
             )
+        if self.finished and self.action_source == "recorded" and self.cache.action_map is not None:
+            check_same_actions(self.finished.actions, self.cache.action_map)
         self._labels: np.ndarray | None = None
 
     def default_stages(self) -> tuple[str, ...]:
@@ -302,21 +325,20 @@ class Run:
         return replace(fit, minutes=minutes, seed=self.recipe.seed)
 
     def stage(self, name: str, fit: Fit) -> Stage:
-        torch.manual_seed(self.recipe.seed)  # of the first weights
         train, validation = self.sampler(self.train, fit.length), self.sampler(self.validation, fit.length)
         if name == "tokenizer":
-            network = Tokenizer(height=self.height, width=self.width, **self.preset.tokenizer)
+            network = self.fresh(Tokenizer, height=self.height, width=self.width, **self.preset.tokenizer)
             return TokenizerStage(self.begin(network, name), train, validation, fit.batch)
         if name == "latent_action":
             return self._latent_action_stage(fit, train, validation)
         if name == "sound_codec":
             return sound_codec_stage(self, fit)
-        tokenizer = load_network(self.recipe.out, "tokenizer").requires_grad_(False).to(_device())
-        tokens = tokenize(self.cache, tokenizer, self.recipe.out, self.say)
+        tokenizer, tokens = self.tokens()
         if name == "dynamics":
-            network = Dynamics.of_tokens(
-                tokenizer, context=self.preset.context, **action_arguments(self.action_map()), **self.preset.dynamics
-            )
+            network = self.fresh(
+                Dynamics.of_tokens, tokenizer, context=self.preset.context, **action_arguments(self.action_map()),
+                **self.preset.dynamics,
+            )  # fmt: skip
             self.write_facts()
             network = self.begin(network, name)
             network.motion.take_basis(tokenizer)  # with --from it came with another's
@@ -331,11 +353,16 @@ class Run:
         if name == "sound_events":
             return sound_events_stage(self, fit, tokens, _device())
         dynamics = load_network(self.recipe.out, "dynamics")
-        network = Heads(hidden_dim=dynamics.config.dim, **self.preset.heads)
+        network = self.fresh(Heads, hidden_dim=dynamics.config.dim, **self.preset.heads)
         return HeadsStage(
             self.begin(network, name), dynamics, self.action_map(), self.config().context_sigma, self.cache, tokens,
             self.actions(), train, validation, fit.batch,
         )  # fmt: skip
+
+    def tokens(self, processes: PartialState | None = None) -> tuple[Tokenizer, np.ndarray]:
+        """The tokenizer and the dataset's tokens (N, n, d); processes: those that all call this"""
+        tokenizer = load_network(self.recipe.out, "tokenizer").requires_grad_(False).to(_device())
+        return tokenizer, tokenize(self.cache, tokenizer, self.recipe.out, self.say, processes)
 
     def _latent_action_stage(self, fit: Fit, train: ClipSampler, validation: ClipSampler) -> Stage:
         labels = None
@@ -344,7 +371,8 @@ class Run:
             self.say(
                 f"  {len(labels.rows)} frames with their recorded action draw the codes towards {len(labels.names)}"
             )
-        network = LatentActionModel(
+        network = self.fresh(
+            LatentActionModel,
             height=self.height,
             width=self.width,
             num_codes=self.num_codes(),
@@ -371,6 +399,12 @@ class Run:
         self.say(f"  no {length} frames in a row with known actions are held out: the dynamics is not validated")
         return None
 
+    def fresh(self, make: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """A network whose first weights depend on the seed alone: other networks, that were loaded for its arguments in
+        this run and perhaps not in the next, drew numbers too."""
+        torch.manual_seed(self.recipe.seed)
+        return make(*arguments, **named)
+
     def begin(self, network: Any, name: str, load: Callable[[Any], None] | None = None) -> Any:
         """A fresh network, or with --from the other world's weights in it; load: takes them, strictly by default."""
         if self.recipe.source is None or not (self.recipe.source / name).is_dir():
@@ -388,7 +422,9 @@ class Run:
     # The world's facts
 
     def action_map(self) -> ActionMap:
-        if self.recipe.actions == "latent":
+        if self.finished is not None:
+            return self.finished.actions
+        if self.action_source == "latent":
             return known_names(self.recipe.out) or latent_action_map(
                 load_network(self.recipe.out, "latent_action").config.num_codes
             )
@@ -397,7 +433,7 @@ class Run:
 
     def actions(self) -> np.ndarray:
         """(N, width), row i chosen on frame i"""
-        if self.recipe.actions == "recorded":
+        if self.action_source == "recorded":
             return np.asarray(self.cache.actions)
         if self._labels is None:
             self.say(f"labelling {self.cache.num_frames} frames with latent actions")
@@ -408,22 +444,27 @@ class Run:
     def config(self) -> WorldConfig:
         has_heads = (self.recipe.out / "heads").is_dir()
         heads = load_network(self.recipe.out, "heads").config if has_heads else None
-        return WorldConfig(
-            name=self.recipe.name or self.recipe.out.resolve().name,
+        base = self.finished or WorldConfig(
+            name=self.recipe.out.resolve().name,
             height=self.height,
             width=self.width,
             fps=self.cache.fps,
             actions=self.action_map(),
             context=self.preset.context,
+            action_source=self.action_source,
+        )
+        return replace(
+            base,
+            name=self.recipe.name or base.name,
             has_reward=has_heads,
             has_terminated=has_heads,
             sound=next((mode for mode, name in SOUNDS.items() if (self.recipe.out / name).is_dir()), "off"),
-            action_source=self.recipe.actions,
             end_threshold=heads.end_threshold if heads else 0.5,
         )
 
     def write_facts(self) -> None:
-        """world.json, the starts, and which episodes were trained on."""
+        """world.json, the starts, and which episodes were trained on. What a finished world's further stages are
+        trained on, a few labelled clips perhaps, is no place to begin games from."""
         if not self.is_main:
             return
         names, starts = self.cache.episode_names, self.cache.starts
@@ -437,15 +478,32 @@ class Run:
                 names[i]: int(self.validation.starts[held == i].min() - starts[i]) for i in set(held) & trained
             },
         }
-        if self.recipe.actions == "latent":
+        if self.action_source == "latent":
             facts["latent_action"] = network_hashes(self.recipe.out, ("latent_action",))["latent_action"]
         write_json(self.recipe.out / "world.json", self.config().to_json())
-        write_json(self.recipe.out / "training" / "data.json", facts)
-        self._starts().save(self.recipe.out)
+        path = self.recipe.out / "training" / "data.json"
+        if self.finished is None or not path.is_file():
+            write_json(path, facts)
+        else:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            write_json(path, {**before, "train": sorted({*before["train"], *facts["train"]})})
+        if self.finished is None or Starts.load(self.recipe.out) is None:
+            self._starts().save(self.recipe.out)
+        self._trained_on().save(self.recipe.out)
+
+    def _trained_on(self) -> TrainedOn:
+        """With what this world, and the one it began from, had seen before"""
+        out, source = self.recipe.out, self.recipe.source
+        seen = TrainedOn.of_split(self.cache, self.recipe.data, self.train, self.validation)
+        if (before := TrainedOn.load(out)) is not None:
+            seen |= before
+        if source is not None:
+            seen |= TrainedOn.load(source) or TrainedOn({}, is_complete=False)
+        return seen
 
     def write_uncertainty(self, length: int) -> None:
         """What the hidden states of recorded frames are like, from clips of so many frames."""
-        if not self.is_main:
+        if not self.is_main or (self.finished and (self.recipe.out / UNCERTAINTY).is_file()):
             return
         tokenizer, dynamics = (load_network(self.recipe.out, name).to(_device()) for name in NETWORKS)
         tokens = tokenize(self.cache, tokenizer, self.recipe.out, self.say)

@@ -2,6 +2,7 @@
 
     WORLD/world.json                               WorldConfig
     WORLD/card.md                                  what it was trained on, measured figures
+    WORLD/trained_on.json                          the same recordings, told by what they hold
     WORLD/<network>/config.json + *.safetensors    those of NETWORKS
     WORLD/starts/starts.npz                        the frames games begin from
     WORLD/sounds/library.npz                       recorded sounds, for sound "retrieved"
@@ -27,12 +28,13 @@ import numpy as np
 
 from worldgen.config import WorldConfig
 from worldgen.errors import InputError
-from worldgen.files import file_hash, replace_folder, write_bytes
+from worldgen.files import file_hash, is_sealed, replace_folder, write_bytes
 from worldgen.graphs import REQUIRED, GraphSpec
 
 PLAYED_NETWORKS = ("tokenizer", "dynamics", "heads", "super_resolution", "sound_codec", "sound", "sound_events")
 NETWORKS = ("latent_action", *PLAYED_NETWORKS)
 OPTIONAL_NETWORKS = PLAYED_NETWORKS[2:]
+TRAINED_ON = "trained_on.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 DEFAULT_WORLD = "doom"
 BUNDLED = Path(__file__).parent / "worlds"
@@ -156,6 +158,8 @@ def read_manifest(folder: Path, graphs: Path | None = None) -> Manifest:
             raise InputError(
                 f"{onnx / file} is damaged (its hash is not the manifest's): {export}, or reinstall worldgen"
             )
+    if not is_sealed(raw):
+        raise InputError(f"{path} was edited, or written by an older worldgen (its hash is not its own): {export}")
     present = network_hashes(folder)
     if stale := [n for n, digest in present.items() if sources.get(n) != digest]:
         raise InputError(f"the ONNX graphs in {onnx} are older than {folder / stale[0]}: {export}")

@@ -146,6 +146,8 @@ class TrainOptions:
     folder's sounds.json says in words"""
     sharpen: float = 0.0
     """0.05 to 0.2: the tokenizer and super-resolution also learn to pass for recorded; sharper, less exact"""
+    shard: bool = False
+    """processes of torchrun share the network out among them (FSDP2), for one that does not fit into each"""
     json: str | None = None
     """write the summary to this file, or - for standard output"""
 
@@ -240,7 +242,7 @@ class ExportOptions:
     to: str = "onnx"
     """onnx (any machine), or tensorrt (engines for the GPU of this one)"""
     precision: str | None = None
-    """onnx: fp32 (default), fp16 (for GPUs) or int8 (for CPUs); tensorrt: fp16 (default), bf16 or fp32"""
+    """onnx: fp32 (default), fp16 (for GPUs) or int8 (for CPUs); tensorrt: fp16 (default), bf16, fp32 or fp8"""
     batch: int = 64
     """the most games at once that TensorRT engines are built for"""
     json: str | None = None

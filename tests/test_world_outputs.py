@@ -15,36 +15,45 @@ from worldgen.bundle import save_network
 from worldgen.config import WorldConfig
 from worldgen.errors import InputError
 from worldgen.files import write_json
+from worldgen.sound_library import SoundLibrary
 from worldgen.world import World
 
 SCALE, SAMPLES, CHANNELS = 2, 800, 2
+PALETTE = [[0, 0, 0], [250, 250, 250], [210, 130, 60], [40, 50, 90]]
 ACTIONS = [1, 2, 0, 4, 3, 1, 1, 2]
 
 
 @pytest.fixture(scope="module")
 def loud_world(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny world with untrained super-resolution and sound, exported"""
+    """The tiny world with untrained super-resolution of a game with four colours, sound, and recorded sounds: an effect
+    and a track of music; exported"""
     torch = pytest.importorskip("torch")
     from worldgen.export.to_onnx import export_onnx
     from worldgen.models.sound import SoundHead
     from worldgen.models.sound_codec import SoundCodec
+    from worldgen.models.sound_events import SoundEvents
     from worldgen.models.super_resolution import SuperResolution
 
     folder = tmp_path_factory.mktemp("worlds") / "loud"
     shutil.copytree(tiny_world, folder)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        enlarge = SuperResolution(scale=SCALE, channels=8, num_layers=1)
+        enlarge = SuperResolution(scale=SCALE, channels=8, num_layers=1, palette=PALETTE)
         enlarge.fold()
         codec = SoundCodec(
             samples=SAMPLES, channels=CHANNELS, sample_rate=SAMPLES * FPS, latent_dim=6, dim=16, num_atoms=8
         )
         head = SoundHead(hidden_dim=32, latent_dim=6, action_kind="discrete", action_sizes=[5], dim=16)
-        for network in (enlarge, head):
+        events = SoundEvents(hidden_dim=32, action_kind="discrete", action_sizes=[5], num_sounds=1, num_music=1, dim=8)
+        events.track.bias.data[0] = 9  # it is always the music's scene
+        for network in (enlarge, head, events):
             for parameter in network.parameters():
                 parameter.data += 0.05 * torch.randn_like(parameter)
         for name, network in (("super_resolution", enlarge), ("sound_codec", codec), ("sound", head)):
             save_network(network, folder, name)
+        save_network(events, folder, "sound_events")
+    clips = [np.full((n, CHANNELS), level, np.int16) for n, level in ((900, 3000), (5000, 1000))]
+    SoundLibrary.of(clips, ["sound 1", "music 1"], SAMPLES * FPS, SAMPLES, num_music=1).save(folder)
     config = WorldConfig.load(folder / "world.json")
     write_json(folder / "world.json", replace(config, sound="generated").to_json())
     export_onnx(folder, say=lambda text: None)
@@ -128,6 +137,21 @@ def test_rewinding_rewinds_the_sound(world: World):
     for before, again in zip(first, play(world), strict=True):
         np.testing.assert_array_equal(before.sound, again.sound)
         np.testing.assert_array_equal(before.image, again.image)
+
+
+def test_recorded_sounds_play_over_music_and_rewind_with_it(loud_world: Path, backend: str):
+    world = World.load(loud_world, backend=backend, sound="retrieved", upscale=False)
+    assert (world.sample_rate, world.channels) == (SAMPLES * FPS, CHANNELS)
+    world.reset(1)
+    play(world)
+    state = world.snapshot()
+    first = [frame.sound for frame in (*play(world), *play(world))]
+    world.restore(state)
+    for before, frame in zip(first, (*play(world), *play(world)), strict=True):
+        np.testing.assert_array_equal(before, frame.sound)
+    line = np.concatenate(first)
+    levels = set(np.unique(np.round(line[-8 * SAMPLES :] * 32768)).tolist())
+    assert 1000 in levels and np.abs(line).max() > 1500 / 32768  # music alone, and an effect over it
 
 
 def test_a_game_sounds_the_same_whatever_is_played_beside_it(loud_world: Path):

@@ -74,6 +74,7 @@ GLOSSARY: dict[str, dict[str, str]] = {
     "outcomes": outcomes.KEYS,
     "large_picture": large_picture.KEYS,
     "sound": sound_figures.KEYS,
+    "retrieved_sound": sound_figures.KEYS,
     "cost": COST,
 }
 TITLES = {
@@ -96,6 +97,7 @@ TITLES = {
     "outcomes": "reward and end, null without heads or actions",
     "large_picture": "super-resolution, null without it",
     "sound": "null where the world is silent",
+    "retrieved_sound": "of a world that generates its sound and has a library too, its library; else null",
     "cost": "of one game, in a process of its own",
 }
 

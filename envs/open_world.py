@@ -12,24 +12,39 @@ from worldgen.world import Frame, World
 
 
 def open_world(
-    world: str | Path | World, *, backend: str, nfe: int | None, batch: int | None, include_sound: bool
+    world: str | Path | World,
+    *,
+    backend: str,
+    nfe: int | None,
+    batch: int | None,
+    include_sound: bool,
+    temperature: float | None,
+    context_sigma: float | None,
+    observation: str,
+    has_judge: bool,
 ) -> World:
-    """A bundled name or a folder is loaded, to show frames of the world's own size, and silent where its sound is not
-    asked for: agents pay for neither. A World, which then belongs to one environment, must have this batch."""
+    """A bundled name or a folder is loaded, without super-resolution and silent where neither is asked for: agents pay
+    for neither. A World, which then belongs to one environment, must have this batch."""
     with as_env_error():
         if isinstance(world, str | Path):
             sound = None if include_sound else "off"
-            world = World.load(world, backend=backend, batch=batch, nfe=nfe, upscale=False, sound=sound)
+            upscale = observation == "upscaled"
+            world = World.load(world, backend=backend, batch=batch, nfe=nfe, upscale=upscale, sound=sound)
         elif backend != "auto":
             raise EnvError("a World has its backend already: give a backend with a name or a folder")
         elif nfe is not None:
             world.nfe = nfe
+        if temperature is not None:
+            world.temperature = temperature
+        if context_sigma is not None:
+            world.context_sigma = context_sigma
     if world.batch != batch:
         wanted = "WorldEnv plays one game" if batch is None else f"WorldVectorEnv plays {batch} games"
         raise EnvError(f"{wanted}: it needs World.load(..., batch={batch}), got a World with batch={world.batch}")
     if include_sound and world.sample_rate is None:
         raise EnvError(f"world {world.config.name!r} is silent: leave include_sound out")
-    _warn_of_missing_heads(world)
+    if not has_judge:
+        _warn_of_missing_heads(world)
     return world
 
 

@@ -40,6 +40,8 @@ class SB3VecEnv(VecEnv):
             raise EnvError(f"SB3VecEnv takes a WorldVectorEnv, wrapped or not; got {type(envs).__name__}")
         if envs.unwrapped.autoreset_mode is not AutoresetMode.SAME_STEP:
             raise EnvError('stable-baselines3 resets in the same step: WorldVectorEnv(..., autoreset_mode="SameStep")')
+        if envs.unwrapped.as_torch:
+            raise EnvError("stable-baselines3 takes arrays: leave as_torch out")
         self.envs: Any = envs  # VectorEnv declares neither a list of seeds nor what WorldVectorEnv has of its own
         self._games = [GameView(envs, i) for i in range(envs.num_envs)]
         self._actions: np.ndarray | None = None

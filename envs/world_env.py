@@ -18,17 +18,20 @@ import numpy as np
 from worldgen.bundle import DEFAULT_WORLD
 from worldgen.envs.env_errors import EnvError, ResetNeededError, as_env_error
 from worldgen.envs.env_state import EnvState
+from worldgen.envs.judge import Judge, judge_all
+from worldgen.envs.observations import Observer
 from worldgen.envs.open_world import check_choices, check_end_above, is_above, open_world
 from worldgen.envs.reset_options import ResetOptions
-from worldgen.envs.world_spaces import action_space, check_action, observation_space
+from worldgen.envs.world_spaces import action_space, check_action, in_numpy
 from worldgen.world import Frame, World
 
 if TYPE_CHECKING:
     from worldgen.envs.env_window import EnvWindow
 
 
-class WorldEnv(gymnasium.Env[np.ndarray, Any]):
-    """Observations are the world's frames (h, w, 3) uint8, the caller's own; reward and end come from trained heads.
+class WorldEnv(gymnasium.Env[Any, Any]):
+    """Observations are the world's frames (h, w, 3) uint8, the caller's own, or what else Observer knows; reward and
+    end come from trained heads, or from a judge.
 
     reset(seed=s) begins the game that World.reset(s) and `worldgen play --seed s` begin; reset() draws the seed of the
     next game from np_random. info holds the game's "seed", the "step" of the episode, if the world can tell it the
@@ -46,17 +49,37 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
         nfe: int | None = None,
         max_episode_steps: int | None = None,
         end_above: float | None = None,
+        observation: str = "frames",
+        as_torch: bool = False,
+        temperature: float | None = None,
+        context_sigma: float | None = None,
+        judge: Judge | None = None,
         include_sound: bool = False,
         render_mode: str | None = None,
     ):
         """world: a bundled name, a folder, or a World that no other environment uses. backend, nfe: see World.load.
         max_episode_steps: truncates an episode after so many steps, as Gymnasium's TimeLimit does.
         end_above: terminates it with the first frame of a higher uncertainty (MOReL, Kidambi et al. 2020), so that
-        nothing is to be gained where the model is wrong; 1.5, for example."""
+        nothing is to be gained where the model is wrong; 1.5, for example.
+        observation, as_torch: see Observer. temperature, context_sigma: see World; above its own they make a game that
+        its agent can exploit less (Ha & Schmidhuber 2018).
+        judge: gives reward and end instead of the heads: judge(frame before, frame after) -> (reward, is over)."""
         check_choices(type(self).metadata, render_mode, max_episode_steps)
-        self._world = open_world(world, backend=backend, nfe=nfe, batch=None, include_sound=include_sound)
+        self._world = open_world(
+            world,
+            backend=backend,
+            nfe=nfe,
+            batch=None,
+            include_sound=include_sound,
+            temperature=temperature,
+            context_sigma=context_sigma,
+            observation=observation,
+            has_judge=judge is not None,
+        )
         check_end_above(self._world, end_above)
-        self.observation_space = observation_space(self._world)
+        self._observer, self._judge = Observer(self._world, observation, as_torch), judge
+        self._draws = self._observer.draws or judge is not None or render_mode == "human"
+        self.observation_space = self._observer.space()
         self.action_space = action_space(self._world.config.actions)
         self.metadata = {**type(self).metadata, "render_fps": self._world.config.fps}
         self.render_mode = render_mode
@@ -71,9 +94,7 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
     def world(self) -> World:
         return self._world
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         chosen = ResetOptions.read(options)
         super().reset(seed=seed)
         with as_env_error():
@@ -82,22 +103,32 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
                 self._seed, frame = int(chosen.state.seed[0]), None
             else:
                 game_seed = seed if seed is not None else int(self.np_random.integers(2**63))
-                frame = self._world.reset(game_seed, start=chosen.start, start_actions=chosen.start_actions)
+                frame = self._world.reset(
+                    game_seed, start=chosen.start, start_actions=chosen.start_actions, draw=self._draws
+                )
                 self._seed = game_seed
         self._has_begun, self._is_over, self._num_steps = True, False, 0
-        return self._show(self._world.image), self._info(frame)
+        self._show()
+        return self._observer.observe(frame), self._info(frame)
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self._check_begun()
         if self._is_over:
             raise ResetNeededError("the episode is over: call reset()")
+        action = in_numpy(action)
         check_action(self._world.config.actions, action)
-        frame = self._world.step(action)
+        before = None if self._judge is None else self._world.image
+        frame = self._world.step(action, draw=self._draws)
         self._num_steps += 1
-        terminated = bool(frame.terminated) or is_above(frame, self.end_above)
+        reward, is_over = float(frame.reward), bool(frame.terminated)
+        if self._judge is not None and before is not None:
+            rewards, ends = judge_all(self._judge, before[None], self._world.image[None], np.ones(1, bool))
+            reward, is_over = float(rewards[0]), bool(ends[0])
+        terminated = is_over or bool(is_above(frame, self.end_above))
         truncated = self.max_episode_steps is not None and self._num_steps >= self.max_episode_steps
         self._is_over = terminated or truncated
-        return self._show(frame.image), float(frame.reward), terminated, truncated, self._info(frame)
+        self._show()
+        return self._observer.observe(frame), reward, terminated, truncated, self._info(frame)
 
     def render(self) -> np.ndarray | None:
         """rgb_array: the frame on screen, (h, w, 3) uint8. human: None; reset() and step() have drawn it already."""
@@ -109,7 +140,7 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
         self._check_begun()
         return EnvState(self._world.snapshot(), np.array([self._num_steps]), np.array([self._is_over]))
 
-    def restore(self, state: EnvState) -> np.ndarray:
+    def restore(self, state: EnvState) -> Any:
         """Puts the game back, its episode's steps and end included -> the observation there."""
         if not isinstance(state, EnvState):
             raise EnvError(f"restore takes what snapshot() gave, got {type(state).__name__}")
@@ -117,7 +148,8 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
             self._world.restore(state.world)
         self._has_begun, self._is_over = True, bool(state.is_over[0])
         self._num_steps, self._seed = int(state.num_steps[0]), int(state.world.seed[0])
-        return self._show(self._world.image)
+        self._show()
+        return self._observer.observe()
 
     def close(self) -> None:
         """Closes the window."""
@@ -135,16 +167,15 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
             info["sound"] = frame.sound
         return info
 
-    def _show(self, image: np.ndarray) -> np.ndarray:
-        """The image; a person sees it too."""
+    def _show(self) -> None:
+        """A person sees it too."""
         if self.render_mode == "human" and self._window is None:
             from worldgen.envs.env_window import EnvWindow
 
             config = self._world.config
             self._window = EnvWindow(f"worldgen - {config.name}", *self._world.image_size, config.fps)
         if self._window is not None:
-            self._window.show(image)
-        return image
+            self._window.show(self._world.image)
 
     def _check_begun(self) -> None:
         if not self._has_begun:

@@ -10,12 +10,11 @@ from gymnasium import spaces
 from worldgen.actions import ActionMap
 from worldgen.envs.env_errors import InvalidActionError
 from worldgen.errors import InputError
-from worldgen.world import World
 
 
-def observation_space(world: World) -> spaces.Box:
-    """(h, w, 3) uint8"""
-    return spaces.Box(0, 255, (*world.image_size, 3), np.uint8)
+def in_numpy(action: Any) -> Any:
+    """What a torch policy chose, as an array; anything else as it is."""
+    return action.detach().cpu().numpy() if hasattr(action, "detach") else action
 
 
 def action_space(actions: ActionMap) -> spaces.Space:

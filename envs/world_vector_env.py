@@ -22,13 +22,15 @@ from gymnasium.vector.utils import batch_space
 from worldgen.bundle import DEFAULT_WORLD
 from worldgen.envs.env_errors import EnvError, ResetNeededError, as_env_error
 from worldgen.envs.env_state import EnvState
+from worldgen.envs.judge import Judge, judge_all
+from worldgen.envs.observations import Observer, as_torch_too, own_copy
 from worldgen.envs.open_world import check_choices, check_end_above, is_above, open_world
 from worldgen.envs.reset_options import ResetOptions
-from worldgen.envs.world_spaces import action_space, check_actions, observation_space
+from worldgen.envs.world_spaces import action_space, check_actions, in_numpy
 from worldgen.world import Frame, World
 
 
-class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
+class WorldVectorEnv(VectorEnv[Any, Any, Any]):
     """Game i goes exactly as a WorldEnv with its seed would, whatever the other games do; trajectories, infos and
     autoreset are those of Gymnasium's SyncVectorEnv over n such environments (fp32 on the CPU: bit for bit).
 
@@ -47,20 +49,38 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         nfe: int | None = None,
         max_episode_steps: int | None = None,
         end_above: float | None = None,
+        observation: str = "frames",
+        as_torch: bool = False,
+        temperature: float | None = None,
+        context_sigma: float | None = None,
+        judge: Judge | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         include_sound: bool = False,
         render_mode: str | None = None,
     ):
         """world: a bundled name, a folder, or a World of batch=num_envs that no other environment uses.
-        autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED (then reset with a reset_mask). The rest as in WorldEnv."""
+        autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED (then reset with a reset_mask).
+        as_torch: rewards, terminations and truncations too. The rest as in WorldEnv."""
         check_choices(type(self).metadata, render_mode, max_episode_steps)
         if num_envs < 1:
             raise EnvError(f"num_envs is at least 1, got {num_envs}")
         self.autoreset_mode = _mode(autoreset_mode)
-        self._world = open_world(world, backend=backend, nfe=nfe, batch=num_envs, include_sound=include_sound)
+        self._world = open_world(
+            world,
+            backend=backend,
+            nfe=nfe,
+            batch=num_envs,
+            include_sound=include_sound,
+            temperature=temperature,
+            context_sigma=context_sigma,
+            observation=observation,
+            has_judge=judge is not None,
+        )
         check_end_above(self._world, end_above)
         self.num_envs = num_envs
-        self.single_observation_space = observation_space(self._world)
+        self._observer, self._judge = Observer(self._world, observation, as_torch), judge
+        self._draws = self._observer.draws or judge is not None
+        self.single_observation_space = self._observer.space()
         self.single_action_space = action_space(self._world.config.actions)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -69,6 +89,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         self.render_mode = render_mode
         self.max_episode_steps = max_episode_steps
         self.end_above = end_above
+        self.as_torch = as_torch
         self._include_sound = include_sound
         self._generators: list[tuple[np.random.Generator, int] | None] = [None] * num_envs
         self._has_begun = False
@@ -91,7 +112,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Infos hold the games that begin; observations of the others are what they show."""
         chosen = ResetOptions.read(options, self.num_envs)
         seeds = self._seeds(seed)
@@ -105,10 +126,11 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
                 self._generators[i] = seeding.np_random(seeds[i])
         return observations, infos
 
-    def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """actions (n,) or (n, components) -> observations (n, h, w, 3) uint8, rewards (n,) float64, terminations and
         truncations (n,) bool, infos. A wrong action raises before any game is stepped."""
         self._check_begun()
+        actions = in_numpy(actions)
         check_actions(self._world.config.actions, actions, self.num_envs)
         begins = self._is_over
         if begins.any() and self.autoreset_mode is AutoresetMode.DISABLED:
@@ -120,11 +142,15 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         infos: dict[str, Any] = {}
         rewards, terminations = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         if plays.any():
-            frame = self._world.step(actions)
-            observations = frame.image
+            before = None if self._judge is None else self._world.image
+            frame = self._world.step(actions, draw=self._draws)
+            observations = self._observer.observe(frame)
             self._num_steps += plays
-            ends = np.asarray(frame.terminated) | is_above(frame, self.end_above)
-            rewards[plays], terminations[plays] = np.asarray(frame.reward)[plays], ends[plays]
+            reward, ends = np.asarray(frame.reward), np.asarray(frame.terminated)
+            if self._judge is not None and before is not None:
+                reward, ends = judge_all(self._judge, before, frame.image, plays)
+            ends = ends | is_above(frame, self.end_above)
+            rewards[plays], terminations[plays] = reward[plays], ends[plays]
         truncations = plays & self._is_too_long()
         self._is_over = terminations | truncations
         ends = self._is_over if self.autoreset_mode is AutoresetMode.SAME_STEP else np.zeros_like(plays)
@@ -134,6 +160,8 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
             _add_final(infos, ends, observations, info)
         if (begins | ends).any():
             observations = self._begin(begins | ends, infos)
+        if self.as_torch:
+            rewards, terminations, truncations = as_torch_too(observations, rewards, terminations, truncations)
         return observations, rewards, terminations, truncations, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
@@ -146,7 +174,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         self._check_begun()
         return EnvState(self._world.snapshot(), self._num_steps.copy(), self._is_over.copy())
 
-    def restore(self, state: EnvState, mask: np.ndarray | None = None) -> np.ndarray:
+    def restore(self, state: EnvState, mask: np.ndarray | None = None) -> Any:
         """Puts the games, or those of the mask (n,) bool, back -> observations. A snapshot of one game fills all."""
         if not isinstance(state, EnvState):
             raise EnvError(f"restore takes what snapshot() gave, got {type(state).__name__}")
@@ -157,7 +185,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         self._is_over = np.where(chosen, state.is_over, self._is_over)
         self._game_seeds = np.where(chosen, state.world.seed.astype(np.int64), self._game_seeds)
         self._has_begun = True
-        return self._world.image
+        return self._observer.observe()
 
     def _begin(
         self,
@@ -165,7 +193,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         infos: dict[str, Any],
         seeds: Sequence[int | None] | None = None,
         options: ResetOptions | None = None,
-    ) -> np.ndarray:
+    ) -> Any:
         """Begins the games of the mask anew and adds their infos -> observations of all."""
         options = options or ResetOptions()
         where = None if mask.all() else mask
@@ -173,21 +201,23 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         with as_env_error():
             if options.state is not None:
                 self._world.restore(options.state, where)
-                observations = self._world.image
                 game_seeds = np.broadcast_to(options.state.seed.astype(np.int64), self.num_envs)
             else:
                 game_seeds = self._draw(mask, seeds or [None] * self.num_envs)
                 frame = self._world.reset(
-                    game_seeds.tolist(), start=options.start, start_actions=options.start_actions, mask=where
+                    game_seeds.tolist(),
+                    start=options.start,
+                    start_actions=options.start_actions,
+                    mask=where,
+                    draw=self._draws,
                 )
-                observations = frame.image
         self._has_begun = True
         self._is_over = self._is_over & ~mask
         self._num_steps = np.where(mask, 0, self._num_steps)
         self._game_seeds = np.where(mask, game_seeds, self._game_seeds)
         begun = None if frame is None else replace(frame, sound=None)  # what is heard belongs to steps
         _add_info(infos, mask, self._info(begun))
-        return observations
+        return self._observer.observe(frame)
 
     def _info(self, frame: Frame | None) -> dict[str, np.ndarray]:
         """frame: None where a snapshot was restored"""
@@ -252,13 +282,13 @@ def _add_info(infos: dict[str, Any], mask: np.ndarray, values: dict[str, np.ndar
         infos[f"_{key}"] |= mask
 
 
-def _add_final(infos: dict[str, Any], ends: np.ndarray, observations: np.ndarray, info: dict[str, np.ndarray]) -> None:
+def _add_final(infos: dict[str, Any], ends: np.ndarray, observations: Any, info: dict[str, np.ndarray]) -> None:
     """The last frame and info of the games that end in the step that begins them anew."""
     if not ends.any():
         return
     final_obs = np.full(len(ends), None, dtype=object)
     for i in np.flatnonzero(ends):
-        final_obs[i] = observations[i].copy()
+        final_obs[i] = own_copy(observations[i])
     final_info: dict[str, Any] = {}
     _add_info(final_info, ends, info)
     infos |= {"final_obs": final_obs, "_final_obs": ends.copy(), "final_info": final_info, "_final_info": ends.copy()}

@@ -6,7 +6,7 @@ The figures, all times in milliseconds:
 
     world, hash, batch, frames      what was timed; frames of each kind
     machine                         cpu, cores, system, load_average before; load_average_after
-    engines.NAME.engine             backend, version, device, threads, providers (ONNX Runtime)
+    engines.NAME.engine             backend, version, device, threads, chosen (why), providers (ONNX Runtime)
     engines.NAME.load_seconds       from nothing to the first frame shown, in a process of its own
     engines.NAME.peak_megabytes     most memory held at once while playing, in that process; gpu_megabytes beside it
     engines.NAME.frame.NFE          a whole step, action in to numpy frame out, at 1, 2 and 4 denoising steps:
@@ -167,8 +167,8 @@ class TimedBackend:
         self.name, self.facts = backend.name, backend.facts
         self.specs = {name: spec for name, spec in backend.specs.items() if not is_frame_graph(name)}
         self.position_period, self.weights_hash = backend.position_period, backend.weights_hash
-        self.asarray, self.numpy, self.put = backend.asarray, backend.numpy, backend.put
-        self.prepare = backend.prepare
+        self.asarray, self.numpy, self.tensor = backend.asarray, backend.numpy, backend.tensor
+        self.put, self.prepare = backend.put, backend.prepare
         self._backend = backend
         self.clear()
 
@@ -226,6 +226,7 @@ def table(figures: Mapping[str, Any]) -> list[str]:
         memory = "" if engine["peak_megabytes"] is None else f", {engine['peak_megabytes']:.0f} MB"
         where = ", ".join([facts["device"], facts["precision"], f"{facts['threads']} threads"])
         where += f", {facts['providers'][0]}" if "providers" in facts else ""
+        where += f", chosen: {facts['chosen']}" if facts["chosen"] != "asked for" else ""
         lines.append(f"{name} {facts['version']} ({where}){memory}, first frame after {engine['load_seconds']:.2f} s")
         rows = {f"  frame, nfe {n}": f for n, f in engine["frame"].items()}
         rows |= {f"    {graph} x{f['a_frame']:g}": f for graph, f in engine["graphs"].items() if f["a_frame"]}

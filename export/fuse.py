@@ -72,7 +72,7 @@ class _Joined:
                 for i, value in enumerate(values):
                     if value:
                         values[i] = names.setdefault(value, f"p{self._num_parts}.{value}")
-            copy.name = f"p{self._num_parts}.{node.name}"
+            copy.name = f"p{self._num_parts}.{node.name}" if node.name else ""
             self.nodes.append(copy)
         return {x.name: names[x.name] for x in graph.output}
 

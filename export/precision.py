@@ -5,6 +5,7 @@ fp16, bf16   matrix products, convolutions and attention in half precision, ever
 int8         the matrix products of the denoiser, with weights quantised per channel when exported and activations per
              tensor when run: for CPUs. The ring is written in float32, as its errors stay. The range of a tensor
              depends on all of its rows, so frames depend a little on the games beside them
+fp8          see fp8.py: an experiment, for TensorRT
 
 Each is given with what it may differ from torch in float32, as relative L2 error of one run of a graph and of the
 tokens after a rollout, and as PSNR of the frames of the rollout.
@@ -28,7 +29,7 @@ EDGE = 3  # the last matrix products, and the first, stay as they are in int8: t
 
 @dataclass(frozen=True)
 class Precision:
-    """step_error, rollout_error: relative; psnr: decibels."""
+    """step_error, of one evaluation, and rollout_error: relative; psnr: decibels."""
 
     name: str
     step_error: float
@@ -122,7 +123,8 @@ PRECISIONS = {
         Precision("fp16", 2e-3, 1e-2, 45, to_half(TensorProto.FLOAT16)),
         Precision("bf16", 2e-2, 5e-2, 35, to_half(TensorProto.BFLOAT16)),
         Precision("int8", 3e-2, 1e-1, 30, to_int8),
+        Precision("fp8", 5e-2, 1.5e-1, 28),
     )
 }
 ONNX_PRECISIONS = ("fp32", "fp16", "int8")
-TENSORRT_PRECISIONS = ("fp32", "fp16", "bf16")
+TENSORRT_PRECISIONS = ("fp32", "fp16", "bf16", "fp8")

@@ -23,9 +23,10 @@ from worldgen.errors import InputError
 from worldgen.export.fuse import fuse_frame
 from worldgen.export.precision import ONNX_PRECISIONS, PRECISIONS, Precision
 from worldgen.export.quietly import quietly
+from worldgen.export.ranges import check_half
 from worldgen.export.shared_weights import WEIGHTS_FILE, share_weights
-from worldgen.export.verify import verify_onnx
-from worldgen.files import file_hash, replace_folder, write_json
+from worldgen.export.verify import Games, record_games, verify_onnx
+from worldgen.files import file_hash, replace_folder, write_sealed
 from worldgen.graphs import GraphSpec, frame_graph, is_frame_graph
 from worldgen.models.steps import example_inputs, step_modules, step_specs
 
@@ -42,38 +43,60 @@ def export_onnx(world: Path, say: Callable[[str], None] = print, precision: str 
         raise InputError(f"unknown precision {precision!r} for ONNX; choose {', '.join(ONNX_PRECISIONS)}")
     sources = network_hashes(world)  # before they are read: weights that change meanwhile make these graphs stale
     networks = load_networks(world)
-    specs = step_specs(**networks)
     folder = onnx_folder(world, precision)
     building = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
-    models = export_models(networks, PRECISIONS[precision], tensor_scatter, say)
-    share_weights(models, building)
+    parts, games = export_parts(networks, say), record_games(world, reference_of(networks, sources))
+    manifest = write_onnx(world, building, networks, sources, parts, games, precision, say)
+    replace_folder(building, folder)
+    return manifest
+
+
+def write_onnx(
+    world: Path,
+    folder: Path,
+    networks: Mapping[str, Any],
+    sources: Mapping[str, str],
+    parts: Mapping[str, onnx.ModelProto],
+    games: Games,
+    precision: str,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """The graphs in a precision, into a folder that is there -> the manifest, verified. sources: hashes of the
+    networks; parts: of export_parts(); games: of record_games(). Raises RunError when a graph disagrees with torch."""
+    specs = step_specs(**networks)
+    if precision == "fp16":
+        for name, part in parts.items():
+            check_half(name, part, games.inputs(name))
+    models = assemble(parts, specs, PRECISIONS[precision])
+    share_weights(models, folder)
     manifest = {
         "format_version": 1,
         "precision": precision,
         "opset": OPSET,
         "versions": {"torch": torch.__version__, "onnx": onnx.__version__},
-        "weights": sources,
-        "weights_file": {"file": WEIGHTS_FILE, "sha256": file_hash(building / WEIGHTS_FILE)},
+        "weights": dict(sources),
+        "weights_file": {"file": WEIGHTS_FILE, "sha256": file_hash(folder / WEIGHTS_FILE)},
         "position_period": networks["dynamics"].position_period,
         "graphs": {
-            name: {"file": f"{name}.onnx", "sha256": file_hash(building / f"{name}.onnx"), **specs[name].to_json()}
+            name: {"file": f"{name}.onnx", "sha256": file_hash(folder / f"{name}.onnx"), **specs[name].to_json()}
             for name in models
         },
     }
-    write_json(building / "manifest.json", manifest)
-    reference = TorchBackend(**networks, device="cpu", weights_hash=combined_hash(sources))
-    manifest |= verify_onnx(world, building, reference, PRECISIONS[precision], say)
-    write_json(building / "manifest.json", manifest)
-    replace_folder(building, folder)
+    write_sealed(folder / "manifest.json", manifest)
+    manifest |= verify_onnx(world, folder, games, PRECISIONS[precision], say)
+    write_sealed(folder / "manifest.json", manifest)
     return manifest
 
 
-def export_models(
-    networks: Mapping[str, Any], precision: Precision, write_ring: Callable, say: Callable[[str], None] = print
-) -> dict[str, onnx.ModelProto]:
-    """Every graph of a world. networks: by name, those of load_networks(); write_ring: worldgen::write_ring in ONNX."""
+def reference_of(networks: Mapping[str, Any], sources: Mapping[str, str]) -> TorchBackend:
+    """What exports are compared with."""
+    return TorchBackend(**networks, device="cpu", weights_hash=combined_hash(sources))
+
+
+def export_parts(networks: Mapping[str, Any], say: Callable[[str], None] = print) -> dict[str, onnx.ModelProto]:
+    """Every graph of a world but those of whole frames, in float32. networks: by name, those of load_networks()."""
     modules, specs = step_modules(**networks), step_specs(**networks)
     dynamics = networks["dynamics"]
     bounds = {
@@ -81,16 +104,27 @@ def export_models(
         "filled": dynamics.config.context + 1,
         "action": min(dynamics.config.action_sizes) + 1,
     }
-    models = {}
+    parts = {}
     for name in modules:
         if not is_frame_graph(name):
             say(f"exporting {name}")
-            exported = _export(modules[name], specs[name], bounds, write_ring)
-            models[name] = precision.convert(name, exported)
+            parts[name] = _export(modules[name], specs[name], bounds)
+    return parts
+
+
+def assemble(
+    parts: Mapping[str, onnx.ModelProto], specs: Mapping[str, GraphSpec], precision: Precision
+) -> dict[str, onnx.ModelProto]:
+    """The parts in a precision, and the graphs of whole frames made of them. `parts` stay as they are."""
+    models = {}
+    for name, part in parts.items():
+        copy = onnx.ModelProto()
+        copy.CopyFrom(part)
+        models[name] = precision.convert(name, copy)
     return models | {frame_graph(nfe): fuse_frame(models, specs[frame_graph(nfe)], nfe) for nfe in NFE_CHOICES}
 
 
-def _export(module: nn.Module, spec: GraphSpec, bounds: Mapping[str, int], write_ring: Callable) -> onnx.ModelProto:
+def _export(module: nn.Module, spec: GraphSpec, bounds: Mapping[str, int]) -> onnx.ModelProto:
     batch = torch.export.Dim("batch", min=1, max=65536)
     with quietly():
         program = torch.onnx.export(
@@ -100,7 +134,7 @@ def _export(module: nn.Module, spec: GraphSpec, bounds: Mapping[str, int], write
             output_names=list(spec.output_names),
             dynamic_shapes={tensor.name: {0: batch} for tensor in spec.inputs},
             opset_version=OPSET,
-            custom_translation_table={torch.ops.worldgen.write_ring.default: write_ring},
+            custom_translation_table={torch.ops.worldgen.write_ring.default: tensor_scatter},
             dynamo=True,
             external_data=False,
         )

@@ -10,27 +10,30 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 import torch
-from onnx import TensorProto, helper
 
-from worldgen.backends.engine_folder import ANY_GPU, engine_folder
-from worldgen.backends.tensorrt_library import Gpu, Library, find_gpu, find_library, has_driver
-from worldgen.backends.torch_backend import TorchBackend
-from worldgen.bundle import combined_hash, load_networks, network_hashes
+from worldgen.backends.engine_folder import ANY_GPU, engine_folder, engine_shape
+from worldgen.backends.tensorrt_library import Library, find_gpu, find_library, has_driver
+from worldgen.bundle import load_networks, network_hashes
 from worldgen.errors import InputError, RunError
+from worldgen.export.fp8 import QUANTISED, quantised_inputs, to_fp8
 from worldgen.export.precision import PRECISIONS, TENSORRT_PRECISIONS
-from worldgen.export.to_onnx import OP, export_models
-from worldgen.export.verify import verify
-from worldgen.files import file_hash, replace_folder, write_bytes, write_json
+from worldgen.export.ranges import check_half, find_ranges
+from worldgen.export.tensorrt_graph import for_tensorrt
+from worldgen.export.to_onnx import assemble, export_parts, reference_of
+from worldgen.export.verify import record_games, verify
+from worldgen.files import file_hash, replace_folder, write_bytes, write_sealed
 from worldgen.graphs import GraphSpec
 from worldgen.models.steps import step_specs
 
 WORKSPACE = 1 << 30  # bytes that a kernel may borrow
+PROFILES = (1, 8, 64)  # numbers of games that kernels are chosen for, besides the most
 
 
 def export_tensorrt(
@@ -54,13 +57,22 @@ def export_tensorrt(
     building = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
-    cache = (
-        folder.with_name(f"{folder.name}.timing") if gpu else None
-    )  # outlives its engines: the next build is quicker
+    # outlives its engines: the next build is quicker
+    timing = folder.with_name(f"{folder.name}.timing") if gpu else None
+    profiles = [size for size in PROFILES if size < max_batch] + [max_batch]
     graphs = {}
-    for name, model in export_models(networks, PRECISIONS[precision], select_slot, say).items():
+    parts, games = export_parts(networks, say), record_games(world, reference_of(networks, sources))
+    limits = PRECISIONS[precision]
+    if precision in ("fp16", "fp8"):
+        for name, part in parts.items():
+            check_half(name, part, games.inputs(name))
+    if precision == "fp8":
+        watched = {name: quantised_inputs(parts[name].graph) for name in QUANTISED}
+        ranges = {name: find_ranges(parts[name], watched[name], games.inputs(name)) for name in QUANTISED}
+        limits = replace(limits, convert=to_fp8(ranges))
+    for name, model in assemble(parts, specs, limits).items():
         began = time.perf_counter()
-        write_bytes(building / f"{name}.plan", build_engine(model, specs[name], library, gpu, max_batch, cache))
+        write_bytes(building / f"{name}.plan", build_engine(model, specs[name], library, profiles, timing))
         seconds = time.perf_counter() - began
         say(f"  {name}: engine built in {seconds:.1f} s")
         digest = file_hash(building / f"{name}.plan")
@@ -72,65 +84,37 @@ def export_tensorrt(
         "gpu": gpu.name if gpu else ANY_GPU,
         "capability": gpu.capability if gpu else None,
         "precision": precision,
-        "max_batch": max_batch,
+        "profiles": profiles,
+        "is_in_place": writes_in_place(library),
         "versions": {"torch": torch.__version__, "onnx": onnx.__version__},
         "weights": sources,
         "position_period": networks["dynamics"].position_period,
         "graphs": graphs,
     }
-    write_json(building / "manifest.json", manifest)
+    write_sealed(building / "manifest.json", manifest)
     if gpu is None:
         say("no GPU here: the engines were built, but neither run nor compared with torch")
     else:
         from worldgen.backends.tensorrt_backend import TensorRTBackend
 
-        reference = TorchBackend(**networks, device="cpu", weights_hash=combined_hash(sources))
         engine = TensorRTBackend(world, precision, folder=building)
-        manifest |= verify(world, engine, reference, PRECISIONS[precision], say)
-        write_json(building / "manifest.json", manifest)
+        manifest |= verify(world, engine, games, limits, say)
+        write_sealed(building / "manifest.json", manifest)
     replace_folder(building, folder)
     return manifest
 
 
-def select_slot(cache, update, slot, after):
-    """worldgen::write_ring as a select, which every TensorRT takes: on a GPU the copy costs microseconds."""
-    rank, slots = len(cache.shape), cache.shape[-2]
-    here = OP.Equal(OP.Unsqueeze(slot, OP.Constant(value_ints=[1])), OP.Constant(value_ints=list(range(slots))))
-    axes = [*range(1, rank - 2), rank - 1]
-    return OP.Where(OP.Unsqueeze(here, OP.Constant(value_ints=axes)), update, cache)
-
-
-def bytes_as_floats(model: onnx.ModelProto) -> None:
-    """TensorRT takes and gives bytes, but only casts them: inside, pixels are float32."""
-    graph, kind = model.graph, TensorProto.UINT8
-    names = {}
-    casts = []
-    for value in graph.input:
-        if value.type.tensor_type.elem_type == kind:
-            names[value.name] = f"{value.name} as float"
-            casts.append(helper.make_node("Cast", [value.name], [names[value.name]], to=TensorProto.FLOAT))
-    ends = []
-    for value in graph.output:
-        if value.type.tensor_type.elem_type == kind:
-            names[value.name] = f"{value.name} as float"
-            ends.append(helper.make_node("Cast", [names[value.name]], [value.name], to=kind))
-    for node in graph.node:
-        node.input[:] = [names.get(x, x) for x in node.input]
-        node.output[:] = [names.get(x, x) for x in node.output]
-        for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == kind:
-                attribute.i = TensorProto.FLOAT  # what is cast to bytes has been rounded
-    nodes = [*casts, *graph.node, *ends]
-    del graph.node[:], graph.value_info[:]
-    graph.node.extend(nodes)
+def writes_in_place(library: Library) -> bool:
+    """Whether this TensorRT has caches that are written where they lie."""
+    return hasattr(library.module.LayerType, "KV_CACHE_UPDATE")
 
 
 def build_engine(
-    model: onnx.ModelProto, spec: GraphSpec, library: Library, gpu: Gpu | None, max_batch: int, timing: Path | None
+    model: onnx.ModelProto, spec: GraphSpec, library: Library, profiles: Sequence[int], timing: Path | None
 ) -> bytes:
     """A strongly typed engine: precisions are those of the graph. RunError with TensorRT's reason where it fails."""
-    trt, log = library.module, library.logger()
-    bytes_as_floats(model)
+    trt, log, is_in_place = library.module, library.logger(), writes_in_place(library)
+    model = for_tensorrt(model, spec, is_in_place)
     builder = trt.Builder(log)
     typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # TensorRT 11 knows no other
     network = builder.create_network(typed)
@@ -144,19 +128,23 @@ def build_engine(
     _decompose_attention(network, trt)
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
-    for most in sorted({1, max_batch}):
+    least = 1
+    for most in profiles:
         profile = builder.create_optimization_profile()
         for tensor in spec.inputs:
-            profile.set_shape(tensor.name, *((batch, *tensor.shape) for batch in (1, most, most)))
+            shapes = (engine_shape(tensor, batch, is_in_place) for batch in (least, most, most))
+            profile.set_shape(tensor.name, *shapes)
         config.add_optimization_profile(profile)
+        least = most + 1
+    timings = None
     if timing is not None and hasattr(config, "create_timing_cache"):
         timings = config.create_timing_cache(timing.read_bytes() if timing.is_file() else b"")
         config.set_timing_cache(timings, ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise RunError(f"TensorRT could not build {spec.name}: {log.last_error}")
-    if timing is not None and config.get_timing_cache() is not None:
-        write_bytes(timing, bytes(memoryview(config.get_timing_cache().serialize())))
+    if timing is not None and timings is not None:
+        write_bytes(timing, bytes(memoryview(timings.serialize())))
     return bytes(memoryview(plan))
 
 

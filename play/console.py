@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from worldgen.errors import InputError
 from worldgen.play.familiarity import note_on
 from worldgen.play.loop import Player
 from worldgen.play.options import PlayOptions
+from worldgen.play.preview import PREVIEW
 from worldgen.play.session import SessionLog
 from worldgen.play.shelf import find_worlds
 
@@ -39,6 +41,9 @@ def play_console(options: PlayOptions, load: Callable[[str], World]) -> dict[str
             choice = None if is_closed else menu.run(choice.world)
     finally:
         display.close()
+        for thread in threading.enumerate():  # a process that ended while an engine is being loaded would crash
+            if thread.name == PREVIEW:
+                thread.join()
     return stats
 
 

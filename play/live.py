@@ -102,9 +102,13 @@ class LivePlayer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the game and waits for its thread; raises what went wrong in it."""
+        """Ends the game and waits for its thread; raises what went wrong in it. The world is left with the effort that
+        was asked for: another game may begin on it."""
         self.is_over = True
         self.wait()
+        if self.governor.is_on:
+            world, wanted = self.player.world, self.governor.wanted
+            world.nfe, world.upscaling = wanted.nfe, wanted.upscaling
 
     def wait(self) -> None:
         """Until the game is over; raises what went wrong in it."""

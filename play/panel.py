@@ -53,7 +53,7 @@ def hud_lines(player: Player, figures: Figures) -> list[str]:
     lines.append(f"{world.backend_name} nfe {world.nfe} seed {player.seed}")
     if figures.wanted is not None and figures.effort is not None and figures.effort != figures.wanted:
         lines.append(f"too slow for {figures.wanted.described()}: {figures.effort.described()}")
-    uncertainty = getattr(player.frame, "uncertainty", None)  # of worlds that measure it
-    if uncertainty is not None:
-        lines.append(f"uncertainty {float(uncertainty):.2f}")
+    if player.frame.uncertainty is not None:  # above 1: unlike nearly all that was recorded
+        guess = ": the model is guessing" if player.frame.uncertainty > 1 else ""
+        lines.append(f"uncertainty {float(player.frame.uncertainty):.2f}{guess}")
     return [*lines, figures.action]

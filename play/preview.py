@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from worldgen.world import World
 
 
+PREVIEW = "worldgen preview"  # name of its threads
+
+
 class Preview:
     """open() loads the world and plays at random until close(). image: newest (h, w, 3) uint8, None until there is one.
     world: loaded, to go on with; error: why it could not be, in one line."""
@@ -27,7 +30,7 @@ class Preview:
         self._live: LivePlayer | None = None
         self._start: int | None = None
         self._is_closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="worldgen preview", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=PREVIEW, daemon=True)
         self._thread.start()
 
     @property

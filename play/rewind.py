@@ -8,8 +8,10 @@ whole snapshot kept.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from worldgen.play.loop import Player, SavePoint
 
@@ -47,8 +49,8 @@ class Rewind:
         if self._moments and not self._moments[-1].leads_to(player):
             self.clear()  # the player went elsewhere without a word: a replayed restart
         is_mark = not (jumps or bool(player.frame.terminated))  # the step after the end begins the next episode
-        point = player.mark() if is_mark else player.save()
-        moment = Moment(point, is_mark, num_bytes(point.state) + num_bytes(point.frame))
+        point = _with_one_picture(player.mark() if is_mark else player.save())
+        moment = Moment(point, is_mark, num_bytes(point.state, point.frame))
         self._moments.append(moment)
         self.num_bytes += moment.num_bytes
         while len(self._moments) > 1 and (self.num_bytes > self._max_bytes or len(self._moments) > self._max_moments):
@@ -71,6 +73,15 @@ class Rewind:
         return True
 
 
-def num_bytes(value: Any) -> int:
-    """Memory of the arrays in a dataclass of arrays."""
-    return sum(int(x.nbytes) for x in vars(value).values() if hasattr(x, "nbytes"))
+def _with_one_picture(point: SavePoint) -> SavePoint:
+    """The picture on screen is in the frame and in the state: kept once, it is a third less to keep."""
+    image, shown = point.frame.image[None], getattr(point.state, "image", None)
+    if shown is None or not np.array_equal(shown, image):
+        return point
+    return replace(point, state=replace(point.state, image=image))
+
+
+def num_bytes(*values: Any) -> int:
+    """Memory of the arrays in dataclasses of arrays; one that is shared counts once."""
+    arrays = [x for value in values for x in vars(value).values() if isinstance(x, np.ndarray)]
+    return sum({id(x if x.base is None else x.base): x.nbytes for x in arrays}.values())

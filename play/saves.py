@@ -33,8 +33,9 @@ def write_save(path: Path, point: SavePoint, session: Session) -> None:
     """Atomic. session: the one that led to the point."""
     parts = {f"state.{f.name}": getattr(point.state, f.name) for f in fields(point.state)}
     arrays = {name: value for name, value in parts.items() if value is not None}
-    facts = {"seed": point.seed, "position": point.position, "reward": float(point.frame.reward)}
+    facts: dict[str, Any] = {"seed": point.seed, "position": point.position, "reward": float(point.frame.reward)}
     facts["terminated"] = bool(point.frame.terminated)
+    facts["uncertainty"] = None if point.frame.uncertainty is None else float(point.frame.uncertainty)
     arrays |= {"image": point.frame.image, "facts": json.dumps(facts), "session": json.dumps(session.to_json())}
     if point.frame.sound is not None:
         arrays["sound"] = point.frame.sound
@@ -58,6 +59,7 @@ def read_save(path: Path, player: Player) -> SavePoint:
                 sound=sound,
                 reward=float(facts["reward"]),
                 terminated=bool(facts["terminated"]),
+                uncertainty=facts.get("uncertainty"),
             )
             if frame.image.shape != player.frame.image.shape or frame.image.dtype != np.uint8:
                 raise ValueError(f"a picture of {frame.image.dtype} {frame.image.shape}")

@@ -78,7 +78,9 @@ class Session:
             changes = [{k: _unpack(v) if k == "start" else v for k, v in c.items()} for c in facts["changes"]]
             session = cls(**{**facts, "start": _unpack(facts["start"]), "changes": changes})
             session._check()
-        except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
+        except KeyError as error:
+            raise InputError(f"{path}: damaged session (no {error})") from None
+        except (TypeError, ValueError, AttributeError, zlib.error) as error:
             raise InputError(f"{path}: damaged session ({error})") from None
         return session
 
@@ -98,7 +100,7 @@ class Session:
             numbers = [v for k, v in change.items() if k not in ("start", "upscaling")]
             if kind not in ({"restart"}, {"nfe"}, {"upscaling"}) or not all(isinstance(x, int) for x in numbers):
                 raise TypeError(f"unknown change {change!r}")
-            if change.get("upscaling", "nearest") not in UPSCALING:
+            if change.get("upscaling", "nearest") not in UPSCALING[:2]:
                 raise ValueError(f"upscaling {change['upscaling']!r}")
             if change.get("nfe", 1) not in NFE_CHOICES:
                 raise ValueError(f"nfe {change['nfe']!r}")
@@ -134,7 +136,8 @@ class Replay:
             if "nfe" in change:
                 player.set_nfe(change["nfe"])
             elif "upscaling" in change:
-                player.set_upscaling(change["upscaling"])
+                if player.world.upscaling != "off":  # replayed with small frames on purpose
+                    player.set_upscaling(change["upscaling"])
             elif "start" in change:
                 player.restart(change["restart"], change["start"])
             else:

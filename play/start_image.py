@@ -22,7 +22,7 @@ def load_start(path: Path, height: int, width: int, fps: float | None = None) ->
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"--start {path}: no such file")
+        raise InputError(f"--start {path}: {'a folder, not a picture or clip' if path.is_dir() else 'no such file'}")
     frames: deque[np.ndarray] = deque(maxlen=MAX_FRAMES)
     try:
         with av.open(str(path)) as container:
@@ -39,7 +39,7 @@ def load_start(path: Path, height: int, width: int, fps: float | None = None) ->
                 frames.append(_letterboxed(frame, height, width, sar))
     except (OSError, av.FFmpegError) as error:
         if not frames:  # a clip cut off at its end still starts a game
-            raise InputError(f"--start {path}: cannot be read as a picture or video ({error})") from None
+            raise InputError(f"--start {path}: no picture or video ({error.strerror or error})") from None
     if not frames:
         raise InputError(f"--start {path}: holds no picture")
     return np.stack(frames)

@@ -67,7 +67,7 @@ class Window:
         self._quit, self.is_closed = False, False
         self._is_stale, self._was_paused = True, False
         self._owns_display = display is None
-        self.display = Display(first_size(player), fullscreen) if display is None else display
+        self.display = Display(first_size(player, companion is not None), fullscreen) if display is None else display
         self.display.name(f"worldgen - {self._config.name}")
         self.sound = self._open_sound()
         self.live = LivePlayer(

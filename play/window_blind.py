@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,8 @@ class BlindWindow:
         self._is_over = False
         self._ready: Queue[Any] = Queue(1)
         display.name("worldgen - real or generated?")
-        threading.Thread(target=self._prepare, name="worldgen questions", daemon=True).start()
+        self._thread = threading.Thread(target=self._prepare, name="worldgen questions", daemon=True)
+        self._thread.start()
 
     def run(self) -> None:
         try:
@@ -74,6 +76,16 @@ class BlindWindow:
                 self._ask()
         except KeyboardInterrupt:
             pass
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Waits for the thread: a process that ended in the middle of its step would crash."""
+        self._is_over = True
+        while self._thread.is_alive():
+            with suppress(Empty):
+                self._ready.get_nowait()  # it may wait for room
+            self._thread.join(0.02)
 
     def _prepare(self) -> None:
         """The next question is made while the person thinks about the last; the world is stepped here only."""

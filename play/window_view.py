@@ -14,8 +14,10 @@ from worldgen.play.loop import Player
 from worldgen.play.panel import Figures, hud_lines
 from worldgen.play.ui_keys import help_lines
 from worldgen.play.window_display import AROUND, FIRST_SIZE, Display, enlarged, fit, panel_surface, surface_of
+from worldgen.text import text_width
 
 HUD_SECONDS = 0.25  # between two updates of the figures
+DOUBLE_WIDTH = 1280  # of two pictures in a new window
 
 
 class GameView:
@@ -56,13 +58,16 @@ class GameView:
         if view.beside is not None:
             screen.blit(enlarged(view.beside.image, rects[1].size), rects[1])
             for rect, label in zip(rects, (view.beside.game_label, view.beside.label), strict=True):
-                self._display.panel([label], (rect.centerx, rect.top + 8 * self._display.text_scale))
+                place = (rect.centerx, rect.top + 8 * self._display.text_scale)
+                self._display.panel([self._cut(label, screen.get_width() // 2)], place)
         width, height = screen.get_size()
         strip = draw_legend(width, self._actions, view.action)
         screen.blit(surface_of(strip), (0, height - strip.shape[0]))
         whole = rects[0].unionall(rects[1:])
         if self.shows_hud:
-            corner = (whole.x + 4, whole.y + 4) if view.beside is None else (4, 4)  # not over the second picture
+            corner = (whole.x + 4, whole.y + 4)
+            if view.beside is not None:  # not over the second picture, nor over what the first is called
+                corner = (4, 20 * self._display.text_scale)
             screen.blit(self._hud_panel(now), corner)
         foot = (whole.centerx, whole.bottom - 16 * self._display.text_scale)
         if self.shows_help:
@@ -93,6 +98,13 @@ class GameView:
         pictures = (self.view.frame.image, beside.image)
         return [fit(image, half) for image, half in zip(pictures, halves, strict=True)]
 
+    def _cut(self, text: str, width: int) -> str:
+        """What of the text a panel of this width has room for."""
+        room = width // self._display.text_scale - 16
+        while len(text) > 1 and text_width(text) > room:
+            text = text[:-1]
+        return text
+
     def _draw_help(self, centre: tuple[int, int]) -> None:
         lines = help_lines(self._actions, self._bindings)
         scale = self._display.text_scale
@@ -107,8 +119,9 @@ class GameView:
         return self._hud
 
 
-def first_size(player: Player) -> tuple[int, int]:
-    """Of a new window: the picture enlarged by a whole number, and the legend."""
+def first_size(player: Player, is_double: bool) -> tuple[int, int]:
+    """Of a new window: the picture, or two side by side, enlarged by a whole number, and the legend."""
     height, width = player.world.image_size
-    scale = max(1, min(FIRST_SIZE[0] // width, FIRST_SIZE[1] // height))
+    width, room = (2 * width, DOUBLE_WIDTH) if is_double else (width, FIRST_SIZE[0])
+    scale = max(1, min(room // width, FIRST_SIZE[1] // height))
     return width * scale, height * scale + legend_height(width * scale)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from worldgen.files import write_json
 
 SIDE = 16
 FPS = 10
+SCALE, SAMPLES, CHANNELS = 2, 800, 2  # of the loud world
 TOY_ACTIONS = ActionMap.discrete(
     ["stay", "left", "right", "up", "down"], [(), ("left",), ("right",), ("up",), ("down",)]
 )
@@ -58,11 +61,76 @@ def tiny_world_onnx(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
-@pytest.fixture(params=["onnxruntime", "torch"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Every engine: a test that takes this runs on each, skipped where it is not installed."""
-    pytest.importorskip(request.param)
-    return request.param
+@pytest.fixture(params=["onnxruntime", "torch", "tensorrt"])
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every engine: a test that takes this runs on each, skipped where it is not installed. TensorRT is the stand-in
+    that executes its graphs on the CPU; the worlds that the test takes have engines meanwhile."""
+    if request.param != "tensorrt":
+        pytest.importorskip(request.param)
+        yield request.param
+        return
+    from tensorrt_stand_in import no_gpu_but_this_one
+
+    owners = {"tiny_world": "tiny_engines", "loud_world": "loud_engines", "folder": "tiny_engines"}
+    taken = [name for name in owners if name in request.fixturenames]
+    engines = {request.getfixturevalue(name) / "tensorrt": request.getfixturevalue(owners[name]) for name in taken}
+    for link, target in engines.items():
+        link.symlink_to(target)
+    with no_gpu_but_this_one():
+        yield request.param
+    for link in engines:
+        link.unlink()
+
+
+@pytest.fixture(scope="session")
+def tiny_engines(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in's engines of the tiny world, for up to 16 games: the folder beside its others"""
+    return _engines(tiny_world, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def loud_engines(loud_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _engines(loud_world, tmp_path_factory)
+
+
+def _engines(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    from tensorrt_stand_in import build_engines
+
+    folder = Path(shutil.copytree(world, tmp_path_factory.mktemp("engines") / world.name))
+    build_engines(folder)
+    return folder / "tensorrt"
+
+
+@pytest.fixture(scope="session")
+def loud_world(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny world with untrained super-resolution and sound, exported. Read only."""
+    torch = pytest.importorskip("torch")
+    from worldgen.export.to_onnx import export_onnx
+    from worldgen.models.sound import SoundHead
+    from worldgen.models.sound_codec import SoundCodec
+    from worldgen.models.super_resolution import SuperResolution
+
+    folder = tmp_path_factory.mktemp("worlds") / "loud"
+    shutil.copytree(tiny_world, folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        enlarge = SuperResolution(scale=SCALE, channels=8, num_layers=1)
+        enlarge.fold()
+        codec = SoundCodec(
+            samples=SAMPLES, channels=CHANNELS, sample_rate=SAMPLES * FPS, latent_dim=6, dim=16, num_atoms=8
+        )
+        head = SoundHead(hidden_dim=32, latent_dim=6, action_kind="discrete", action_sizes=[5], dim=16)
+        for network in (enlarge, head):
+            for parameter in network.parameters():
+                parameter.data += 0.05 * torch.randn_like(parameter)
+        for name, network in (("super_resolution", enlarge), ("sound_codec", codec), ("sound", head)):
+            save_network(network, folder, name)
+    config = WorldConfig.load(folder / "world.json")
+    write_json(folder / "world.json", replace(config, sound="generated").to_json())
+    export_onnx(folder, say=lambda text: None)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -63,8 +63,13 @@ class Person:
         raise TimeoutError(f"no window {title!r}")
 
     def _title(self, window) -> str:
-        name = window.get_full_text_property(self._display.intern_atom("_NET_WM_NAME"))
-        return str(name or window.get_wm_name() or "")
+        from Xlib.error import BadWindow
+
+        try:
+            name = window.get_full_text_property(self._display.intern_atom("_NET_WM_NAME"))
+            return str(name or window.get_wm_name() or "")
+        except BadWindow:  # it was closed meanwhile
+            return ""
 
     def look(self) -> np.ndarray:
         """The whole desktop (h, w, 3) uint8"""

@@ -16,16 +16,16 @@ SAMPLES = 80  # of sound a frame
 class EndlessWorld(World):
     """No game ends by itself."""
 
-    def step(self, action: Any) -> Frame:
-        frame = super().step(action)
+    def step(self, action: Any, **how: Any) -> Frame:
+        frame = super().step(action, **how)
         return replace(frame, terminated=False if self.batch is None else np.zeros(self.batch, bool))
 
 
 class MortalWorld(World):
     """A game ends with about one frame in six, by what it shows: whatever the heads of an untrained world say."""
 
-    def step(self, action: Any) -> Frame:
-        frame = super().step(action)
+    def step(self, action: Any, **how: Any) -> Frame:
+        frame = super().step(action, **how)
         ends = frame.image.sum((-3, -2, -1)) % 6 == 0
         return replace(frame, terminated=bool(ends) if self.batch is None else ends)
 
@@ -35,8 +35,8 @@ class SoundingWorld(MortalWorld):
 
     sample_rate = 800
 
-    def step(self, action: Any) -> Frame:
-        frame = super().step(action)
+    def step(self, action: Any, **how: Any) -> Frame:
+        frame = super().step(action, **how)
         loudness = frame.image.astype(np.float32).mean((-3, -2, -1)) / 255
         return replace(frame, sound=np.multiply.outer(loudness, np.ones((SAMPLES, 1), np.float32)))
 

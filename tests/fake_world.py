@@ -56,6 +56,7 @@ class FakeWorld:
         self.hash = hash
         self.nfe = 2
         self.upscaling = "network" if scale > 1 else "off"
+        self.uncertainty: float | None = None
         self.sound = "off" if sample_rate is None else "generated"
         self.calls: list[object] = []
         self._scale, self._ends_after, self._frame_seconds = scale, ends_after, frame_seconds
@@ -121,4 +122,4 @@ class FakeWorld:
             tone = 220 * (1 + x / self.config.width)
             sound = (0.2 * np.sin(2 * np.pi * tone * t / self.sample_rate)).astype(np.float32)[:, None]
         is_end = self._ends_after is not None and state.step >= self._ends_after
-        return Frame(image, sound, 1.0 if is_end else 0.0, is_end)
+        return Frame(image, sound, 1.0 if is_end else 0.0, is_end, uncertainty=self.uncertainty)

@@ -16,7 +16,7 @@ from worldgen import bundle
 from worldgen.bundle import Starts, bundled_worlds, describe, find_world, read_manifest
 from worldgen.config import WorldConfig
 from worldgen.errors import InputError
-from worldgen.files import file_hash, replace_folder, write_bytes, write_json
+from worldgen.files import file_hash, replace_folder, write_bytes, write_json, write_sealed
 from worldgen.world import World
 
 WEIGHTS = bundle.WEIGHTS
@@ -121,9 +121,27 @@ def test_a_manifest_does_not_lead_out_of_its_folder(folder: Path, file: str, whi
 def test_a_graph_that_is_none_is_refused_even_when_its_hash_fits(folder: Path):
     path = folder / "onnx" / "commit.onnx"
     path.write_bytes(b"no graph at all")
-    edit_manifest(lambda raw: raw["graphs"]["commit"].update(sha256=file_hash(path)))(folder)
+    raw = json.loads((folder / "onnx" / "manifest.json").read_text())
+    del raw["sha256"]
+    raw["graphs"]["commit"]["sha256"] = file_hash(path)
+    write_sealed(folder / "onnx" / "manifest.json", raw)
     message = refusal(folder, "onnxruntime")
     assert str(path) in message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: raw.update(position_period=32),
+        lambda raw: raw.update(parity={}),
+        lambda raw: raw["graphs"]["decode"]["outputs"][0].update(shape=["batch", 32, 32, 3]),
+        lambda raw: raw.pop("sha256") and None,
+    ],
+)
+def test_an_edited_manifest_is_refused_with_the_command_that_rebuilds_it(folder: Path, change):
+    edit_manifest(change)(folder)
+    message = refusal(folder, "auto")
+    assert "manifest.json was edited" in message and f"worldgen export {folder} --to onnx" in message
 
 
 def test_a_world_without_graphs_says_how_to_make_them(folder: Path):

@@ -350,7 +350,7 @@ def test_recordings_are_trained_exported_measured_and_played(
             side=16,
             context=4,
             tokenizer={"token_dim": 8, "channels": [8, 16], "num_convs": 1},
-            latent_action={"dim": 16, "num_layers": 1, "num_heads": 2},
+            latent_action={"channels": [16, 16], "dim": 16},
             dynamics={"dim": 32, "num_layers": 2, "num_heads": 2},
             heads={"dim": 16},
             fits=dict.fromkeys(("tokenizer", "latent_action", "dynamics", "heads"), fit),

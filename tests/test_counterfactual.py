@@ -13,9 +13,10 @@ from conftest import FPS, SIDE, TOY_ACTIONS
 from oracle import OracleWorld, ToyFork
 
 from worldgen.config import WorldConfig
+from worldgen.data.shrink import shrink
 from worldgen.errors import MissingExtraError
 from worldgen.training import counterfactual
-from worldgen.training.counterfactual import counterfactual_figures, shrink
+from worldgen.training.counterfactual import counterfactual_figures
 from worldgen.training.findings import findings
 from worldgen.training.held_out import HeldOut, open_held_out
 from worldgen.training.metrics import psnr

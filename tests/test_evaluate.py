@@ -515,15 +515,17 @@ def test_a_latent_world_does_not_use_recorded_actions(tiny_world, toy_recordings
     assert held.facts["actions"] == "random" and any("latent" in note for note in held.notes)
 
 
-def test_a_latent_world_is_played_with_the_actions_it_infers(tiny_world, toy_recordings, tmp_path):
+def test_a_latent_world_is_played_with_the_actions_it_infers(tiny_world, toy_recordings, tmp_path, monkeypatch):
+    monkeypatch.setattr("worldgen.training.action_reader.STEPS", 20)
     from worldgen.bundle import save_network
     from worldgen.models.latent_action import LatentActionModel
     from worldgen.training.latent_action import latent_action_map
+    from worldgen.training.latent_action_figures import KEYS
 
     world = tmp_path / "w"
     shutil.copytree(tiny_world, world)
     save_network(
-        LatentActionModel(height=SIDE, width=SIDE, context=4, num_codes=5, dim=16, num_layers=1, num_heads=2, patch=8),
+        LatentActionModel(height=SIDE, width=SIDE, num_codes=5, channels=[16, 16], dim=16),
         world,
         "latent_action",
     )
@@ -535,6 +537,10 @@ def test_a_latent_world_is_played_with_the_actions_it_infers(tiny_world, toy_rec
         raw["actions"]["names"]
     )
     assert any("latent: the recorded ones say nothing" in note for note in figures["notes"])
+    scored = figures["latent_actions"]
+    assert set(scored) == set(KEYS) and sum(scored["usage"]) == pytest.approx(1, abs=1e-3)
+    assert scored["chance"] == pytest.approx(0.2, abs=0.06) and 0 <= scored["nmi"] <= 1 and scored["labelled"] > 0
+    assert any("codes" in sentence for sentence in figures["findings"])
 
 
 def test_an_engine_that_is_not_there_is_named(tiny_world, toy_recordings, monkeypatch):

@@ -23,6 +23,7 @@ from worldgen.errors import InputError, RunError  # noqa: E402
 from worldgen.export import to_onnx  # noqa: E402
 from worldgen.export.precision import PRECISIONS  # noqa: E402
 from worldgen.export.publish import publish  # noqa: E402
+from worldgen.export.ranges import check_half, find_ranges  # noqa: E402
 from worldgen.export.shared_weights import SMALL, share_weights  # noqa: E402
 from worldgen.files import write_json  # noqa: E402
 from worldgen.graphs import REQUIRED, frame_graph  # noqa: E402
@@ -81,7 +82,8 @@ def test_any_batch_runs_and_every_row_is_computed_alone(tiny_world: Path, name: 
 def test_agreement_with_torch_was_measured(tiny_world: Path):
     manifest, limits = read_manifest(tiny_world).raw, PRECISIONS["fp32"]
     assert set(manifest["parity"]) == set(GRAPHS)
-    assert all(0 <= error <= limits.step_error for error in manifest["parity"].values())
+    assert all(0 <= error <= 5 * limits.step_error for error in manifest["parity"].values())
+    assert set(manifest["pictures"]) == {"decode", *map(frame_graph, NFE_CHOICES)}
     assert manifest["parity"]["denoise"] > 0  # not compared with itself
     assert 0 < manifest["rollout_error"] <= limits.rollout_error and manifest["rollout_psnr"] >= limits.psnr
 
@@ -243,7 +245,8 @@ def test_fewer_bits_are_published_beside_the_others_and_play(copied: Path, preci
     manifest = to_onnx.export_onnx(copied, say=said.append, precision=precision)
     limits = PRECISIONS[precision]
     assert manifest["precision"] == precision and set(manifest["parity"]) == set(GRAPHS)
-    assert 1e-5 < manifest["parity"]["frame_2"] <= limits.step_error
+    assert 1e-5 < manifest["parity"]["frame_2"] <= 3 * limits.step_error  # two steps and the commit
+    assert limits.psnr <= min(manifest["pictures"].values())
     assert limits.psnr <= manifest["rollout_psnr"] and any("dB" in line for line in said)
     if precision == "fp16":
         sizes = [(copied / f / "weights.bin").stat().st_size for f in ("onnx-fp16", "onnx")]
@@ -352,3 +355,18 @@ def test_a_matrix_and_its_transpose_share_their_bytes(tmp_path: Path):
     assert (tmp_path / "weights.bin").stat().st_size == weights.nbytes
     for name, want in zip(("plain", "flipped"), expected, strict=True):
         np.testing.assert_array_equal(session(tmp_path, name).run(None, {"x": x})[0], want)
+
+
+def test_numbers_that_float16_cannot_hold_are_found_before_anything_is_published():
+    """On a CPU they would pass: there ONNX Runtime computes in float32."""
+    model = two_models(np.eye(40, dtype=np.float32))["residual"]
+    x = np.ones((3, 40), np.float32)
+    check_half("residual", model, [{"x": 65504 * x}])
+    with pytest.raises(RunError, match=r"residual: m reaches 70000, more than float16 holds.*bf16"):
+        check_half("residual", two_models(7 * np.eye(40, dtype=np.float32))["residual"], [{"x": x}, {"x": 10000 * x}])
+
+
+def test_the_range_of_a_value_is_that_of_all_runs():
+    model = two_models(np.eye(40, dtype=np.float32))["residual"]
+    runs = [{"x": np.full((2, 40), value, np.float32)} for value in (1, -5, 3)]
+    assert find_ranges(model, ["x", "m", "y"], runs) == {"x": 5, "m": 5, "y": 4}  # y is one more than m

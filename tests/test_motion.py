@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional as F  # noqa: E402
 
-from worldgen.models.motion import BLOCK, MotionCompensation  # noqa: E402
+from worldgen.models.motion import BLOCK, MotionCompensation, extend  # noqa: E402
 from worldgen.models.tokenizer import Tokenizer  # noqa: E402
 
 GRID, PATCH, DIM, REACH = (2, 3), 8, 16, 8
@@ -102,3 +102,9 @@ def test_the_camera_moves_all_blocks_alike():
     tokens, _ = tokenizer.encode(frame, tokenizer.empty_state(2))
     shown, _ = tokenizer.decode(motion(hidden, tokens[:, 0])[:, None], tokenizer.empty_state(2))
     assert torch.allclose(shown[:, 0], frame[:, 0][..., (torch.arange(24) - 5).clamp(0, 23)], atol=1e-3)
+
+
+@pytest.mark.parametrize("dim, sides", [(-1, (8, 8, 0, 0)), (-2, (0, 0, 8, 8))])
+def test_a_picture_is_extended_as_replicated_padding_would(dim: int, sides: tuple[int, ...]):
+    picture = torch.randn(2, 3, 12, 16)
+    assert torch.equal(extend(picture, 8, dim), F.pad(picture, sides, mode="replicate"))

@@ -12,6 +12,7 @@ import pytest
 from fake_world import FakeWorld
 
 from worldgen.actions import ActionMap
+from worldgen.play.governor import Effort
 from worldgen.play.live import LivePlayer
 from worldgen.play.loop import Player
 from worldgen.play.pacing import Pacer
@@ -363,6 +364,25 @@ def test_too_slow_a_world_lowers_its_effort_shows_it_and_comes_back():
     assert player.log.session().checksums == session.checksums
 
 
+def test_the_figures_say_all_that_the_player_knows():
+    world = FakeWorld(fps=30)
+    player = Player(world, seed=7)
+    effort = Effort(2, "off")
+    figures = Figures(29.7, (31.4, 62.8), 3, effort, effort, state="recording", action="left")
+    player.step(LEFT)
+    player.stats.dropped = 4
+    lines = hud_lines(player, figures)
+    assert lines[0] == "29.7 of 30 fps recording"
+    assert lines[1].startswith("model ") and lines[1].endswith("p99")
+    assert lines[2:] == [
+        "key to picture 31 ms p50 63 p99", "1 frames, 4 dropped", "3 sound gaps", "fake nfe 2 seed 7", "left",
+    ]  # fmt: skip
+    for uncertainty, said in ((0.8, "uncertainty 0.80"), (1.3, "uncertainty 1.30: the model is guessing")):
+        world.uncertainty = uncertainty
+        player.step(LEFT)
+        assert said in hud_lines(player, figures)
+
+
 def test_holding_the_rate_is_switched_off_by_a_key_and_the_wanted_effort_is_back_at_once():
     clock = Clock()
     world = WorldOnABusyMachine(clock, fps=10, scale=2)
@@ -378,6 +398,8 @@ def test_holding_the_rate_is_switched_off_by_a_key_and_the_wanted_effort_is_back
     assert (world.nfe, world.upscaling) == (4, "network")
     play_for(live, clock, 60)
     assert (world.nfe, world.upscaling) == (1, "nearest")
+    live.stop()
+    assert (world.nfe, world.upscaling) == (4, "network")  # for the next game
 
 
 def test_a_key_is_timed_from_its_press_even_when_its_frame_is_replaced_unseen():

@@ -213,6 +213,15 @@ def test_a_world_that_is_played_plainer_than_it_could_be_replays_so(tmp_path, ca
     assert (played["width"], bool(played["sound_seconds"])) == ((64, True) if "upscale" in how else (256, False))
 
 
+def test_a_session_without_super_resolution_in_part_can_be_replayed_small(tmp_path, capsys):
+    session, _ = eventful_play(FakeWorld(ends_after=8, scale=2), seed=5)
+    session.changes.append({"frame": 2, "upscaling": "nearest"})
+    session.save(tmp_path / "game.json")
+    options = PlayOptions(replay=tmp_path / "game.json", headless=True, upscale=False)
+    stats = play(options, load_world=lambda *_, upscale, **__: FakeWorld(ends_after=8, scale=2 if upscale else 1))
+    assert stats["frames"] == 18 and "the first to differ" in capsys.readouterr().out
+
+
 def test_going_back_in_a_real_world_replays_the_line_that_was_kept(tiny_world_onnx, tmp_path):
     from worldgen.world import World
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from test_world_outputs import loud_world  # noqa: F401
 
 from worldgen.backends import tensorrt_library
 from worldgen.backends.engine_folder import ANY_GPU, engine_folder, find_engines
@@ -17,7 +16,7 @@ from worldgen.backends.tensorrt_library import Gpu, Library, find_library
 from worldgen.bundle import network_hashes, read_manifest
 from worldgen.cli import main
 from worldgen.errors import BackendUnavailableError, InputError
-from worldgen.files import file_hash, write_json
+from worldgen.files import file_hash, write_json, write_sealed
 
 H200 = Gpu("NVIDIA H200", 90)
 RTX_4090 = Gpu("NVIDIA GeForce RTX 4090", 89)
@@ -42,9 +41,10 @@ def add_engines(world: Path, gpu: Gpu | None, by: Library, precision: str = "fp1
     graphs = {name: {"sha256": file_hash(folder / f"{name}.plan"), **spec.to_json()} for name, spec in specs.items()}
     facts = {
         "runtime": by.module.__name__, "version": by.version, "gpu": gpu.name if gpu else ANY_GPU,
-        "precision": precision, "max_batch": 8, "weights": network_hashes(world), "position_period": 64,
+        "precision": precision, "profiles": [1, 8], "is_in_place": True, "position_period": 64,
+        "weights": network_hashes(world),
     }  # fmt: skip
-    write_json(folder / "manifest.json", {**facts, "graphs": graphs})
+    write_sealed(folder / "manifest.json", {**facts, "graphs": graphs})
     return folder
 
 
@@ -59,6 +59,7 @@ def test_the_engines_of_this_gpu_version_and_precision_are_found(world: Path):
     assert found.plan("decode").read_bytes() == b"decode"
     assert found.specs == read_manifest(world).specs
     assert found.weights_hash == read_manifest(world).weights_hash and found.max_batch == 8
+    assert [found.profile(batch) for batch in (1, 2, 8)] == [0, 1, 1]
 
 
 def test_engines_of_tensorrt_for_rtx_run_on_any_card(world: Path):
@@ -95,12 +96,13 @@ def test_a_world_without_engines_says_how_to_build_them(world: Path):
 def test_engines_of_other_weights_are_stale(world: Path):
     folder = add_engines(world, H200, library())
     raw = json.loads((folder / "manifest.json").read_text())
-    write_json(folder / "manifest.json", raw | {"weights": raw["weights"] | {"dynamics": "0" * 64}})
+    raw.pop("sha256")
+    write_sealed(folder / "manifest.json", raw | {"weights": raw["weights"] | {"dynamics": "0" * 64}})
     with pytest.raises(InputError, match="older than.*dynamics.*--to tensorrt --precision fp16"):
         find_engines(world, H200, library())
 
 
-@pytest.mark.parametrize("damage", ["truncated", "missing", "manifest", "no list"])
+@pytest.mark.parametrize("damage", ["truncated", "missing", "manifest", "no list", "edited"])
 def test_damaged_engines_are_named_with_the_command(world: Path, damage: str):
     folder = add_engines(world, H200, library())
     plan, manifest = folder / "frame_2.plan", folder / "manifest.json"
@@ -110,8 +112,10 @@ def test_damaged_engines_are_named_with_the_command(world: Path, damage: str):
         plan.unlink()
     elif damage == "manifest":
         manifest.write_text(manifest.read_text()[:100])
-    else:
+    elif damage == "no list":
         write_json(manifest, {**json.loads(manifest.read_text()), "graphs": {}})
+    else:
+        write_json(manifest, {**json.loads(manifest.read_text()), "profiles": [1, 99]})
     with pytest.raises(InputError, match="worldgen export .* --to tensorrt") as refused:
         find_engines(world, H200, library())
     assert str(plan if damage in ("truncated", "missing") else manifest) in str(refused.value)
@@ -160,16 +164,16 @@ def test_a_missing_or_incomplete_tensorrt_says_what_to_do(monkeypatch: pytest.Mo
 @pytest.mark.skipif(tensorrt_library.has_driver(), reason="this machine has an NVIDIA driver")
 @pytest.mark.parametrize("is_installed", [False, True])
 def test_without_a_gpu_the_command_line_says_so_in_one_line(
-    tiny_world: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, is_installed: bool
+    world: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, is_installed: bool
 ):
     fake = SimpleNamespace(__version__="10.13", Builder=object, ILogger=object)
     pretend(monkeypatch, **({"tensorrt": fake} if is_installed else {}))
     wanted = "no NVIDIA driver" if is_installed else "not installed"
-    for argv in (("bench", tiny_world, "--backend", "tensorrt"), ("export", tiny_world, "--to", "tensorrt")):
+    for argv in (("bench", world, "--backend", "tensorrt"), ("export", world, "--to", "tensorrt")):
         assert main([str(word) for word in argv]) == 3
         error = capsys.readouterr().err.strip()
         assert wanted in error and "--backend onnxruntime" in error and "\n" not in error
-    assert not (tiny_world / "tensorrt").exists()
+    assert not (world / "tensorrt").exists()
 
 
 # Building, where TensorRT for RTX is installed: pip install 'worldgen[rtx]' (95 MB)
@@ -177,13 +181,17 @@ def test_without_a_gpu_the_command_line_says_so_in_one_line(
 
 @pytest.mark.slow
 @pytest.mark.skipif(tensorrt_library.has_driver(), reason="builds with no GPU")
-@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
-def test_every_graph_is_accepted_and_its_engine_builds(request: pytest.FixtureRequest, tmp_path: Path, precision: str):
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32", "fp8"])
+def test_every_graph_is_accepted_and_its_engine_builds(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+):
     """Of a world with super-resolution and sound."""
     pytest.importorskip("tensorrt_rtx", reason="pip install 'worldgen[rtx]' to build every engine without a GPU")
     pytest.importorskip("torch")
+    from worldgen.export import fp8
     from worldgen.export.to_tensorrt import export_tensorrt
 
+    monkeypatch.setattr(fp8, "WIDE", 32)  # the world's width
     world = Path(shutil.copytree(request.getfixturevalue("loud_world"), tmp_path / "loud"))
     manifest = export_tensorrt(world, precision, max_batch=4, say=lambda text: None)
     assert manifest["gpu"] == ANY_GPU and set(manifest["graphs"]) == set(read_manifest(world).specs)

@@ -24,6 +24,8 @@ from worldgen.config import WorldConfig  # noqa: E402
 from worldgen.data.cache import open_cache  # noqa: E402
 from worldgen.data.dataset import ClipSampler, all_segments, split_episodes  # noqa: E402
 from worldgen.errors import InputError, RunError  # noqa: E402
+from worldgen.models.latent_action import PATCH  # noqa: E402
+from worldgen.naming import rename_actions  # noqa: E402
 from worldgen.training import fit as fit_module  # noqa: E402
 from worldgen.training import presets  # noqa: E402
 from worldgen.training.dynamics import DynamicsStage  # noqa: E402
@@ -45,7 +47,7 @@ def micro(**changes: object) -> Preset:
         side=SIDE,
         context=4,
         tokenizer={"token_dim": 8, "channels": [8, 16], "num_convs": 1},
-        latent_action={"dim": 16, "num_layers": 1, "num_heads": 2},
+        latent_action={"channels": [16, 16], "dim": 16},
         dynamics={"dim": 32, "num_layers": 2, "num_heads": 2},
         heads={"dim": 16},
         fits={name: replace(fit, **changes) for name in ("tokenizer", "latent_action", "dynamics", "heads")},
@@ -125,7 +127,7 @@ def test_recordings_become_a_world_that_plays(trained: Path):
     images = np.stack([world.step([1, 2]).image for _ in range(6)])
     assert images.std() > 0
     assert {p.name for p in trained.iterdir()} == {
-        "world.json", "tokenizer", "dynamics", "heads", "starts", "training"
+        "world.json", "tokenizer", "dynamics", "heads", "starts", "training", "uncertainty.npz"
     }  # fmt: skip
 
 
@@ -160,10 +162,16 @@ def test_videos_without_actions_become_a_world_with_latent_ones(toy_recordings: 
     assert list(summary["stages"]) == ["tokenizer", "latent_action", "dynamics"]
     config = WorldConfig.load(out / "world.json")
     assert config.name == "from video" and config.action_source == "latent"
-    assert config.actions.sizes == (8,) and not config.has_reward
+    num_codes = load_network(out, "latent_action").config.num_codes
+    assert config.actions.sizes == (num_codes,) and not config.has_reward
     world = World.load(out, backend="torch")
     world.reset(0)
-    world.step(world.config.actions.from_keys(["3"]))
+    world.step(world.config.actions.from_keys(["1"]))
+    rename_actions(out, {0: "jump"}, {0: ("space",)})
+    train(tmp_path / "videos", out, actions="latent", steps=3, stages=("dynamics",), resume=True)
+    assert WorldConfig.load(out / "world.json").actions.names[0] == "jump"  # its codes are the same
+    train(tmp_path / "videos", out, actions="latent", steps=4, resume=True)
+    assert WorldConfig.load(out / "world.json").actions.names[0] == "code 0"  # these are others
 
 
 def test_latent_actions_survive_a_kill_and_their_labels_are_those_of_the_finished_model(
@@ -414,6 +422,8 @@ def test_a_trained_world_is_not_overwritten(toy_recordings: Path, tmp_path: Path
         ({"actions": "guessed"}, "'guessed'.*recorded or latent"),
         ({"stages": ("tokeniser",)}, "'tokeniser'.*tokenizer, latent_action, dynamics, heads"),
         ({"stages": ("latent_action",)}, "latent"),
+        ({"labels": 0.01}, "--labels belongs to --actions latent"),
+        ({"labels": 200.0, "actions": "latent"}, "--labels is a share.*200"),
         ({"minutes": 0}, "minutes.*0"),
         ({"minutes": -1.0}, "minutes.*-1"),
         ({"steps": 0}, "steps.*0"),
@@ -521,11 +531,52 @@ def test_every_preset_fits_its_networks_to_its_frames():
         for width, height in ((640, 480), (160, 210), (64, 64), (1920, 1080)):
             w, h = frame_size(preset.side, width, height)
             patch = 4 * 2 ** (len(preset.tokenizer["channels"]) - 1)
-            for multiple in (patch, preset.latent_action.get("patch", 8)):
+            for multiple in (patch, 2 * PATCH):
                 assert w % multiple == h % multiple == 0
             assert max(w, h) == preset.side
             assert abs(w / h - width / height) < 0.25 * width / height
     assert set(PRESETS) >= {"tiny", "small", "base"}
+
+
+def test_a_world_of_unlabelled_video_gets_heads_from_a_few_labelled_clips(
+    toy_recordings: Path, trained: Path, tmp_path: Path
+):
+    videos, world = tmp_path / "videos", tmp_path / "world"
+    videos.mkdir()
+    for video in toy_recordings.glob("*.mkv"):
+        shutil.copy(video, videos)
+    train(videos, world, actions="latent", stages=("tokenizer", "latent_action", "dynamics"))
+    before, starts = WorldConfig.load(world / "world.json"), Starts.load(world)
+    assert not before.has_reward and World.load(world).has_uncertainty
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for i in (100, 101):
+        record_toy(clips / f"labelled{i}.mkv", seed=i)
+    train(clips, world, stages=("heads",))
+    after = WorldConfig.load(world / "world.json")
+    assert after == replace(before, has_reward=True, has_terminated=True, end_threshold=after.end_threshold)
+    assert np.array_equal(Starts.load(world).frames, starts.frames)
+    facts = json.loads((world / "training" / "data.json").read_text())
+    assert any(name.startswith("labelled") for name in facts["train"]) and any("toy" in n for n in facts["train"])
+    game = World.load(world)
+    game.reset(0)
+    assert 0 < game.step(1).end_probability < 1
+
+
+def test_heads_of_another_game_are_refused(trained: Path, tmp_path: Path):
+    from worldgen.actions import ActionMap
+    from worldgen.data.recording import RecordingInfo, RecordingWriter
+
+    world, clips = tmp_path / "world", tmp_path / "clips"
+    shutil.copytree(trained, world, ignore=shutil.ignore_patterns("heads"))
+    clips.mkdir()
+    info = RecordingInfo(FPS, ActionMap.discrete(["a", "b"], [(), ()]), "other", licence="CC0-1.0")
+    with RecordingWriter(clips / "other.mkv", info) as writer:
+        for t in range(30):
+            writer.write(np.full((SIDE, SIDE, 3), t, np.uint8))
+            writer.act(t % 2, reward=0.0, terminated=False)
+    with pytest.raises(InputError, match="the world takes"):
+        train(clips, world, stages=("heads",))
 
 
 @pytest.mark.parametrize("change", [{"steps": 0}, {"batch": 0}, {"length": 1}, {"minutes": 0.0}])

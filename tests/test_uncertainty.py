@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from env_worlds import EndlessWorld
 
-from worldgen.bundle import network_hashes, source_hashes
+from worldgen.bundle import Starts, network_hashes, source_hashes
 from worldgen.envs import WorldEnv, WorldVectorEnv
 from worldgen.errors import InputError
 from worldgen.uncertainty import FILE, Uncertainty, fit_uncertainty
@@ -137,3 +137,43 @@ def test_a_limit_that_cannot_be_is_refused(telling_world: Path, end_above: float
 def test_a_limit_needs_statistics(tiny_world: Path):
     with pytest.raises(InputError, match="cannot tell how uncertain.*worldgen.training.uncertainty"):
         WorldVectorEnv(tiny_world, num_envs=2, end_above=1.5)
+
+
+def test_an_existing_world_gets_statistics_from_recordings(
+    tiny_world: Path, toy_recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    pytest.importorskip("torch")
+    from worldgen.training.uncertainty import main
+
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_world, folder)
+    assert main([str(toy_recordings), "--world", str(folder)]) == 0
+    assert "rank correlation" in capsys.readouterr().out
+    world = World.load(folder)
+    recorded = Starts.load(folder).frames * 0 + np.array([40, 90, 90], np.uint8)  # an empty floor, as in the recordings
+    noise = np.random.default_rng(0).integers(0, 256, recorded.shape, np.uint8)
+    assert world.reset(0, start=recorded[0]).uncertainty < world.reset(0, start=noise[0]).uncertainty
+    assert main([str(tmp_path), "--world", str(folder)]) == 2
+
+
+def test_a_frame_that_is_foretold_well_has_a_high_rank_correlation(tiny_world: Path):
+    pytest.importorskip("torch")
+    from worldgen.training.uncertainty import foretold
+
+    class Telling(World):
+        """Each game is as wrong as it says: by its own number of grey levels"""
+
+        def reset(self, *given, **how):
+            return self._told(super().reset(*given, **how))
+
+        def step(self, *given, **how):
+            return self._told(super().step(*given, **how))
+
+        def _told(self, frame):
+            level = np.arange(self.batch)
+            image = np.broadcast_to((100 + 5 * level)[:, None, None, None], frame.image.shape).astype(np.uint8)
+            return replace(frame, image=image, uncertainty=level.astype(np.float32))
+
+    world = Telling.load(tiny_world, batch=6)
+    frames = np.full((6, 17, 16, 16, 3), 100, np.uint8)
+    assert foretold(world, frames, world.config.actions.null(6, 17) * 0) > 0.9

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from worldgen.data.shrink import shrink
 from worldgen.errors import InputError
 from worldgen.training.held_out import HeldOut
 from worldgen.training.interval import Resampling, interval
 from worldgen.training.metrics import decibels, psnr, squared_errors
-from worldgen.training.real_game import MakeGame, games_of, play_to_prompt, shrink
+from worldgen.training.real_game import MakeGame, games_of, play_to_prompt
 from worldgen.training.rollout import PROMPT, random_actions, replace_played, rollout
 from worldgen.training.watch import OnProgress, unheard
 from worldgen.world import World

@@ -33,6 +33,7 @@ from worldgen.training.held_out import HeldOut, open_held_out
 from worldgen.training.horizons import far_figures, near_and_far, reachable
 from worldgen.training.inverse_dynamics import inverse_dynamics_figures
 from worldgen.training.large_picture import large_picture_figures
+from worldgen.training.latent_action_figures import latent_action_figures
 from worldgen.training.nfe import nfe_figures
 from worldgen.training.objects import object_figures
 from worldgen.training.outcomes import outcome_figures
@@ -115,6 +116,12 @@ def evaluate(
     watch.stage("reading actions off the frames")
     read = inverse_dynamics_figures(world, held_out, starts, played, seed, watch.progress("training steps"))
     _keep(figures, "inverse_dynamics", read, "inverse dynamics are not measured")
+    if config.action_source == "latent":
+        watch.stage("comparing codes with the actions that were recorded")
+        scored = latent_action_figures(
+            folder, held_out, config.actions.sizes[0], seed, watch.progress("training steps")
+        )
+        _keep(figures, "latent_actions", scored, "latent actions are not scored")
     if make_game is not None:
         watch.stage("forking the real game")
         forked = counterfactual_figures(world, held_out, Path(data), starts, make_game, seed, watch.progress("forks"))
@@ -250,6 +257,7 @@ def measure(
         "control": control,
         "outcomes": outcomes,
         "inverse_dynamics": None,
+        "latent_actions": None,
         "counterfactual": None,
         "objects": None,
         "distribution": distribution_figures(played, seed),

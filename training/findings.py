@@ -14,6 +14,7 @@ def findings(figures: dict[str, Any]) -> list[str]:
         *_timing(figures.get("timing")),
         *_control(figures["control"]),
         *_inverse_dynamics(figures.get("inverse_dynamics")),
+        *_latent_actions(figures.get("latent_actions")),
         *_counterfactual(figures.get("counterfactual")),
         *_objects(figures.get("objects")),
         *_nfe(figures.get("by_nfe")),
@@ -157,6 +158,22 @@ def _inverse_dynamics(read: dict[str, Any] | None) -> list[str]:
     keys = read.get("per_key") or {}
     if faint := [key for key, s in keys.items() if _is_faint(s["real"], s["recorded"], s["random"])]:
         said.append(f"Whether these keys are pressed is seen much less than in the game: {', '.join(faint)}.")
+    return said
+
+
+def _latent_actions(scored: dict[str, Any] | None) -> list[str]:
+    if scored is None:
+        return []
+    usage = scored["usage"]
+    said = [f"Of {len(usage)} codes {scored['perplexity']:.1f} are in use (perplexity)."]
+    if scored["unused"]:
+        said.append(f"These codes are never used: {_listed(scored['unused'])}.")
+    if scored["nmi"] is not None:
+        said.append(
+            f"A code tells {scored['accuracy']:.0%} of the actions that were really pressed, what it is rounded from "
+            f"{scored['probe']:.0%}, a network trained on the actions {scored['labelled']:.0%} (guessing "
+            f"{scored['chance']:.0%}); their normalised mutual information is {scored['nmi']:.2f}."
+        )
     return said
 
 

@@ -78,6 +78,11 @@ class HeldOut:
     def episode_of(self, starts: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.cache.starts, starts, side="right") - 1
 
+    def half(self, rows: np.ndarray) -> np.ndarray:
+        """Frames of the cache (n,) -> which of them are of every second episode, or of a single one's first half"""
+        _, number = np.unique(self.episode_of(rows), return_inverse=True)
+        return number % 2 == 0 if number.max(initial=0) else np.arange(len(rows)) < len(rows) // 2
+
 
 def open_held_out(world: Path, config: WorldConfig, data: Path, say: Callable[[str], None] = print) -> HeldOut:
     """Raises InputError when nothing is held out, or the recordings are of another action space."""

@@ -7,6 +7,7 @@ command with --resume goes on where it was.
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -39,8 +40,9 @@ from worldgen.training.dynamics import DynamicsStage
 from worldgen.training.fit import Fit, Stage, train_stage
 from worldgen.training.folder_lock import sole_training
 from worldgen.training.heads import HeadsStage
-from worldgen.training.held_out import known_segments
-from worldgen.training.latent_action import LatentActionStage, label, latent_action_map
+from worldgen.training.held_out import check_same_actions, known_segments
+from worldgen.training.latent_action import LatentActionStage, choose_labels, label, latent_action_map
+from worldgen.training.latent_data import check_one_game, playable
 from worldgen.training.native_frames import best_scale
 from worldgen.training.output_stages import sound_codec_stage, sound_events_stage, sound_stage, super_resolution_stage
 from worldgen.training.presets import Preset, frame_size, get_preset
@@ -73,6 +75,7 @@ SHARES = {  # of --minutes
 }  # fmt: skip
 SOUNDS = {"generated": "sound", "retrieved": "sound_events"}  # what a world plays unless told otherwise, the best first
 NUM_STARTS = 10
+NUM_CODES = 8  # of latent actions, the most
 VALIDATION_HORIZON = 16
 Say = Callable[[str], None]
 
@@ -81,7 +84,8 @@ Say = Callable[[str], None]
 class Recipe:
     """What a user chose. steps: of every stage, instead of the preset's. minutes: of training in all, shared out.
     sounds: a folder of sounds for the stage sound_events to play instead of the recordings' own. sharpen: weight of the
-    critic's losses in CRITICISED, 0 for none."""
+    critic's losses in CRITICISED, 0 for none. labels: share of the training frames whose recorded action latent actions
+    may learn from."""
 
     data: Path
     out: Path
@@ -95,6 +99,7 @@ class Recipe:
     seed: int = 0
     name: str | None = None
     sounds: Path | None = None
+    labels: float = 0.0
     sharpen: float = 0.0
 
     def __post_init__(self) -> None:
@@ -110,6 +115,10 @@ class Recipe:
             raise InputError(f"--seed is between 0 and 2**63, got {self.seed}")
         if self.sounds is not None and "sound_events" not in self.stages:
             raise InputError("--sounds belongs to --stages sound_events")
+        if not 0 <= self.labels <= 1:
+            raise InputError(f"--labels is a share of the frames, 0 to 1, got {self.labels}")
+        if self.labels and self.actions != "latent":
+            raise InputError("--labels belongs to --actions latent; recorded actions are all used")
         if not 0 <= self.sharpen <= 1:
             raise InputError(f"--sharpen is between 0 and 1, got {self.sharpen}")
         if self.sharpen and self.stages and not set(self.stages) & set(CRITICISED):
@@ -166,6 +175,12 @@ def _train_stages(
             stage, fit, recipe.out, resume=recipe.resume, parents=network_hashes(recipe.out, PARENTS[name]), say=say
         )
         summary["stages"][name] = {"steps": progress.step, "seconds": round(progress.seconds, 1)}
+        if name == "latent_action" and processes.is_main_process:
+            kept, most = load_network(recipe.out, name).config.num_codes, run.num_codes()
+            say(
+                f"  {kept} of {most} codes are in use"
+                + (": the others explained next to nothing and were dropped" if kept < most else "")
+            )
         say(f"{name} done in {time.monotonic() - began:.0f} s")
         if name not in ("tokenizer", "latent_action"):
             run.write_facts()
@@ -205,6 +220,17 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def known_names(world: Path) -> ActionMap | None:
+    """What somebody called the codes of the latent-action model that is in the folder; None where nobody did, or it was
+    another one."""
+    try:
+        facts = json.loads((world / "training" / "data.json").read_text(encoding="utf-8"))
+        is_same = facts["latent_action"] == network_hashes(world, ("latent_action",)).get("latent_action")
+        return WorldConfig.load(world / "world.json").actions if is_same else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _video_size(data: Path) -> tuple[int, int]:
     """Width and height of the first video that can be read."""
     error: InputError | None = None
@@ -218,17 +244,32 @@ def _video_size(data: Path) -> tuple[int, int]:
     raise error
 
 
+def _finished(recipe: Recipe) -> WorldConfig | None:
+    """The world in --out, where only further stages are added to it: its size, rate and actions stay."""
+    path = recipe.out / "world.json"
+    is_added_to = recipe.stages and not {"tokenizer", "latent_action", "dynamics"} & set(recipe.stages)
+    return WorldConfig.load(path) if is_added_to and path.is_file() else None
+
+
 class Run:
     """The data and the networks of one run; each is opened when the first stage asks for it."""
 
     def __init__(self, recipe: Recipe, preset: Preset, say: Say, is_main: bool = True):
         self.recipe, self.preset, self.say, self.is_main = recipe, preset, say, is_main
+        self.finished = _finished(recipe)
+        self.action_source = self.finished.action_source if self.finished else recipe.actions
         self.width, self.height = frame_size(preset.side, *_video_size(recipe.data))
-        if recipe.source is not None:
-            known = WorldConfig.load(recipe.source / "world.json")
+        known = self.finished or (WorldConfig.load(recipe.source / "world.json") if recipe.source else None)
+        if known is not None:
             self.width, self.height = known.width, known.height
         say(f"data: {recipe.data} at {self.width}x{self.height}")
-        self.cache: Cache = open_cache(recipe.data, height=self.height, width=self.width, on_progress=say_progress(say))
+        self.cache: Cache = open_cache(
+            recipe.data,
+            height=self.height,
+            width=self.width,
+            fps=self.finished.fps if self.finished else None,
+            on_progress=say_progress(say),
+        )
         for note in self.cache.notes:
             say(f"  {note}")
         refused = [r for r in self.cache.reports if r.status == "refused"]
@@ -239,10 +280,18 @@ class Run:
             f"  {self.cache.num_frames} frames at {self.cache.fps:g} fps in {self.cache.num_episodes} episodes; "
             f"{self.validation.num_frames} frames held out"
         )
-        if recipe.actions == "recorded" and self.cache.actions is None:
+        if self.action_source == "latent":
+            check_one_game(recipe.data, self.cache)
+            length = preset.fits["dynamics"].length
+            self.train, self.validation = (
+                playable(self.cache, segments, length, say) for segments in (self.train, self.validation)
+            )
+        if self.action_source == "recorded" and self.cache.actions is None:
             raise InputError(
                 f"{recipe.data} has no recorded actions (no sidecar beside any video): use --actions latent"
             )
+        if self.finished and self.action_source == "recorded" and self.cache.action_map is not None:
+            check_same_actions(self.finished.actions, self.cache.action_map)
         self._labels: np.ndarray | None = None
 
     def default_stages(self) -> tuple[str, ...]:
@@ -276,13 +325,7 @@ class Run:
             network = Tokenizer(height=self.height, width=self.width, **self.preset.tokenizer)
             return TokenizerStage(self.begin(network, name), train, validation, fit.batch)
         if name == "latent_action":
-            network = LatentActionModel(
-                height=self.height,
-                width=self.width,
-                context=max(1, fit.length - 2),  # no further back than its clips let it learn to
-                **self.preset.latent_action,
-            )
-            return LatentActionStage(self.begin(network, name), train, validation, fit.batch)
+            return self._latent_action_stage(fit, train, validation)
         if name == "sound_codec":
             return sound_codec_stage(self, fit)
         tokenizer = load_network(self.recipe.out, "tokenizer").requires_grad_(False).to(_device())
@@ -310,6 +353,28 @@ class Run:
             self.begin(network, name), dynamics, self.action_map(), self.config().context_sigma, self.cache, tokens,
             self.actions(), train, validation, fit.batch,
         )  # fmt: skip
+
+    def _latent_action_stage(self, fit: Fit, train: ClipSampler, validation: ClipSampler) -> Stage:
+        labels = None
+        if self.recipe.labels:
+            labels = choose_labels(self.cache, self.train, self.recipe.labels, self.recipe.seed)
+            self.say(
+                f"  {len(labels.rows)} frames with their recorded action draw the codes towards {len(labels.names)}"
+            )
+        network = LatentActionModel(
+            height=self.height,
+            width=self.width,
+            num_codes=self.num_codes(),
+            num_labels=len(labels.names) if labels else 0,
+            **self.preset.latent_action,
+        )
+        return LatentActionStage(self.begin(network, "latent_action"), train, validation, fit.batch, labels)
+
+    def num_codes(self) -> int:
+        """That training begins with: the other world may have dropped some."""
+        if self.recipe.source is not None and (self.recipe.source / "latent_action").is_dir():
+            return int(load_network(self.recipe.source, "latent_action").config.num_codes)
+        return NUM_CODES
 
     def sampler(self, segments: Segments, length: int) -> ClipSampler:
         return ClipSampler(self.cache, segments, length, with_sound=False)
@@ -344,14 +409,18 @@ class Run:
     # The world's facts
 
     def action_map(self) -> ActionMap:
-        if self.recipe.actions == "latent":
-            return latent_action_map(load_network(self.recipe.out, "latent_action").config.num_codes)
+        if self.finished is not None:
+            return self.finished.actions
+        if self.action_source == "latent":
+            return known_names(self.recipe.out) or latent_action_map(
+                load_network(self.recipe.out, "latent_action").config.num_codes
+            )
         assert self.cache.action_map is not None
         return self.cache.action_map
 
     def actions(self) -> np.ndarray:
         """(N, width), row i chosen on frame i"""
-        if self.recipe.actions == "recorded":
+        if self.action_source == "recorded":
             return np.asarray(self.cache.actions)
         if self._labels is None:
             self.say(f"labelling {self.cache.num_frames} frames with latent actions")
@@ -362,22 +431,27 @@ class Run:
     def config(self) -> WorldConfig:
         has_heads = (self.recipe.out / "heads").is_dir()
         heads = load_network(self.recipe.out, "heads").config if has_heads else None
-        return WorldConfig(
-            name=self.recipe.name or self.recipe.out.resolve().name,
+        base = self.finished or WorldConfig(
+            name=self.recipe.out.resolve().name,
             height=self.height,
             width=self.width,
             fps=self.cache.fps,
             actions=self.action_map(),
             context=self.preset.context,
+            action_source=self.action_source,
+        )
+        return replace(
+            base,
+            name=self.recipe.name or base.name,
             has_reward=has_heads,
             has_terminated=has_heads,
             sound=next((mode for mode, name in SOUNDS.items() if (self.recipe.out / name).is_dir()), "off"),
-            action_source=self.recipe.actions,
             end_threshold=heads.end_threshold if heads else 0.5,
         )
 
     def write_facts(self) -> None:
-        """world.json, the starts, and which episodes were trained on."""
+        """world.json, the starts, and which episodes were trained on. What a finished world's further stages are
+        trained on, a few labelled clips perhaps, is no place to begin games from."""
         if not self.is_main:
             return
         names, starts = self.cache.episode_names, self.cache.starts
@@ -386,20 +460,26 @@ class Run:
         facts = {
             "data": str(self.recipe.data),
             "train": [name for i, name in enumerate(names) if i in trained],
-            "held_out": [names[i] for i in held if i not in trained],
+            "held_out": [names[i] for i in sorted(set(held) - trained)],
             "held_out_from": {  # of an episode that was split: its first held-out frame
-                names[i]: int(first - starts[i])
-                for i, first in zip(held, self.validation.starts, strict=True)
-                if i in trained
+                names[i]: int(self.validation.starts[held == i].min() - starts[i]) for i in set(held) & trained
             },
         }
+        if self.action_source == "latent":
+            facts["latent_action"] = network_hashes(self.recipe.out, ("latent_action",))["latent_action"]
         write_json(self.recipe.out / "world.json", self.config().to_json())
-        write_json(self.recipe.out / "training" / "data.json", facts)
-        self._starts().save(self.recipe.out)
+        path = self.recipe.out / "training" / "data.json"
+        if self.finished is None or not path.is_file():
+            write_json(path, facts)
+        else:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            write_json(path, {**before, "train": sorted({*before["train"], *facts["train"]})})
+        if self.finished is None or Starts.load(self.recipe.out) is None:
+            self._starts().save(self.recipe.out)
 
     def write_uncertainty(self, length: int) -> None:
         """What the hidden states of recorded frames are like, from clips of so many frames."""
-        if not self.is_main:
+        if not self.is_main or (self.finished and (self.recipe.out / UNCERTAINTY).is_file()):
             return
         tokenizer, dynamics = (load_network(self.recipe.out, name).to(_device()) for name in NETWORKS)
         tokens = tokenize(self.cache, tokenizer, self.recipe.out, self.say)

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import av
 import numpy as np
 
 from worldgen.actions import ActionMap
 from worldgen.data.recording import RecordingInfo, read_info
+from worldgen.data.shrink import shrink
 from worldgen.errors import InputError, MissingExtraError
 from worldgen.training.held_out import HeldOut
 from worldgen.training.metrics import psnr
@@ -75,16 +75,6 @@ def play_to_prompt(
         return None
     height, width = prompt_end.shape[:2]
     return shown if psnr(shrink(shown.image, height, width), prompt_end) >= REPRODUCED_DB else None
-
-
-def shrink(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A game's picture (h, w, 3) uint8 at the world's size, on the way that recordings take: through 4:4:4 video"""
-    reformatter = av.video.reformatter
-    h, w, _ = image.shape
-    kind = reformatter.Interpolation.AREA if height <= h and width <= w else reformatter.Interpolation.BICUBIC
-    exact = reformatter.Interpolation.ACCURATE_RND | reformatter.Interpolation.FULL_CHR_H_INT
-    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(format="yuv444p")
-    return picture.reformat(width, height, "rgb24", interpolation=kind | exact).to_ndarray()
 
 
 def _info(held_out: HeldOut, data: Path, start: int) -> RecordingInfo | None:

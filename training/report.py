@@ -21,6 +21,7 @@ from worldgen.training.report_tables import (
     distribution,
     inverse_dynamics,
     kinematics,
+    latent_actions,
     objects,
     outcomes,
     per_action,
@@ -79,8 +80,9 @@ def write_report(
         ("Recorded and generated", [_video(), *(_sheet(replay, i, why, config) for i, why in clips)]),
     ]
     if control := figures["control"]:
+        codes = latent_actions(figures.get("latent_actions"))
         found = [control_text(control, figures["timing"]), per_action(control), _plot(control_plot(control))]
-        sections.append(("Control", [*found, inverse_dynamics(figures["inverse_dynamics"])]))
+        sections.append(("Control", [*found, inverse_dynamics(figures["inverse_dynamics"]), codes]))
     if figures["counterfactual"]:
         sections.append(("What would have happened", [counterfactual(figures["counterfactual"])]))
     if figures["objects"]:

@@ -123,6 +123,21 @@ def inverse_dynamics(figures: dict[str, Any] | None) -> str:
     )
 
 
+def latent_actions(figures: dict[str, Any] | None) -> str:
+    if figures is None:
+        return ""
+    meaning = figures["meaning"] or {}
+    shares = []
+    for code, share in enumerate(figures["usage"]):
+        means = meaning.get(str(code), {"action": None, "share": None})
+        name = None if means["action"] is None else escape(means["action"])
+        shares.append((code, f"{share:.1%}", name, means["share"]))
+    return (
+        "<p>Codes that were read off the recordings, and the actions that were really pressed, which the world never "
+        "saw:</p>" + table(("code", "frames", "means", "rightly in"), shares)
+    )
+
+
 def counterfactual(figures: dict[str, Any]) -> str:
     keys = ("psnr_random", "copy_last_psnr_random", "psnr_if_actions_are_ignored", "psnr_recorded")
     rows = [(h, *(f[k] for k in keys), f["games_left"]) for h, f in figures["horizons"].items()]

@@ -27,13 +27,15 @@ from worldgen.errors import InputError
 from worldgen.models.dynamics import Dynamics
 from worldgen.training.held_out import check_same_actions
 from worldgen.training.hidden_states import committed
-from worldgen.training.rollout import led_to
+from worldgen.training.rollout import PROMPT, led_to
 from worldgen.training.tokens import tokenize
 from worldgen.uncertainty import NETWORKS, Uncertainty, fit_uncertainty
+from worldgen.world import World
 
 CLIPS, HELD_OUT_CLIPS = 256, 64
 LENGTH = 17
 LANES = 16  # clips at a time
+FORETOLD = 4  # frames of a clip on which the figure is compared with what comes
 
 
 def measure_uncertainty(
@@ -99,7 +101,28 @@ def _measure(data: Path, world: Path, say: Callable[[str], None]) -> int:
         world, dynamics, config.actions, config.context_sigma, tokens, np.asarray(cache.actions), train, held_out
     )
     say(f"{world}: a frame is 1 unlike the recorded ones at a distance of {found.unit:.3g}")
+    starts = held_out.even_starts(HELD_OUT_CLIPS)
+    rows = starts[:, None] + np.arange(LENGTH)
+    frames = np.asarray(cache.frames[rows.ravel()]).reshape(*rows.shape, *cache.frames.shape[1:])
+    playing = World.load(world, batch=len(starts), upscale=False, sound="off")
+    agreement = foretold(playing, frames, np.asarray(cache.actions)[rows])
+    say(f"  rank correlation with the error of the next frame, held out, up to {FORETOLD} frames: {agreement:.2f}")
     return 0
+
+
+def foretold(world: World, frames: np.ndarray, actions: np.ndarray) -> float:
+    """How well a frame's uncertainty tells the error of the one after it: Spearman's rank correlation over the first
+    frames of clips (b, t, h, w, 3), actions (b, t, width), played by a world of batch b."""
+    values = world.config.actions.values(actions)
+    shown = world.reset(0, start=frames[:, :PROMPT], start_actions=values[:, : PROMPT - 1])
+    told: list[np.ndarray] = []
+    errors: list[np.ndarray] = []
+    for i in range(FORETOLD):
+        told.append(np.asarray(shown.uncertainty))
+        shown = world.step(values[:, PROMPT - 1 + i])
+        errors.append(((shown.image.astype(float) - frames[:, PROMPT + i]) ** 2).mean((1, 2, 3)))
+    ranks = [np.argsort(np.argsort(np.concatenate(x))) for x in (told, errors)]
+    return float(np.asarray(np.corrcoef(ranks))[0, 1])
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import numpy as np
 
 from worldgen.config import WorldConfig
 from worldgen.errors import InputError
-from worldgen.files import file_hash, replace_folder, write_bytes
+from worldgen.files import file_hash, is_sealed, replace_folder, write_bytes
 from worldgen.graphs import REQUIRED, GraphSpec
 
 PLAYED_NETWORKS = ("tokenizer", "dynamics", "heads", "super_resolution", "sound_codec", "sound", "sound_events")
@@ -156,6 +156,8 @@ def read_manifest(folder: Path, graphs: Path | None = None) -> Manifest:
             raise InputError(
                 f"{onnx / file} is damaged (its hash is not the manifest's): {export}, or reinstall worldgen"
             )
+    if not is_sealed(raw):
+        raise InputError(f"{path} was edited, or written by an older worldgen (its hash is not its own): {export}")
     present = network_hashes(folder)
     if stale := [n for n, digest in present.items() if sources.get(n) != digest]:
         raise InputError(f"the ONNX graphs in {onnx} are older than {folder / stale[0]}: {export}")

@@ -126,6 +126,8 @@ class TrainOptions:
     """tiny (two CPU cores), small (one GPU) or base"""
     actions: str = "recorded"
     """recorded, or latent: learn actions from video that has none"""
+    labels: float = 0.0
+    """with --actions latent: share of the frames whose recorded action may be seen, 0.01 for example"""
     minutes: float | None = None
     """stop early, after this long in all; schedules still follow the steps"""
     steps: int | None = None
@@ -238,7 +240,7 @@ class ExportOptions:
     to: str = "onnx"
     """onnx (any machine), or tensorrt (engines for the GPU of this one)"""
     precision: str | None = None
-    """onnx: fp32 (default), fp16 (for GPUs) or int8 (for CPUs); tensorrt: fp16 (default), bf16 or fp32"""
+    """onnx: fp32 (default), fp16 (for GPUs) or int8 (for CPUs); tensorrt: fp16 (default), bf16, fp32 or fp8"""
     batch: int = 64
     """the most games at once that TensorRT engines are built for"""
     json: str | None = None
@@ -299,6 +301,17 @@ def bench(argv: Sequence[str]) -> int:
     return 0
 
 
+def actions(argv: Sequence[str]) -> int:
+    """show what each action of a world does; name latent actions and bind keys to them"""
+    from worldgen.training.actions_command import ActionsOptions, actions_of
+
+    options = _parse(ActionsOptions, "actions", argv)
+    say = say_beside(options.json)
+    data = None if options.data is None else _local(options.data, say)
+    write_figures(actions_of(options, data, say), options.json)
+    return 0
+
+
 @dataclass(frozen=True)
 class InfoOptions:
     world: Annotated[str, tyro.conf.Positional] = DEFAULT_WORLD
@@ -336,6 +349,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "eval": evaluate,
     "export": export,
     "bench": bench,
+    "actions": actions,
     "info": info,
 }
 

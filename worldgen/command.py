@@ -50,6 +50,8 @@ def run(command: str, function: Callable[[], int]) -> int:
         return fail(2, str(MissingExtraError(f"`worldgen {command}` imports {error.name} and", extra)))
     except OSError as error:  # a full disk, a folder that may not be written
         return fail(1, str(error))
+    except MemoryError as error:
+        return fail(1, f"out of memory ({str(error) or 'no more can be had'}): use a smaller batch")
     except KeyboardInterrupt as stop:
         return fail(130, f"interrupted; {stop.args[0] if stop.args else 'what was finished is kept'}")
 

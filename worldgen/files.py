@@ -31,6 +31,20 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_sealed(path: Path, value: dict[str, Any]) -> None:
+    """JSON that says its own hash, so that an edit shows."""
+    write_json(path, {**value, "sha256": _seal(value)})
+
+
+def is_sealed(value: dict[str, Any]) -> bool:
+    """Whether this is what write_sealed() wrote."""
+    return value.get("sha256") == _seal({k: v for k, v in value.items() if k != "sha256"})
+
+
+def _seal(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def check_writable(path: Path, flag: str) -> None:
     """Raises InputError unless a file can be written there, its folder made where it is missing. Leaves nothing."""
     obstacle = "it is a folder" if path.is_dir() else _obstacle(path.parent)

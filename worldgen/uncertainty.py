@@ -36,10 +36,15 @@ class Uncertainty:
     unit: float
     hashes: Mapping[str, str]
 
-    def of(self, hidden: np.ndarray) -> np.ndarray:
-        """hidden (b, m, c) -> (b,) float32: 1 is as far as the farthest 1 % of recorded frames. Frame by frame, so that
-        no figure depends on the others of its batch."""
-        return np.array([self._distance(x) for x in hidden], np.float32) / np.float32(self.unit)
+    def of(self, hidden: Any, numpy: Callable[[Any], np.ndarray] = np.asarray) -> np.ndarray:
+        """hidden (b, m, c), a torch.Tensor or what numpy() takes -> (b,) float32: 1 is as far as the farthest 1 % of
+        recorded frames. Arrays frame by frame, so that no figure depends on the others of its batch."""
+        if hasattr(hidden, "new_tensor"):  # where it lies: only the figures are brought over
+            mean, directions = hidden.new_tensor(self.mean), hidden.new_tensor(self.directions)
+            distances = ((hidden - mean) @ directions).square().mean((-2, -1)).sqrt().cpu().numpy()
+        else:
+            distances = np.array([self._distance(x) for x in numpy(hidden)], np.float32)
+        return distances / np.float32(self.unit)
 
     def _distance(self, hidden: np.ndarray) -> np.float32:
         """hidden (m, c)"""

@@ -46,7 +46,8 @@ class State:
 
     seed (b,) uint64; step (b,) int64 frames since the start; cache (b, l, 2, m, k, s, e); previous (b, 2, n, d), the
     last frame's tokens, and as the dynamics saw them; decoder (b, r, n, c); upscale (b, h, w, 3), sound (b, ...), None
-    without; image (b, h, w, 3) uint8, the frame on screen; world: hash of the weights it belongs to.
+    without; image (b, h, w, 3) uint8, the frame on screen; world: hash of the weights it belongs to; hidden (b, m, c)
+    of the frame on screen, None unless World.keeps_hidden.
     """
 
     seed: np.ndarray
@@ -56,8 +57,9 @@ class State:
     decoder: Array
     upscale: Array | None
     sound: Array | None
-    image: np.ndarray
+    image: Array
     world: str
+    hidden: Array | None = None
 
     def __len__(self) -> int:
         return len(self.seed)
@@ -74,6 +76,7 @@ class State:
             sound=None if self.sound is None else self.sound[rows],
             image=self.image[rows],
             world=self.world,
+            hidden=None if self.hidden is None else self.hidden[rows],
         )
 
 
@@ -109,6 +112,8 @@ class World:
         self._sound = open_sound(config, backend, sound, library)
         self._uncertainty = uncertainty
         self._nfe = config.nfe
+        self._temperature, self._context_sigma = 1.0, config.context_sigma
+        self.keeps_hidden = False  # for observe("hidden"); set it before a reset
         self._tokens = backend.specs["denoise"].outputs[0]
         self._num_context = backend.specs["commit"].input("cache").shape[-2]
 
@@ -165,6 +170,29 @@ class World:
         self._upscaling = value
 
     @property
+    def temperature(self) -> float:
+        """Spread of the noise that frames are made from: 1 as trained; above it less likely frames come (Ha &
+        Schmidhuber 2018), below it only likely ones."""
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        if not 0 <= value <= 10:
+            raise InputError(f"temperature is between 0 and 10, got {value}")
+        self._temperature = float(value)
+
+    @property
+    def context_sigma(self) -> float:
+        """Noise level at which finished frames are shown to the dynamics: the more, the vaguer its memory."""
+        return self._context_sigma
+
+    @context_sigma.setter
+    def context_sigma(self, value: float) -> None:
+        if not 0 <= value < 1:
+            raise InputError(f"context_sigma is a noise level in [0, 1), got {value}")
+        self._context_sigma = float(value)
+
+    @property
     def backend_name(self) -> str:
         return self._backend.name
 
@@ -192,8 +220,28 @@ class World:
     @property
     def image(self) -> np.ndarray:
         """The picture on screen, (h, w, 3) uint8, batch first: a copy."""
-        image = self._current().image
-        return (image if self.batch is not None else image[0]).copy()
+        return self.observe("image")
+
+    @property
+    def tokens_shape(self) -> tuple[int, ...]:
+        """(n, d) of a frame's tokens."""
+        return self._tokens.shape
+
+    @property
+    def hidden_shape(self) -> tuple[int, ...]:
+        """(m, c) of a frame's hidden state."""
+        return next(x.shape for x in self._backend.specs["commit"].outputs if x.name == "hidden")
+
+    def observe(self, what: str = "image", *, as_tensor: bool = False) -> Any:
+        """A copy of the frame on screen as "image" (h, w, 3) uint8, "tokens" (n, d) or "hidden" (m, c) float32, batch
+        first. as_tensor: a torch.Tensor where the engine has it, by way of numpy only if the engine is not torch's."""
+        state = self._current()
+        if what == "hidden" and state.hidden is None:
+            raise InputError("the hidden state was not kept: set world.keeps_hidden before reset()")
+        array = {"image": state.image, "tokens": state.previous, "hidden": state.hidden}[what]
+        out = self._backend.tensor(array) if as_tensor else self._backend.numpy(array)
+        out = out[:, 0] if what == "tokens" else out  # the first of both is what was decoded
+        return out if self.batch is not None else out[0]
 
     @property
     def sample_rate(self) -> int | None:
@@ -230,6 +278,7 @@ class World:
         start: int | Sequence[int] | np.ndarray | None = None,
         start_actions: Any = None,
         mask: np.ndarray | None = None,
+        draw: bool = True,
     ) -> Frame:
         """Begins new games and shows their first frame.
 
@@ -238,6 +287,7 @@ class World:
             frames (h, w, 3), (t, h, w, 3) or (batch, t, h, w, 3) uint8 are a prompt. The last frame of it is shown.
         start_actions: for a prompt of frames, the actions between them, (t - 1 of them, batch first); unknown if None.
         mask: (batch,) bool, which slots begin anew and are paid for; the others stay as they are.
+        draw: False leaves Frame.image empty, for those who observe().
         """
         chosen = self._mask(mask)
         rows = np.flatnonzero(chosen)
@@ -251,7 +301,7 @@ class World:
             frames, actions = (x[rows] for x in self._prompt(indices, start_actions))
         if mask is None:
             self._state, frame = self._run_prompt(seeds, frames, actions)
-            return self._unbatch(frame)
+            return self._shown(frame, draw)
         sound, uncertainty = None, None
         if self._uncertainty is not None:
             uncertainty = np.full(self._num_slots, np.nan, np.float32)
@@ -265,15 +315,15 @@ class World:
             if uncertainty is not None:
                 uncertainty[rows] = frame.uncertainty
         zeros = np.zeros(self._num_slots, np.float32)
-        return self._unbatch(Frame(self._current().image, sound, zeros, zeros > 0, None, uncertainty))
+        return self._shown(Frame(self._no_image, sound, zeros, zeros > 0, None, uncertainty), draw)
 
-    def step(self, action: Any) -> Frame:
-        """Plays one action (an action per slot with batch=n) and shows the frame it leads to."""
+    def step(self, action: Any, *, draw: bool = True) -> Frame:
+        """Plays one action (an action per slot with batch=n) and shows the frame it leads to. draw: as in reset()."""
         state = self._current()
         rows = self.config.actions.encode(action, *(() if self.batch is None else (self.batch,)))
         rows = self._backend.asarray(rows.reshape(self._num_slots, -1))
         self._state, frame = self._finish(state, rows, self._make_frame(state, rows))
-        return self._unbatch(frame)
+        return self._shown(frame, draw)
 
     def reconstruct(self, frames: np.ndarray) -> np.ndarray:
         """What the tokenizer alone makes of frames (t, h, w, 3), or (batch, t, h, w, 3), uint8: as close to a recording
@@ -311,9 +361,10 @@ class World:
             raise InputError(f"world {self.config.name!r} has no super-resolution")
         shown, state = (self._backend.specs["upscale"].input(name).zeros(1) for name in ("shown", "state"))
         out, held = [], self._backend.asarray(state)
+        shown = self._backend.asarray(shown)
         for frame in frames:
             shown, held = self._upscaled(self._backend.asarray(frame[None].copy()), shown, held)
-            out.append(shown[0])
+            out.append(self._backend.numpy(shown)[0])
         return np.stack(out)
 
     def snapshot(self) -> State:
@@ -329,6 +380,8 @@ class World:
         if len(state) not in (1, self._num_slots):
             raise InputError(f"the snapshot holds {len(state)} games, this world runs {self._num_slots}")
         chosen = self._mask(mask)
+        if self.keeps_hidden and state.hidden is None:
+            raise InputError("the snapshot was taken without the hidden state, which this world keeps")
         if (state.sound is None) != (self._sound is None) or state.image.shape[1:3] != self.image_size:
             raise InputError("the snapshot was taken with other sound or super-resolution than this world plays with")
         rows = np.zeros(self._num_slots, np.int64) if len(state) == 1 else np.arange(self._num_slots)
@@ -340,6 +393,8 @@ class World:
             decoder=asarray(state.decoder),
             upscale=None if state.upscale is None else asarray(state.upscale),
             sound=None if state.sound is None else asarray(state.sound),
+            image=asarray(state.image),
+            hidden=asarray(state.hidden) if self.keeps_hidden and state.hidden is not None else None,
         )
         self._state = state if chosen.all() else self._merge(chosen, state)
 
@@ -372,8 +427,9 @@ class World:
             decoder=numpy(state.decoder),
             upscale=None if state.upscale is None else numpy(state.upscale),
             sound=None if state.sound is None else numpy(state.sound),
-            image=state.image.copy(),
+            image=numpy(state.image),
             world=state.world,
+            hidden=None if state.hidden is None else numpy(state.hidden),
         )
 
     # One frame
@@ -419,19 +475,20 @@ class World:
         ends = self._backend.numpy(done["terminated"]) if "terminated" in done else None
         terminated = zeros > 0 if ends is None else ends > self.config.end_threshold
         if state.upscale is None:
-            image, held = self._backend.numpy(done["frame"]), None
+            image, held = done["frame"], None
         elif self._upscaling == "nearest":
             image = self._backend.numpy(done["frame"])
             image = image.repeat(self.image_size[0] // image.shape[1], axis=1)
             image = image.repeat(self.image_size[1] // image.shape[2], axis=2)
+            image = self._backend.asarray(image)
             held = self._backend.asarray(self._backend.specs["upscale"].input("state").zeros(len(state)))
         else:
             image, held = self._upscaled(done["frame"], state.image, state.upscale)
         sound, sound_state = None, None
         if self._sound is not None:
             sound, sound_state = self._sound.play(done["hidden"], action, state.sound, state.seed, state.step)
-        uncertainty = None if self._uncertainty is None else self._uncertainty.of(self._backend.numpy(done["hidden"]))
-        frame = Frame(image, sound, reward, terminated, ends, uncertainty)
+        uncertainty = None if self._uncertainty is None else self._uncertainty.of(done["hidden"], self._backend.numpy)
+        frame = Frame(self._no_image, sound, reward, terminated, ends, uncertainty)
         state = replace(
             state,
             step=state.step + 1,
@@ -440,7 +497,8 @@ class World:
             decoder=done["next_decoder"],
             upscale=held,
             sound=sound_state,
-            image=frame.image,
+            image=image,
+            hidden=done["hidden"] if self.keeps_hidden else None,
         )
         return state, frame
 
@@ -449,21 +507,28 @@ class World:
         asarray = self._backend.asarray
         return {
             "previous": state.previous,
-            "context_sigma": self._level(self.config.context_sigma, state),
+            "context_sigma": self._level(self._context_sigma, state),
             "action": action,
             "cache": state.cache,
             "position": asarray(state.step % self._backend.position_period),
             "filled": asarray(np.minimum(state.step, self._num_context)),
         }
 
-    def _upscaled(self, frame: Array, shown: np.ndarray, state: Array) -> tuple[np.ndarray, Array]:
+    def _upscaled(self, frame: Array, shown: Array, state: Array) -> tuple[Array, Array]:
         """frame (b, h, w, 3), shown (b, H, W, 3) the image before -> image (b, H, W, 3) uint8, state"""
-        inputs = {"frame": frame, "shown": self._backend.asarray(shown), "state": state}
-        out = self._backend.run("upscale", inputs)
-        return self._backend.numpy(out["image"]), out["next_state"]
+        out = self._backend.run("upscale", {"frame": frame, "shown": shown, "state": state})
+        return out["image"], out["next_state"]
+
+    @property
+    def _no_image(self) -> np.ndarray:
+        """Of frames that are not drawn."""
+        return np.zeros((self._num_slots, 0, 0, 3), np.uint8)
 
     def _noise(self, state: State, draw: int) -> Array:
-        return self._backend.asarray(sampler.noise(state.seed, state.step, draw, self._tokens.shape))
+        noise = sampler.noise(state.seed, state.step, draw, self._tokens.shape)
+        if draw == sampler.DENOISE and self._temperature != 1:
+            noise *= np.float32(self._temperature)
+        return self._backend.asarray(noise)
 
     def _level(self, value: float, state: State) -> Array:
         return self._backend.asarray(np.full(len(state), value, np.float32))
@@ -534,7 +599,7 @@ class World:
             state, frame = later
         self._prepare()
         zeros = np.zeros(len(seeds), np.float32)
-        return state, Frame(frame.image, frame.sound, zeros, zeros > 0, None, frame.uncertainty)
+        return state, Frame(self._no_image, frame.sound, zeros, zeros > 0, None, frame.uncertainty)
 
     def _prompt_frames(
         self, seeds: np.ndarray, frames: np.ndarray, actions: np.ndarray
@@ -549,7 +614,7 @@ class World:
             decoder=asarray(specs["decode"].input("state").zeros(b)),
             upscale=asarray(specs["upscale"].input("state").zeros(b)) if self._is_upscaled else None,
             sound=None if self._sound is None else self._sound.empty(b),
-            image=np.zeros((b, *self.image_size, 3), np.uint8),
+            image=asarray(np.zeros((b, *self.image_size, 3), np.uint8)),
             world=self.hash,
         )
         encoder = asarray(specs["encode"].input("state").zeros(b))
@@ -565,8 +630,8 @@ class World:
         old, put, rows = self._current(), self._backend.put, np.flatnonzero(mask)
         if not rows.size:
             return old
-        seed, step, image = old.seed.copy(), old.step.copy(), old.image.copy()
-        seed[rows], step[rows], image[rows] = new.seed, new.step, new.image
+        seed, step = old.seed.copy(), old.step.copy()
+        seed[rows], step[rows] = new.seed, new.step
         return State(
             seed=seed,
             step=step,
@@ -575,8 +640,9 @@ class World:
             decoder=put(old.decoder, rows, new.decoder),
             upscale=None if old.upscale is None else put(old.upscale, rows, new.upscale),
             sound=None if old.sound is None else put(old.sound, rows, new.sound),
-            image=image,
+            image=put(old.image, rows, new.image),
             world=new.world,
+            hidden=None if old.hidden is None or new.hidden is None else put(old.hidden, rows, new.hidden),
         )
 
     def _current(self) -> State:
@@ -584,11 +650,14 @@ class World:
             raise InputError("the world has not begun: call reset() first")
         return self._state
 
-    def _unbatch(self, frame: Frame) -> Frame:
+    def _shown(self, frame: Frame, draw: bool) -> Frame:
+        """What the caller gets of a frame: its picture if it is to be drawn, without the leading axis of one game."""
+        if draw:
+            frame = replace(frame, image=self._backend.numpy(self._current().image))
         if self.batch is not None:
-            return replace(frame, image=frame.image.copy())
+            return frame
         sound = None if frame.sound is None else frame.sound[0].copy()
         ends = None if frame.end_probability is None else float(np.ravel(frame.end_probability)[0])
         reward, terminated = float(np.ravel(frame.reward)[0]), bool(np.ravel(frame.terminated)[0])
         uncertainty = None if frame.uncertainty is None else float(np.ravel(frame.uncertainty)[0])
-        return Frame(frame.image[0].copy(), sound, reward, terminated, ends, uncertainty)
+        return Frame(frame.image[0], sound, reward, terminated, ends, uncertainty)

@@ -15,7 +15,7 @@ from worldgen.graphs import GraphSpec
 NAMES = ("onnxruntime", "torch", "tensorrt")
 DEVICES = ("cpu", "cuda", "tensorrt")  # of ONNX Runtime
 PRECISIONS = ("fp32", "fp16", "int8")
-TENSORRT_PRECISIONS = ("fp32", "fp16", "bf16")
+TENSORRT_PRECISIONS = ("fp32", "fp16", "bf16", "fp8")
 OPTIONS = {"onnxruntime": DEVICES + PRECISIONS, "torch": ("compiled",), "tensorrt": TENSORRT_PRECISIONS}
 
 Array = Any  # the backend's own: onnxruntime.OrtValue or torch.Tensor
@@ -50,6 +50,10 @@ class Backend(Protocol):
         """The caller's own copy."""
         ...
 
+    def tensor(self, x: Array) -> Any:
+        """The caller's own copy as a torch.Tensor, on the engine's device where the engine is torch's."""
+        ...
+
     def put(self, x: Array, rows: np.ndarray, values: Array) -> Array:
         """x (b, ...) with values (r, ...) in its rows (r,) int64; x is given up"""
         ...
@@ -61,8 +65,9 @@ def open_backend(folder: Path, name: str = "auto") -> Backend:
     never falls back. Raises InputError (unknown name, incomplete or stale world), BackendUnavailableError where what is
     named is not installed or cannot run, MissingExtraError where no engine is."""
     name, *options = name.split(":")
+    why = "asked for"
     if name == "auto":
-        name = _choose(folder)
+        name, why = _choose(folder)
     if name not in NAMES:
         raise InputError(f"unknown backend {name!r}; choose auto, {', '.join(NAMES)}")
     if unknown := [option for option in options if option not in OPTIONS[name]]:
@@ -79,18 +84,21 @@ def open_backend(folder: Path, name: str = "auto") -> Backend:
             raise BackendUnavailableError("torch is not installed: pip install 'worldgen[train]'")
         from worldgen.backends.torch_backend import TorchBackend
 
-        return TorchBackend.load(folder, is_compiled="compiled" in options)
+        backend = TorchBackend.load(folder, is_compiled="compiled" in options)
+        backend.facts["chosen"] = why
+        return backend
     from worldgen.backends.tensorrt_backend import TensorRTBackend
 
     return TensorRTBackend(folder, _one_of(TENSORRT_PRECISIONS, options))
 
 
-def _choose(folder: Path) -> str:
+def _choose(folder: Path) -> tuple[str, str]:
+    """-> the engine, and why"""
     has_onnx = (folder / "onnx" / "manifest.json").is_file()
     if has_onnx and _is_installed("onnxruntime"):
-        return "onnxruntime"
+        return "onnxruntime", "it can run this world"
     if _is_installed("torch"):
-        return "torch"
+        return "torch", "onnxruntime is not installed" if has_onnx else "this world has no ONNX graphs"
     if has_onnx:
         raise MissingExtraError("playing a world", "cpu")
     raise InputError(f"no ONNX graphs in {folder / 'onnx'}: run `worldgen export {folder} --to onnx`")

@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime import InferenceSession, OrtValue
 
+from worldgen.backends.memory import refuse_out_of_memory
 from worldgen.bundle import onnx_folder, read_manifest
 from worldgen.errors import BackendUnavailableError, InputError
 from worldgen.graphs import IN_PLACE
@@ -109,7 +110,8 @@ class OnnxRuntimeBackend:
                 binding.bind_ortvalue_output(name, inputs[IN_PLACE[name]])
             else:
                 binding.bind_output(name, self._device)
-        session.run_with_iobinding(binding)
+        with refuse_out_of_memory(batch, "this machine" if self._device == "cpu" else "the GPU"):
+            session.run_with_iobinding(binding)
         outputs = dict(zip(names, binding.get_outputs(), strict=True))
         # not the output: it does not own the memory that both share
         return outputs | {name: inputs[IN_PLACE[name]] for name in names if name in IN_PLACE}
@@ -119,10 +121,18 @@ class OnnxRuntimeBackend:
 
     def asarray(self, x: np.ndarray) -> OrtValue:
         """On the CPU the array's own memory."""
-        return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(x), self._device)
+        if self._device == "cpu":
+            return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(x), "cpu")
+        with refuse_out_of_memory(len(x), "the GPU"):
+            return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(x), self._device)
 
     def numpy(self, x: OrtValue) -> np.ndarray:
         return np.array(x.numpy())
+
+    def tensor(self, x: OrtValue) -> Any:
+        import torch
+
+        return torch.from_numpy(self.numpy(x))
 
     def put(self, x: OrtValue, rows: np.ndarray, values: OrtValue) -> OrtValue:
         whole = x.numpy()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from worldgen.backends.memory import refuse_out_of_memory
 from worldgen.bundle import load_networks, weights_hash
+from worldgen.errors import BackendUnavailableError
 from worldgen.models.steps import step_modules, step_specs
 
 
@@ -40,6 +43,7 @@ class TorchBackend:
         }
         steps = step_modules(tokenizer, dynamics, heads, **outputs)
         modules = {name: module.to(self.device) for name, module in steps.items()}
+        self._is_compiled = is_compiled
         self._modules = {k: torch.compile(m, dynamic=False) for k, m in modules.items()} if is_compiled else modules
 
     @classmethod
@@ -49,17 +53,40 @@ class TorchBackend:
     @torch.inference_mode()
     def run(self, graph: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         spec = self.specs[graph]
-        out = self._modules[graph](**inputs)
+        with refuse_out_of_memory(len(next(iter(inputs.values()))), self._place), self._refuse_uncompiled(graph):
+            out = self._modules[graph](**inputs)
         return dict(zip(spec.output_names, out if isinstance(out, tuple) else (out,), strict=True))
+
+    @property
+    def _place(self) -> str:
+        return "the GPU" if self.device == "cuda" else "this machine"
+
+    @contextlib.contextmanager
+    def _refuse_uncompiled(self, graph: str) -> Iterator[None]:
+        """BackendUnavailableError where torch.compile fails: it needs a C++ compiler, and does not know all code."""
+        try:
+            yield
+        except Exception as error:
+            if not self._is_compiled or not isinstance(error, torch._dynamo.exc.TorchDynamoException):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise BackendUnavailableError(
+                f"torch {torch.__version__} cannot compile {graph} here ({reason}): use --backend torch"
+            ) from None
 
     def prepare(self, graph: str, batch: int) -> None:
         """Nothing: the networks are loaded, and torch.compile needs real inputs."""
 
     def asarray(self, x: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
+        with refuse_out_of_memory(len(x), self._place):
+            return torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
 
     def numpy(self, x: Tensor) -> np.ndarray:
         return np.array(x.cpu().numpy())
+
+    def tensor(self, x: Tensor) -> Tensor:
+        with torch.inference_mode(False):  # an inference tensor could not be saved for a backward pass
+            return x.clone()
 
     def put(self, x: Tensor, rows: np.ndarray, values: Tensor) -> Tensor:
         with torch.inference_mode():

@@ -16,22 +16,22 @@ STILL_SHARE, STILL_LEVELS, STILL_SECONDS = 0.01, 3, 3.0
 Span = tuple[float, float]
 
 
-def still_spans(signals: Signals, seconds: float) -> list[Span]:
+def still_spans(thumbs: np.ndarray, times: np.ndarray, seconds: float) -> list[Span]:
     """(start, end) in seconds where the picture stands still for STILL_SECONDS or more: menus, pauses, loading, a
-    cursor over them. seconds: of a frame."""
-    change = np.abs(np.diff(signals.thumbs.astype(np.int16), axis=0)) > STILL_LEVELS
+    cursor over them. thumbs (n, h, w) uint8 grey, times (n,) in seconds; seconds: of a frame."""
+    change = np.abs(np.diff(thumbs.astype(np.int16), axis=0)) > STILL_LEVELS
     is_still = change.mean(axis=(1, 2)) <= STILL_SHARE
     edges = np.flatnonzero(np.diff(np.concatenate([[False], is_still, [False]]).astype(int)))
     spans = [
-        (float(signals.times[first]), float(signals.times[last] + seconds))
-        for first, last in zip(edges[::2], edges[1::2], strict=True)
+        (float(times[first]), float(times[last] + seconds)) for first, last in zip(edges[::2], edges[1::2], strict=True)
     ]
     return [(round(a, 3), round(b, 3)) for a, b in spans if b - a >= STILL_SECONDS]
 
 
-def find_cuts(signals: Signals) -> list[float]:
-    """Seconds at which one scene gives way to another, flashes excepted: the first frame of each new scene."""
-    thumbs = signals.thumbs.astype(np.int16)
+def find_cuts(grey: np.ndarray, times: np.ndarray) -> list[float]:
+    """Seconds at which one scene gives way to another, flashes excepted: the first frame of each new scene. grey (n, h,
+    w) uint8, times (n,) in seconds."""
+    thumbs = grey.astype(np.int16)
     n = len(thumbs)
     step = np.abs(np.diff(thumbs, axis=0)).mean(axis=(1, 2))
 
@@ -49,7 +49,7 @@ def find_cuts(signals: Signals) -> list[float]:
             continue
         # a flash is over four frames later, and was not there four frames before
         if min(apart(i, i + 1), apart(i, i + 4), apart(i - 3, i + 1)) > 20:
-            cuts.append(round(float(signals.times[i + 1]), 3))
+            cuts.append(round(float(times[i + 1]), 3))
     return cuts
 
 

@@ -1,9 +1,11 @@
 """The latent-action model: which of a few codes explains how a frame became the next one (Genie, Bruce et al. 2024).
 
-The encoder sees the frames up to and including the next; the decoder sees only the past and the code, so the code must
-carry what the past does not tell: the action. Pixels in, not tokens (Genie: control 1.91 against 1.33 dB).
+The encoder sees how a frame differs from the last one, and that one from the one before; the decoder sees only the past
+and the code, so the code must carry what the past does not tell: the action. Pixels in, not tokens (Genie: control 1.91
+against 1.33 dB). Changes alone, and convolutions pooled over the picture: a code is what happens, wherever it does and
+whatever the scenery, and a step costs a twentieth of attention's.
 
-Letters: b batch, t frames, h w pixels, n patches a frame, c width.
+Letters: b batch, t frames, f transitions (b times t - 1), h w pixels, c channels, d width of a code.
 """
 
 from __future__ import annotations
@@ -13,28 +15,67 @@ from typing import Any
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from einops import rearrange
+from einops import rearrange, reduce
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from worldgen.models.attention import FeedForward, SpaceAttention, TimeAttention
 from worldgen.models.quantize import VectorQuantizer
 
+PATCH = 4  # pixels a side of what the decoder draws at once
+SHARPEN = 4  # changes are small beside the picture
 
-class SpaceTimeBlock(nn.Module):
-    def __init__(self, dim: int, num_heads: int, context: int):
+
+class ConvBlock(nn.Module):
+    """Convolution, normalisation, and what a condition does to each channel."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int = 1, condition_dim: int = 0):
         super().__init__()
-        self.norms = nn.ModuleList(nn.RMSNorm(dim, eps=1e-6) for _ in range(3))
-        self.space = SpaceAttention(dim, num_heads)
-        self.time = TimeAttention(dim, num_heads, context)
-        self.feed = FeedForward(dim)
+        self.conv = nn.Conv2d(c_in, c_out, 3, stride, padding=1)
+        self.norm = nn.GroupNorm(8, c_out)
+        self.film = nn.Linear(condition_dim, 2 * c_out) if condition_dim else None
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """x (f, c_in, h, w), condition (f, e) -> (f, c_out, h', w')"""
+        x = self.norm(self.conv(x))
+        if self.film is not None:
+            scale, shift = rearrange(self.film(condition), "f (two c) -> two f c 1 1", two=2)
+            x = x * (1 + scale) + shift
+        return F.silu(x)
+
+
+class MeanAndMax(nn.Module):
+    """Over all places: a code is what happens, wherever it does."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (b, t, n, c), causal in time"""
-        b = x.shape[0]
-        flat = rearrange(self.norms[0](x), "b t n c -> (b t) n c")
-        x = x + rearrange(self.space(flat), "(b t) n c -> b t n c", b=b)
-        x = x + self.time(self.norms[1](x))
-        return x + self.feed(self.norms[2](x))
+        """x (f, c, h, w) -> (f, 2 c)"""
+        return torch.cat([reduce(x, "f c h w -> f c", how) for how in ("mean", "max")], dim=1)
+
+
+class Decoder(nn.Module):
+    """The last three frames and a code -> how the next frame differs from the last one."""
+
+    def __init__(self, dim: int, code_dim: int):
+        super().__init__()
+        pixels = 3 * PATCH * PATCH
+        self.patches_in = nn.Conv2d(3 * pixels, dim, 1)
+        self.fine = ConvBlock(dim, dim, condition_dim=code_dim)
+        self.down = ConvBlock(dim, 2 * dim, stride=2, condition_dim=code_dim)
+        self.coarse = ConvBlock(2 * dim, 2 * dim, condition_dim=code_dim)
+        self.up = nn.Conv2d(2 * dim, dim, 1)
+        self.last = ConvBlock(dim, dim, condition_dim=code_dim)
+        self.patches_out = nn.Conv2d(dim, pixels, 1)
+        for parameter in self.patches_out.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, past: Tensor, code: Tensor) -> Tensor:
+        """past (f, 9, h, w), code (f, d) -> (f, 3, h, w)"""
+        x = self.patches_in(F.pixel_unshuffle(past, PATCH))
+        x = x + self.fine(x, code)
+        coarse = self.down(x, code)
+        coarse = coarse + self.coarse(coarse, code)
+        x = x + F.interpolate(self.up(coarse), size=x.shape[-2:])
+        x = x + self.last(x, code)
+        return F.pixel_shuffle(self.patches_out(x), PATCH)
 
 
 class LatentActionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers declares config_name twice
@@ -46,58 +87,58 @@ class LatentActionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         *,
         height: int,
         width: int,
-        patch: int = 8,
         num_codes: int = 8,
         code_dim: int = 16,
-        dim: int = 128,
-        num_layers: int = 3,
-        num_heads: int = 4,
-        context: int = 16,
+        channels: list[int] | None = None,
+        dim: int = 48,
+        num_labels: int = 0,
     ):
+        """num_labels: how many recorded actions its latents learn to tell apart, where a few are known; 0: none are."""
         super().__init__()
-        if height % patch or width % patch:
-            raise ValueError(f"frame size {width}x{height} is not a multiple of the patch {patch}")
-        self.grid = (height // patch, width // patch)
-        num_patches = self.grid[0] * self.grid[1]
-        self.patches_in = nn.Linear(3 * patch * patch, dim)
-        self.difference_in = nn.Linear(3 * patch * patch, dim)
-        self.position = nn.Parameter(0.02 * torch.randn(num_patches, dim))
-        self.encoder = nn.Sequential(*(SpaceTimeBlock(dim, num_heads, context) for _ in range(num_layers)))
-        self.to_code = nn.Sequential(nn.RMSNorm(dim, eps=1e-6), nn.Linear(dim, code_dim))
+        if height % (2 * PATCH) or width % (2 * PATCH):
+            raise ValueError(f"frame size {width}x{height} is not a multiple of {2 * PATCH}")
+        widths = [6, *(channels or (32, 64, 96))]
+        blocks = [ConvBlock(i, o, stride=2) for i, o in zip(widths, widths[1:], strict=False)]
+        last = widths[-1]
+        self.encoder = nn.Sequential(*blocks, ConvBlock(last, last), MeanAndMax(), nn.Linear(2 * last, code_dim))
         self.quantizer = VectorQuantizer(num_codes, code_dim)
-        self.code_in = nn.Linear(code_dim, dim)
-        self.decoder = nn.Sequential(*(SpaceTimeBlock(dim, num_heads, context) for _ in range(num_layers)))
-        last = nn.Linear(dim, 3 * patch * patch)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.patches_out = nn.Sequential(nn.RMSNorm(dim, eps=1e-6), last)
+        self.decoder = Decoder(dim, code_dim)
+        self.to_labels = nn.Linear(code_dim, num_labels) if num_labels else None
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """frames (b, t, 3, h, w) in [-1, 1] -> frames 1.. predicted (b, t - 1, 3, h, w), codes (b, t - 1), loss ()"""
-        quantised, codes, loss = self.quantizer(self._latents(frames))
+        quantised, codes, loss = self.quantizer(self.latents(frames))
         return self.decode(frames[:, :-1], quantised), codes, loss
 
     def encode(self, frames: Tensor) -> Tensor:
         """frames (b, t, 3, h, w) -> codes (b, t - 1) int64; codes[:, i] leads from frame i to i + 1"""
-        return self.quantizer(self._latents(frames))[1]
+        return self.quantizer(self.latents(frames))[1]
 
     def decode(self, frames: Tensor, quantised: Tensor) -> Tensor:
-        """frames (b, t, 3, h, w) and the code that follows each (b, t, code_dim) -> the next frames (b, t, 3, h, w)"""
-        patches = self._patches(frames)
-        x = self.patches_in(patches) + self.position + self.code_in(quantised)[:, :, None]
-        return self._frames(patches + self.patches_out(self.decoder(x)))
+        """frames (b, t, 3, h, w) and the code that follows each (b, t, d) -> the next frames (b, t, 3, h, w)"""
+        b = len(frames)
+        past = torch.cat([frames, earlier(frames, 1) - frames, earlier(frames, 2) - earlier(frames, 1)], dim=2)
+        change = self.decoder(past.flatten(0, 1), quantised.flatten(0, 1))
+        return frames + rearrange(change, "(b t) c h w -> b t c h w", b=b)
 
-    def _latents(self, frames: Tensor) -> Tensor:
-        """(b, t - 1, code_dim): what happened between consecutive frames"""
-        patches = self._patches(frames)
-        difference = patches[:, 1:] - patches[:, :-1]
-        x = self.patches_in(patches[:, 1:]) + self.difference_in(difference) + self.position
-        return self.to_code(self.encoder(x).mean(2))
+    def keep_codes(self, kept: Tensor) -> None:
+        """Drops all codes but these (k,) int64; what they explained goes to the nearest that is left."""
+        self.quantizer.keep(kept)
+        self.register_to_config(num_codes=len(kept))
 
-    def _patches(self, frames: Tensor) -> Tensor:
-        p = self.config.patch
-        return rearrange(frames, "b t c (y p) (x q) -> b t (y x) (c p q)", p=p, q=p)
+    def latents(self, frames: Tensor) -> Tensor:
+        """(b, t, 3, h, w) -> what happened between consecutive frames, before it is made a code (b, t - 1, d)"""
+        before, after = frames[:, :-1], frames[:, 1:]
+        triples = (x.flatten(0, 1) for x in (earlier(before, 1), before, after))
+        return rearrange(self.transition(*triples), "(b t) d -> b t d", b=len(frames))
 
-    def _frames(self, patches: Tensor) -> Tensor:
-        p = self.config.patch
-        return rearrange(patches, "b t (y x) (c p q) -> b t c (y p) (x q)", p=p, q=p, y=self.grid[0], c=3)
+    def transition(self, earlier: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """Three frames in a row (f, 3, h, w) each -> what happened between the last two (f, d)"""
+        changes = SHARPEN * (after - before), SHARPEN * (before - earlier)
+        return self.encoder(torch.cat(changes, dim=1))
+
+
+def earlier(frames: Tensor, by: int) -> Tensor:
+    """Each frame's `by`-th predecessor, the first one where there is none: (b, t, ...)"""
+    t = frames.shape[1]
+    return frames[:, (torch.arange(t, device=frames.device) - by).clamp_min(0)]

@@ -80,14 +80,23 @@ class MotionCompensation(nn.Module):
 
         spanned = F.linear((tokens + self.offset) / self.gain, self.basis, self.patch_mean)
         picture = rearrange(spanned, "f (y x) (c p q) -> f c (y p) (x q)", y=self.grid[0], c=3, p=self.patch)
-        picture = F.pad(picture, (reach, reach, 0, 0), mode="replicate")
+        picture = extend(picture, reach, dim=-1)
         blocks = rearrange(picture, "f c (r i) (s j) -> f r s (c i) j", i=BLOCK, j=BLOCK)
         window = torch.cat([blocks[:, :, o : o + columns] for o in range(num_blocks)], dim=-1)
         picture = rearrange(window @ across, "f r s (c i) j -> f c (r i) (s j)", c=3)
-        picture = F.pad(picture, (0, 0, reach, reach), mode="replicate")
+        picture = extend(picture, reach, dim=-2)
         blocks = rearrange(picture, "f c (r i) (s j) -> f r s (c j) i", i=BLOCK, j=BLOCK)
         window = torch.cat([blocks[:, o : o + rows] for o in range(num_blocks)], dim=-1)
         moved = rearrange(
             window @ down, "f (y p) (x q) (c j) i -> f (y x) (c p i q j)", y=self.grid[0], x=self.grid[1], c=3
         )
         return (moved - self.patch_mean) @ self.basis * self.gain - self.offset
+
+
+def extend(picture: Tensor, by: int, dim: int) -> Tensor:
+    """`by` more pixels at both ends of an axis, like those at its ends. What F.pad(mode="replicate") gives: torch 2.13
+    fails to compile what follows on that."""
+    size = [-1] * picture.dim()
+    size[dim] = by
+    first, last = picture.narrow(dim, 0, 1), picture.narrow(dim, picture.shape[dim] - 1, 1)
+    return torch.cat([first.expand(size), picture, last.expand(size)], dim=dim)

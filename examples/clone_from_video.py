@@ -1,0 +1,96 @@
+"""Learns to play a real game from an expert's video whose actions nobody recorded, with 200 labelled frames.
+
+    worldgen record toy --fps 15 --policy scripted --frames 12000 --out recordings/expert
+    worldgen train recordings/expert --out worlds/toy --actions latent --stages latent_action
+    python examples/clone_from_video.py toy recordings/expert worlds/toy
+
+plays the game with four players and prints what each earns: one that learned from the video's codes, mapped to buttons
+by 200 labelled frames; an oracle that saw all buttons of the video; one that learned from the 200 frames alone; random.
+Some ten minutes of one core.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from worldgen.bundle import load_network
+from worldgen.command import parse, run, write_figures
+from worldgen.data.cache import open_cache
+from worldgen.envs.catalogue import make_game
+from worldgen.errors import InputError
+from worldgen.training.clone import button_table, play_games, sampler, train_policy
+from worldgen.training.latent_action import code_of, latents_of
+
+
+@dataclass(frozen=True)
+class Options:
+    game: Annotated[str, tyro.conf.Positional]
+    """as `worldgen record` names it"""
+    expert: Annotated[Path, tyro.conf.Positional]
+    """the expert's recordings; their actions are used by the oracle, and --labels of them"""
+    world: Annotated[Path, tyro.conf.Positional]
+    """a folder with a latent_action network"""
+    labels: int = 200
+    steps: int = 800
+    """of each policy"""
+    games: int = 10
+    max_frames: int = 2000
+    seed: int = 0
+    json: str | None = None
+
+
+def clone(options: Options) -> dict[str, Any]:
+    network = load_network(options.world, "latent_action")
+    height, width = network.config.height, network.config.width
+    cache = open_cache(options.expert, height=height, width=width)
+    if cache.actions is None or cache.action_map is None or not cache.action_map.is_discrete:
+        raise InputError(f"{options.expert}: the oracle needs recorded actions, one list of them")
+    num_buttons, num_codes = cache.action_map.sizes[0], network.config.num_codes
+    rows = np.setdiff1d(np.arange(cache.num_frames), np.asarray(cache.starts[1:]) - 1)
+    rows = rows[cache.actions[rows, 0] < num_buttons]
+    buttons = np.asarray(cache.actions)[rows, 0]
+    codes = code_of(network, latents_of(cache, network, rows))
+    order = np.random.default_rng(options.seed).permutation(np.arange(len(rows) // 10, len(rows)))
+    few = np.sort(order[: options.labels])
+    table = button_table(codes[few], buttons[few], num_codes, num_buttons)
+    same = np.eye(num_buttons)
+    given = {
+        "codes": (rows, codes, num_codes, options.steps, table),
+        "oracle": (rows, buttons, num_buttons, options.steps, same),
+        "labels alone": (rows[few], buttons[few], num_buttons, max(1, options.steps // 4), same),
+    }
+    game = make_game(options.game, cache.fps)
+    seeds = [1_000_000 + options.seed + i for i in range(options.games)]
+    figures: dict[str, Any] = {}
+    for name, (where, kinds, num_kinds, steps, its_table) in given.items():
+        policy, right = train_policy(cache, where, kinds, num_kinds, steps, options.seed)
+        choose = sampler(policy, its_table, np.random.default_rng(options.seed))
+        figures[name] = play_games(game, choose, seeds, height, width, options.max_frames).to_json() | {"right": right}
+        print(f"{name:14} {figures[name]['return']:7.2f} +- {figures[name]['standard_error'] or 0:.2f}", flush=True)
+    rng = np.random.default_rng(options.seed)
+    at_random = play_games(game, lambda past: int(rng.integers(num_buttons)), seeds, height, width, options.max_frames)
+    figures["random"] = at_random.to_json()
+    game.close()
+    figures["ratio"] = figures["codes"]["return"] / figures["oracle"]["return"] if figures["oracle"]["return"] else None
+    print(f"{'random':14} {figures['random']['return']:7.2f}; codes / oracle {figures['ratio']:.2f}")
+    return figures
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    def command() -> int:
+        options = parse(Options, "clone_from_video", sys.argv[1:] if argv is None else argv, __doc__)
+        write_figures(clone(options), options.json)
+        return 0
+
+    return run("clone_from_video", command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

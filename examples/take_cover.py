@@ -1,0 +1,287 @@
+"""The classic test of a world: an agent that has only ever played the generated game plays the real one.
+
+Records the real game, trains a world on it, trains one agent in the generated game and one in the real game for as many
+steps, and plays both, and a random player, in the real game (Ha & Schmidhuber 2018). Every stage is kept in OUT; the
+same command goes on where it was stopped. A try of minutes, then the whole of it, hours of two CPU cores:
+
+    python examples/take_cover.py --out try --frames 3000 --minutes 4 --steps 4000 --episodes 5
+    python examples/take_cover.py --out take_cover
+    python examples/take_cover.py --game pyxel:platformer --world worlds/platformer --reward-scale 1 --out platformer
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from worldgen.bundle import find_world, onnx_folder
+from worldgen.command import parse, run
+from worldgen.config import WorldConfig
+from worldgen.envs import WorldEnv, WorldVectorEnv
+from worldgen.envs.catalogue import make_game
+from worldgen.envs.game_env import GameEnv
+from worldgen.envs.record import Progress, record
+from worldgen.errors import InputError
+from worldgen.files import write_bytes, write_json
+from worldgen.training.pipeline import Recipe, train_world
+from worldgen.training.ppo import Policy, PpoRecipe, play_episodes, train_ppo
+
+EPISODE_SECONDS = 60.0  # as long as take_cover lets a game last; others are cut there
+EVALUATION_SEED = 1_000_000  # of the first episode that is counted; no recording and no training has these
+ROUNDS = 10_000  # of the bootstrap
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Proof:
+    out: Path
+    """folder of everything that is recorded, trained and measured"""
+    game: str = "vizdoom:take_cover"
+    """the real game, source:name"""
+    world: Path | None = None
+    """a world that was trained on the game already: nothing is recorded and trained but the agents"""
+    frames: int = 60_000
+    """to record, by random, sticky and scripted players"""
+    minutes: float | None = None
+    """of training the world, in all; by default as long as the preset has it"""
+    preset: str = "tiny"
+    """of the world"""
+    steps: int = 500_000
+    """of each agent's training"""
+    games: int = 16
+    """generated games side by side"""
+    episodes: int = 100
+    """of each player in the real game"""
+    reward_scale: float = 10.0
+    """what the agents' rewards are divided by"""
+    end_above: float | None = 1.5
+    """generated games end above this uncertainty"""
+    temperature: float = 1.0
+    """of generated games"""
+    backend: str = "auto"
+    """that runs the world; torch needs no export"""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.frames, self.steps, self.games, self.episodes) < 1:
+            raise InputError("--frames, --steps, --games and --episodes are at least 1")
+
+
+def prove(proof: Proof, say: Say = print) -> dict[str, Any]:
+    """-> the figures of OUT/results.json"""
+    recordings, world = proof.out / "recordings", proof.out / "world"
+    if proof.world is None:
+        _record(proof, recordings, say)
+        _train_world(proof, recordings, world, say)
+    else:
+        world = find_world(proof.world)
+    recipe = PpoRecipe(steps=proof.steps, reward_scale=proof.reward_scale, seed=proof.seed)
+    dream = _train_agent(proof.out / "agent_dream", _dreams(proof, world), recipe, say)
+    real = _train_agent(proof.out / "agent_real", _real_games(proof, world), recipe, say)
+    rows: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for name, policy in (("random", None), ("trained in the dream", dream), ("trained in the real game", real)):
+        rows[name] = {
+            "real": _episodes(proof, name, "real", policy, lambda: _real_game(proof, world), say),
+            "dream": _episodes(proof, name, "dream", policy, lambda: _dream(proof, world), say),
+        }
+    results = {name: {where: summary(part) for where, part in parts.items()} for name, parts in rows.items()}
+    figures = {"game": proof.game, "steps": proof.steps, "players": results, "ratio": ratio(results)}
+    write_json(proof.out / "results.json", figures)
+    text = table(figures)
+    write_bytes(proof.out / "results.md", text.encode())
+    write_bytes(proof.out / "curves.png", curves(proof.out))
+    say(text)
+    return figures
+
+
+def _record(proof: Proof, folder: Path, say: Say) -> None:
+    """Random and better players; what an interrupted recording has kept is used too."""
+    done = proof.out / "recorded.json"
+    if done.is_file():
+        return
+
+    def show(progress: Progress) -> None:
+        if progress.frames * 10 // progress.total > shown[0]:
+            shown[0] = progress.frames * 10 // progress.total
+            say(f"  {progress.frames} of {progress.total} frames, {progress.fps:.0f}/s")
+
+    shown = [0]
+    say(f"recording {proof.frames} frames of {proof.game}")
+    figures = record(proof.game, folder, proof.frames, policy="mix", seed=proof.seed, on_progress=show)
+    if figures["interrupted"]:
+        raise KeyboardInterrupt("the same command goes on")
+    write_json(done, figures)
+
+
+def _train_world(proof: Proof, recordings: Path, world: Path, say: Say) -> None:
+    done = proof.out / "trained.json"
+    if not done.is_file():
+        stages = ("tokenizer", "dynamics", "heads")
+        summary = train_world(
+            Recipe(
+                recordings, world, preset=proof.preset, minutes=proof.minutes, stages=stages, resume=True,
+                seed=proof.seed, name=proof.game.partition(":")[2] or proof.game,
+            ),
+            say,
+        )  # fmt: skip
+        write_json(done, summary)
+    if not proof.backend.startswith("torch") and not (onnx_folder(world) / "manifest.json").is_file():
+        from worldgen.export.to_onnx import export_onnx
+
+        export_onnx(world, say=say)
+
+
+def _max_steps(world: Path) -> int:
+    return round(EPISODE_SECONDS * WorldConfig.load(world / "world.json").fps)
+
+
+def _dreams(proof: Proof, world: Path) -> Callable[[], Any]:
+    return lambda: WorldVectorEnv(
+        world,
+        proof.games,
+        backend=proof.backend,
+        nfe=1,
+        max_episode_steps=_max_steps(world),
+        end_above=proof.end_above,
+        temperature=proof.temperature,
+        autoreset_mode=AutoresetMode.SAME_STEP,
+    )
+
+
+def _dream(proof: Proof, world: Path) -> WorldEnv:
+    """As it was trained in, so that its own return can be held against the real one's."""
+    return WorldEnv(
+        world,
+        backend=proof.backend,
+        nfe=1,
+        max_episode_steps=_max_steps(world),
+        end_above=proof.end_above,
+        temperature=proof.temperature,
+    )
+
+
+def _real_game(proof: Proof, world: Path) -> GameEnv:
+    config = WorldConfig.load(world / "world.json")
+    return GameEnv(make_game(proof.game, config.fps), config.height, config.width, max_episode_steps=_max_steps(world))
+
+
+def _real_games(proof: Proof, world: Path) -> Callable[[], Any]:
+    games = [lambda: _real_game(proof, world)] * proof.games
+    return lambda: SyncVectorEnv(games, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def _train_agent(folder: Path, make_envs: Callable[[], Any], recipe: PpoRecipe, say: Say) -> Policy:
+    envs = make_envs()
+    try:
+        return train_ppo(envs, recipe, folder, resume=True, say=say)
+    finally:
+        envs.close()
+
+
+def _episodes(
+    proof: Proof, name: str, where: str, policy: Policy | None, make_env: Callable[[], Any], say: Say
+) -> list[dict[str, float]]:
+    """Played with fixed seeds; each is written down when it ends."""
+    path = proof.out / "episodes" / f"{name.replace(' ', '_')}-{where}.json"
+    rows: list[dict[str, float]] = json.loads(path.read_text()) if path.is_file() else []
+    seeds = range(EVALUATION_SEED + len(rows), EVALUATION_SEED + proof.episodes)
+    if not seeds:
+        return rows[: proof.episodes]
+    env = make_env()
+
+    def keep(row: dict[str, float]) -> None:
+        rows.append(row)
+        write_json(path, rows)
+
+    try:
+        play_episodes(env, policy, list(seeds), keep)
+    finally:
+        env.close()
+    found = summary(rows)
+    say(f"{name}, {where} game: {found['mean']:.1f} ({found['low']:.1f} to {found['high']:.1f}), {len(rows)} episodes")
+    return rows
+
+
+def summary(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean return with the interval that holds it with 95 % (bootstrap over episodes), median, mean length."""
+    returns = np.array([row["return"] for row in rows], float)
+    draws = np.random.default_rng(0).choice(returns, (ROUNDS, len(returns))).mean(1)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return {
+        "episodes": len(rows),
+        "mean": float(returns.mean()),
+        "low": float(low),
+        "high": float(high),
+        "std": float(returns.std()),
+        "median": float(np.median(returns)),
+        "length": float(np.mean([row["length"] for row in rows])),
+    }
+
+
+def ratio(players: dict[str, dict[str, dict[str, float]]]) -> float | None:
+    """What dream training gains over random play, of what real training gains; None where that gains nothing."""
+    random, dream, real = (players[name]["real"]["mean"] for name in players)
+    return (dream - random) / (real - random) if real > random else None
+
+
+def table(figures: dict[str, Any]) -> str:
+    lines = [
+        f"# {figures['game']}: {figures['steps']} steps of training",
+        "",
+        "| player | real return, mean (95 %) | sd | median | frames | episodes | in the dream, mean (95 %) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, parts in figures["players"].items():
+        real, dream = parts["real"], parts["dream"]
+        means = [f"{x['mean']:.1f} ({x['low']:.1f} to {x['high']:.1f})" for x in (real, dream)]
+        lines.append(
+            f"| {name} | {means[0]} | {real['std']:.1f} | {real['median']:.1f} | {real['length']:.0f} | "
+            f"{real['episodes']} | {means[1]} |"
+        )
+    gained = "-" if figures["ratio"] is None else f"{100 * figures['ratio']:.0f} %"
+    return "\n".join([*lines, "", f"(dream-trained - random) / (real-trained - random): {gained}", ""])
+
+
+def curves(out: Path) -> bytes:
+    """Return over steps, in the dream and in the real game, as PNG"""
+    import io
+
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    for name, colour in (("dream", "#d1495b"), ("real", "#2e86ab")):
+        rows = json.loads((out / f"agent_{name}" / "curve.json").read_text())["curve"]
+        points = [(row["steps"], row["return"]) for row in rows if "return" in row]
+        if points:
+            axis.plot(*zip(*points, strict=True), color=colour, label=f"in the {name} game, as it is trained there")
+    axis.set_xlabel("steps")
+    axis.set_ylabel("return")
+    axis.legend(frameon=False)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    plt.close(figure)
+    return picture.getvalue()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+
+    def work() -> int:
+        prove(parse(Proof, "take_cover", words, __doc__), lambda text: print(text, flush=True))
+        return 0
+
+    return run("take_cover", work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""PPO on vector environments of pictures, and the whole of examples/take_cover.py in miniature."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from env_worlds import EndlessWorld
+from gymnasium import spaces
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("accelerate")
+
+from test_training import micro  # noqa: E402
+
+from worldgen.envs import WorldVectorEnv  # noqa: E402
+from worldgen.envs.game_env import GameEnv  # noqa: E402
+from worldgen.envs.toy_game import ToyGame  # noqa: E402
+from worldgen.errors import InputError  # noqa: E402
+from worldgen.training import presets  # noqa: E402
+from worldgen.training.ppo import PpoRecipe, new_policy, play_episodes, train_ppo  # noqa: E402
+
+LENGTH = 8
+
+
+class BrightSide(gymnasium.Env):
+    """A point for pointing at the half of the picture that is bright; LENGTH times."""
+
+    observation_space = spaces.Box(0, 255, (16, 16, 3), np.uint8)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._num_steps = 0
+        return self._draw(), {}
+
+    def step(self, action):
+        reward = float(action == self._side)
+        self._num_steps += 1
+        return self._draw(), reward, False, self._num_steps == LENGTH, {}
+
+    def _draw(self) -> np.ndarray:
+        self._side = int(self.np_random.integers(2))
+        picture = np.full((16, 16, 3), 30, np.uint8)
+        picture[:, 8 * self._side : 8 * self._side + 8] = 220
+        return picture
+
+
+def bright_sides() -> SyncVectorEnv:
+    return SyncVectorEnv([BrightSide] * 8, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+RECIPE = PpoRecipe(steps=2048, rollout=16, stack=1)
+
+
+def quiet(text: str) -> None:
+    pass
+
+
+def test_an_agent_learns_what_the_picture_says(tmp_path: Path):
+    policy = train_ppo(bright_sides(), RECIPE, tmp_path, say=quiet)
+    learned = np.mean([row["return"] for row in play_episodes(BrightSide(), policy, list(range(20)))])
+    by_chance = np.mean([row["return"] for row in play_episodes(BrightSide(), None, list(range(20)))])
+    assert by_chance < 0.7 * LENGTH and learned > 0.85 * LENGTH
+    curve = json.loads((tmp_path / "curve.json").read_text())["curve"]
+    assert curve[-1]["steps"] == RECIPE.steps and curve[-1]["return"] > curve[0]["return"]
+
+
+def test_training_is_resumed_and_a_finished_one_is_loaded(tmp_path: Path):
+    part, whole = replace(RECIPE, steps=256), replace(RECIPE, steps=512)
+    first = train_ppo(bright_sides(), part, tmp_path, resume=True, say=quiet)
+    again = train_ppo(bright_sides(), part, tmp_path, resume=True, say=quiet)
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
+    said: list[str] = []
+    train_ppo(bright_sides(), whole, tmp_path, resume=True, say=said.append)
+    assert "from step 256" in said[0]
+    assert json.loads((tmp_path / "curve.json").read_text())["curve"][-1]["steps"] == 512
+    with pytest.raises(InputError, match="another gamma"):
+        train_ppo(bright_sides(), replace(whole, gamma=0.5), tmp_path, resume=True, say=quiet)
+
+
+def test_an_episode_depends_on_its_seed_alone():
+    policy = new_policy(BrightSide(), RECIPE)
+    rows = play_episodes(BrightSide(), policy, [3, 4, 5])
+    assert rows[1:] == play_episodes(BrightSide(), policy, [4, 5])
+
+
+def test_an_agent_plays_in_a_generated_world(tiny_world: Path, tmp_path: Path):
+    envs = WorldVectorEnv(EndlessWorld.load(tiny_world, batch=2), 2, autoreset_mode="SameStep", max_episode_steps=5)
+    train_ppo(envs, PpoRecipe(steps=32, rollout=8, epochs=1), tmp_path, say=quiet)
+    curve = json.loads((tmp_path / "curve.json").read_text())["curve"]
+    assert sum(row["episodes"] for row in curve) == 6 and all(row["length"] == 5 for row in curve)
+
+
+def test_what_cannot_be_trained_on_is_refused(tiny_world: Path, tmp_path: Path):
+    with pytest.raises(InputError, match='autoreset_mode="SameStep"'):
+        train_ppo(WorldVectorEnv(tiny_world, 2), RECIPE, tmp_path)
+    with pytest.raises(InputError, match="sees pictures"):
+        train_ppo(WorldVectorEnv(tiny_world, 2, observation="tokens", autoreset_mode="SameStep"), RECIPE, tmp_path)
+    with pytest.raises(InputError, match="reward_scale is above 0"):
+        PpoRecipe(reward_scale=0)
+
+
+def test_a_real_game_is_an_environment_that_gymnasium_finds_nothing_to_say_about():
+    env = GameEnv(ToyGame(fps=10), 48, 64, render_mode="rgb_array")
+    check_env(env, skip_render_check=True)
+    first, _ = env.reset(seed=3)
+    assert first.shape == (48, 64, 3) and env.render().shape == env.game.image().shape
+    with pytest.raises(gymnasium.error.InvalidAction, match="9"):
+        env.step(9)
+    cut = GameEnv(ToyGame(fps=10), 48, 64, max_episode_steps=2)
+    with pytest.raises(gymnasium.error.ResetNeeded, match="reset"):
+        cut.step(0)
+    cut.reset(seed=0)
+    assert [cut.step(0)[3] for _ in range(2)] == [False, True]
+
+
+def load_example(name: str, monkeypatch: pytest.MonkeyPatch):
+    path = Path(__file__).parent.parent / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    example = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, example)
+    spec.loader.exec_module(example)
+    return example
+
+
+def test_the_example_trains_and_plays(tiny_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    example = load_example("ppo", monkeypatch)
+    words = ["--out", str(tmp_path), "--world", str(tiny_world), "--steps", "256", "--games", "4", "--seconds", "1"]
+    assert example.main(words) == 0
+    assert (tmp_path / "policy.safetensors").is_file()
+
+
+def test_the_proof_runs_from_recording_to_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    example = load_example("take_cover", monkeypatch)
+    monkeypatch.setattr(example, "EPISODE_SECONDS", 0.5)
+    monkeypatch.setitem(presets.PRESETS, "micro", lambda: micro(steps=2))
+    choices = {"preset": "micro", "steps": 128, "games": 2, "episodes": 2, "backend": "torch", "end_above": None}
+    proof = example.Proof(tmp_path, game="toy", frames=400, **choices)
+    said: list[str] = []
+    figures = example.prove(proof, said.append)
+    assert set(figures["players"]) == {"random", "trained in the dream", "trained in the real game"}
+    assert all(part["real"]["episodes"] == 2 for part in figures["players"].values())
+    assert "| random |" in (tmp_path / "results.md").read_text()
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+    said.clear()
+    assert example.prove(replace(proof, episodes=3), said.append)["players"]["random"]["real"]["episodes"] == 3
+    assert not any("recording" in line or "ppo:" in line for line in said)  # what is done is not done again
+    assert example.main(["--out", str(tmp_path), "--steps", "0"]) == 2

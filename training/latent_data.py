@@ -1,0 +1,97 @@
+"""What of a folder of videos latent actions can be learned from: stretches of one game in which something happens.
+
+A cut is no action, and a menu or a standstill shows none; both would take up codes. What is left out is said, with the
+file and where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from worldgen.data.cache import Cache
+from worldgen.data.dataset import Segments
+from worldgen.data.findings import find_cuts, still_spans
+from worldgen.data.ingest import find_videos
+from worldgen.data.recording import read_info
+from worldgen.data.signals import THUMB_HEIGHT, THUMB_WIDTH
+from worldgen.errors import InputError
+
+NAMED = 5  # files that are named where many have the same
+OTHER_SHAPE = 1.15  # two games where the pictures of some files are so much wider, for their height
+
+
+def check_one_game(data: Path, cache: Cache) -> None:
+    """Raises InputError where recordings say that they are of several games, or their pictures are of several shapes:
+    a code means one thing in one game."""
+    by_source: dict[str, Path] = {}
+    for video in find_videos(data):
+        if (info := read_info(video)) is not None and info.source:
+            by_source.setdefault(info.source, video)
+    if len(by_source) > 1:
+        (one, first), (other, second) = list(by_source.items())[:2]
+        raise InputError(
+            f"{first.name} is of {one} and {second.name} of {other}: latent actions are those of one game, train each "
+            "from a folder of its own"
+        )
+    shapes = {r.path: r.width / r.height for r in cache.reports if r.status != "refused" and r.height}
+    widest, tallest = max(shapes, key=shapes.__getitem__), min(shapes, key=shapes.__getitem__)
+    if shapes[widest] > OTHER_SHAPE * shapes[tallest]:
+        size = {r.path: f"{r.width}x{r.height}" for r in cache.reports}
+        raise InputError(
+            f"{Path(widest).name} is {size[widest]} and {Path(tallest).name} {size[tallest]}: they look like two "
+            "games, or need cropping (`worldgen check --fix`); latent actions are those of one game"
+        )
+
+
+def playable(cache: Cache, segments: Segments, min_length: int, say: Callable[[str], None]) -> Segments:
+    """The stretches of the segments, min_length frames and more, without cuts, menus and standstills. Raises InputError
+    where nothing is left."""
+    starts, stops = [], []
+    cut, still, short = {}, {}, {}
+    for start, stop in segments:
+        name = cache.episode_names[int(np.searchsorted(cache.starts, start, side="right")) - 1]
+        thumbs, times = _thumbs(cache.frames[start:stop]), np.arange(stop - start) / cache.fps
+        cuts, spans = find_cuts(thumbs, times), still_spans(thumbs, times, 1 / cache.fps)
+        moves = np.ones(stop - start, bool)
+        for begin, end in spans:
+            moves[round(begin * cache.fps) : round(end * cache.fps)] = False
+        edges = np.concatenate(
+            [[0], np.flatnonzero(np.diff(moves)) + 1, np.round(np.array(cuts) * cache.fps), [len(moves)]]
+        )
+        edges = np.unique(edges.astype(int))
+        kept = [(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if moves[a] and b - a >= min_length]
+        starts += [start + a for a, _ in kept]
+        stops += [start + b for _, b in kept]
+        if cuts:
+            cut[name] = f"{len(cuts)} cut{'s' * (len(cuts) > 1)}, the first at {cuts[0]:.1f} s"
+        if spans:
+            still[name] = f"nothing moves for {sum(b - a for a, b in spans):.0f} s, from {spans[0][0]:.1f} s on"
+        if not kept:
+            short[name] = f"no {min_length} frames in a row in which something happens"
+    for found, what in ((cut, "cuts are no actions"), (still, "menus and standstills are left out")):
+        if found:
+            say(f"  {what}: {_named(found)}")
+    if not starts:
+        raise InputError(
+            f"latent actions are learned from what changes: {_named(short)}; record longer stretches of play, or "
+            "give other videos"
+        )
+    if short:
+        say(f"  not used: {_named(short)}")
+    return Segments(np.array(starts, np.int64), np.array(stops, np.int64))
+
+
+def _thumbs(frames: np.ndarray) -> np.ndarray:
+    """(t, h, w, 3) uint8 -> (t, h', w') uint8 grey, small: each pixel one of the picture's"""
+    _, h, w, _ = frames.shape
+    rows = np.linspace(0, h - 1, THUMB_HEIGHT).round().astype(int)
+    columns = np.linspace(0, w - 1, THUMB_WIDTH).round().astype(int)
+    return frames[:, rows[:, None], columns].mean(-1).astype(np.uint8)
+
+
+def _named(found: dict[str, str]) -> str:
+    listed = [f"{name}: {what}" for name, what in list(found.items())[:NAMED]]
+    return "; ".join(listed) + (f"; and {len(found) - NAMED} more" if len(found) > NAMED else "")

@@ -1,0 +1,288 @@
+"""Proximal policy optimisation (Schulman et al. 2017) on any Gymnasium vector environment of pictures: generated games
+or real ones. One file, as CleanRL has it; an agent is trained by
+
+    train_ppo(WorldVectorEnv("doom", 16, autoreset_mode="SameStep"), PpoRecipe(steps=500_000), Path("agent"))
+
+Letters: n games, s frames that the policy sees, t steps between updates.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from worldgen.errors import InputError
+from worldgen.files import write_bytes, write_json
+
+SAVE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class PpoRecipe:
+    """steps: of all games together. rollout: steps of each game between updates. stack: frames that the policy sees.
+    reward_scale: rewards are divided by it, so that returns are not far from 1."""
+
+    steps: int = 500_000
+    rollout: int = 64
+    epochs: int = 3
+    minibatches: int = 4
+    learning_rate: float = 5e-4
+    gamma: float = 0.99
+    lam: float = 0.95
+    clip: float = 0.2
+    entropy: float = 0.01
+    value_share: float = 0.5
+    clip_norm: float = 0.5
+    stack: int = 3
+    reward_scale: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.rollout, self.epochs, self.minibatches, self.stack) < 1:
+            raise InputError("steps, rollout, epochs, minibatches and stack are at least 1")
+        if self.reward_scale <= 0:
+            raise InputError(f"reward_scale is above 0, got {self.reward_scale}")
+
+
+class Policy(nn.Module):
+    """Pictures (b, s, h, w, 3) uint8 -> logits of the actions (b, a), value (b,)"""
+
+    def __init__(self, height: int, width: int, num_actions: int, stack: int):
+        super().__init__()
+        self.stack = stack
+        sizes = [(3 * stack, 16, 5, 3), (16, 32, 4, 2), (32, 32, 3, 1)]
+        convs: list[nn.Module] = []
+        for channels, out, side, stride in sizes:
+            convs += [nn.Conv2d(channels, out, side, stride, padding=side // 2), nn.ReLU()]
+        self.convs = nn.Sequential(*convs, nn.Flatten())
+        with torch.no_grad():
+            num_features = self.convs(torch.zeros(1, 3 * stack, height, width)).shape[1]
+        self.trunk = nn.Sequential(nn.Linear(num_features, 256), nn.ReLU())
+        self.actor, self.critic = nn.Linear(256, num_actions), nn.Linear(256, 1)
+        gains = {id(self.actor): 0.01, id(self.critic): 1.0}
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.orthogonal_(layer.weight, gains.get(id(layer), 2**0.5))
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        b, s, h, w, c = pictures.shape
+        x = pictures.permute(0, 1, 4, 2, 3).reshape(b, s * c, h, w).float() / 127.5 - 1
+        x = self.trunk(self.convs(x))
+        return self.actor(x), self.critic(x)[:, 0]
+
+    @torch.no_grad()
+    def act(self, pictures: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """-> actions, their log-probabilities, values: (b,) each"""
+        logits, value = self(pictures)
+        chances = logits.softmax(-1)
+        action = torch.multinomial(chances, 1, generator=generator)[:, 0]
+        return action, chances.gather(1, action[:, None])[:, 0].log(), value
+
+
+class FrameStack:
+    """The last s pictures of each game, (n, s, h, w, 3) uint8; a game that begins has its first one s times."""
+
+    def __init__(self, first: np.ndarray, stack: int):
+        self.pictures = torch.from_numpy(np.repeat(first[:, None], stack, axis=1))
+
+    def push(self, latest: np.ndarray, begins: np.ndarray) -> None:
+        new = torch.from_numpy(np.ascontiguousarray(latest))[:, None]
+        fresh = torch.from_numpy(begins)
+        self.pictures = torch.cat([self.pictures[:, 1:], new], dim=1)
+        self.pictures[fresh] = new[fresh].expand(-1, self.pictures.shape[1], -1, -1, -1)
+
+    def with_last(self, i: int, last: np.ndarray) -> Tensor:
+        """What game i ended with: (1, s, h, w, 3)"""
+        return torch.cat([self.pictures[i : i + 1, 1:], torch.from_numpy(last.copy())[None, None]], dim=1)
+
+
+def new_policy(envs: Any, recipe: PpoRecipe) -> Policy:
+    """A fresh one for a vector or a single environment."""
+    space = getattr(envs, "single_observation_space", envs.observation_space)
+    actions = getattr(envs, "single_action_space", envs.action_space)
+    if len(space.shape) != 3 or not hasattr(actions, "n"):
+        raise InputError(f"this policy sees pictures and takes one of n actions, not {space} and {actions}")
+    torch.manual_seed(recipe.seed)
+    height, width, _ = space.shape
+    return Policy(height, width, int(actions.n), recipe.stack)
+
+
+def train_ppo(
+    envs: VectorEnv, recipe: PpoRecipe, folder: Path, *, resume: bool = False, say: Callable[[str], None] = print
+) -> Policy:
+    """Trains a policy into folder/policy.safetensors, its curve into folder/curve.json: rows of steps, seconds, and
+    mean return and length of the episodes that ended since the row before. resume: goes on where a killed run was, with
+    new games; a finished one is loaded."""
+    if envs.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
+        raise InputError('train_ppo takes games that begin anew in the step they end: autoreset_mode="SameStep"')
+    policy = new_policy(envs, recipe)
+    optimizer = torch.optim.Adam(policy.parameters(), recipe.learning_rate, eps=1e-5)
+    curve = _load(folder, policy, optimizer, recipe) if resume else []
+    done = int(curve[-1]["steps"]) if curve else 0
+    if done >= recipe.steps:
+        return policy
+    say(f"ppo: {recipe.steps} steps of {envs.num_envs} games side by side, from step {done}, into {folder}")
+    generator = torch.Generator().manual_seed(recipe.seed + done)
+    # later seeds than those of the games played before a kill
+    stack = FrameStack(envs.reset(seed=recipe.seed + done)[0], recipe.stack)
+    returns, lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, int)
+    ended: list[tuple[float, int]] = []
+    began, saved = time.monotonic(), time.monotonic()
+    before = curve[-1]["seconds"] if curve else 0.0
+    while done < recipe.steps:
+        batch = _play(envs, policy, stack, recipe, generator, returns, lengths, ended)
+        done += recipe.rollout * envs.num_envs
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * max(0.0, 1 - done / recipe.steps)
+        _update(policy, optimizer, batch, recipe, generator)
+        row = {"steps": done, "seconds": round(before + time.monotonic() - began, 1), "episodes": len(ended)}
+        if ended:
+            row |= {"return": float(np.mean([r for r, _ in ended])), "length": float(np.mean([k for _, k in ended]))}
+            ended.clear()
+        curve.append(row)
+        if done >= recipe.steps or time.monotonic() - saved > SAVE_SECONDS:
+            _save(folder, policy, optimizer, curve, recipe)
+            saved = time.monotonic()
+            told = [r for r in curve if "return" in r][-1:]
+            score = f", return {told[0]['return']:.1f} over {told[0]['length']:.0f} steps" if told else ""
+            rate = (done - (curve[0]["steps"] if before else 0)) / max(1e-9, row["seconds"])
+            say(f"  step {done} of {recipe.steps}{score}, {rate:.0f} steps/s")
+    return policy
+
+
+def _play(
+    envs: VectorEnv,
+    policy: Policy,
+    stack: FrameStack,
+    recipe: PpoRecipe,
+    generator: torch.Generator,
+    returns: np.ndarray,
+    lengths: np.ndarray,
+    ended: list[tuple[float, int]],
+) -> dict[str, Tensor]:
+    """A rollout with its advantages (GAE, Schulman et al. 2016): pictures (t * n, ...), the rest (t * n,)"""
+    rows: dict[str, list[Tensor]] = {k: [] for k in ("pictures", "actions", "log_probs", "values", "rewards", "ends")}
+    for _ in range(recipe.rollout):
+        action, log_prob, value = policy.act(stack.pictures, generator)
+        pictures = stack.pictures
+        latest, reward, terminated, truncated, infos = envs.step(action.numpy())
+        returns += reward
+        lengths += 1
+        scaled = torch.from_numpy(reward / recipe.reward_scale).float()
+        is_over = terminated | truncated
+        for i in np.flatnonzero(truncated & ~terminated).tolist():  # what would have come, as the critic sees it
+            worth = policy.act(stack.with_last(i, infos["final_obs"][i]), generator)[2]
+            scaled[i] += recipe.gamma * worth[0]
+        ended += [(float(returns[i]), int(lengths[i])) for i in np.flatnonzero(is_over)]
+        returns[is_over], lengths[is_over] = 0, 0
+        stack.push(latest, is_over)
+        for part, new in zip(
+            rows.values(), (pictures, action, log_prob, value, scaled, torch.from_numpy(is_over)), strict=True
+        ):
+            part.append(new)
+    next_value = policy.act(stack.pictures, generator)[2]
+    advantage, advantages = torch.zeros(envs.num_envs), []
+    for reward, value, end in reversed(list(zip(rows["rewards"], rows["values"], rows["ends"], strict=True))):
+        goes_on = (~end).float()
+        delta = reward + recipe.gamma * goes_on * next_value - value
+        advantage = delta + recipe.gamma * recipe.lam * goes_on * advantage
+        advantages.append(advantage)
+        next_value = value
+    kept = {name: torch.cat(rows[name]) for name in ("pictures", "actions", "log_probs", "values")}
+    return {**kept, "advantages": torch.cat(advantages[::-1])}
+
+
+def _update(
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    batch: dict[str, Tensor],
+    recipe: PpoRecipe,
+    generator: torch.Generator,
+) -> None:
+    targets = batch["values"] + batch["advantages"]
+    for _ in range(recipe.epochs):
+        order = torch.randperm(len(targets), generator=generator)
+        for rows in order.chunk(recipe.minibatches):
+            logits, value = policy(batch["pictures"][rows])
+            log_chances = logits.log_softmax(-1)
+            log_prob = log_chances.gather(1, batch["actions"][rows, None])[:, 0]
+            ratio = (log_prob - batch["log_probs"][rows]).exp()
+            advantage = batch["advantages"][rows]
+            advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+            clipped = ratio.clamp(1 - recipe.clip, 1 + recipe.clip)
+            gain = torch.minimum(ratio * advantage, clipped * advantage).mean()
+            entropy = -(log_chances.exp() * log_chances).sum(-1).mean()
+            value_loss = (value - targets[rows]).square().mean()
+            loss = -gain - recipe.entropy * entropy + recipe.value_share * value_loss
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(policy.parameters(), recipe.clip_norm)
+            optimizer.step()
+
+
+def _save(
+    folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, curve: list[dict[str, Any]], recipe: PpoRecipe
+) -> None:
+    tensors = {f"policy.{k}": v for k, v in policy.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
+    write_bytes(folder / "policy.safetensors", save({k: v.contiguous() for k, v in tensors.items()}))
+    write_json(folder / "curve.json", {"recipe": asdict(recipe), "curve": curve})
+
+
+def _load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, recipe: PpoRecipe) -> list[dict[str, Any]]:
+    """-> the curve so far, empty where there is none"""
+    try:
+        kept = json.loads((folder / "curve.json").read_text(encoding="utf-8"))
+        tensors = load_file(folder / "policy.safetensors")
+    except FileNotFoundError:
+        return []
+    changed = {k for k, v in asdict(recipe).items() if kept["recipe"].get(k) != v} - {"steps"}
+    if changed:
+        raise InputError(f"{folder} was trained with another {sorted(changed)[0]}: choose another folder, or delete it")
+    policy.load_state_dict({k.removeprefix("policy."): v for k, v in tensors.items() if k.startswith("policy.")})
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("adam."):
+            _, i, key = name.split(".")
+            state.setdefault(int(i), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return kept["curve"]
+
+
+def play_episodes(
+    env: Any,
+    policy: Policy | None,
+    seeds: list[int],
+    on_episode: Callable[[dict[str, float]], None] = lambda row: None,
+) -> list[dict[str, float]]:
+    """An episode of a single environment for each seed, by the policy or, with None, uniformly random actions. Each
+    depends on its seed alone -> rows of seed, return and length"""
+    rows = []
+    for seed in seeds:
+        picture, _ = env.reset(seed=seed)
+        generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng([seed, 1])
+        stack = FrameStack(picture[None], 1 if policy is None else policy.stack)
+        total, length, is_over = 0.0, 0, False
+        while not is_over:
+            if policy is None:
+                action = int(rng.integers(env.action_space.n))
+            else:
+                action = int(policy.act(stack.pictures, generator)[0])
+            picture, reward, terminated, truncated, _ = env.step(action)
+            stack.push(picture[None], np.zeros(1, bool))
+            total, length, is_over = total + reward, length + 1, terminated or truncated
+        rows.append({"seed": seed, "return": total, "length": length})
+        on_episode(rows[-1])
+    return rows

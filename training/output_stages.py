@@ -102,7 +102,7 @@ def sound_events_stage(run: Run, fit: Fit, tokens: np.ndarray, device: str) -> S
     hidden = [k[0].segments for k in known]
     both = Segments(*(np.concatenate([getattr(s, edge) for s in hidden]) for edge in ("starts", "stops")))
     music = find_music(sound, both)
-    library, events = build_library(sound, both, music.tracks, run.say)
+    library, events = build_library(sound, both, music, run.say)
     if run.recipe.sounds is not None:
         library = replace_with(library, run.recipe.sounds, run.say)
     if run.is_main:

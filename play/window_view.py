@@ -65,10 +65,11 @@ class GameView:
         screen.blit(surface_of(strip), (0, height - strip.shape[0]))
         whole = rects[0].unionall(rects[1:])
         if self.shows_hud:
-            corner = (whole.x + 4, whole.y + 4)
+            panel, corner = self._hud_panel(now), (whole.x + 4, whole.y + 4)
             if view.beside is not None:  # not over the second picture, nor over what the first is called
-                corner = (4, 20 * self._display.text_scale)
-            screen.blit(self._hud_panel(now), corner)
+                is_room = whole.y > 4 + panel.get_height()
+                corner = (4, 4 if is_room else whole.y + 20 * self._display.text_scale)
+            screen.blit(panel, corner)
         foot = (whole.centerx, whole.bottom - 16 * self._display.text_scale)
         if self.shows_help:
             self._draw_help(whole.center)

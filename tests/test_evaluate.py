@@ -532,7 +532,8 @@ def test_a_latent_world_is_played_with_the_actions_it_infers(tiny_world, toy_rec
     raw = json.loads((world / "world.json").read_text())
     raw |= {"action_source": "latent", "actions": latent_action_map(5).to_json()}
     (world / "world.json").write_text(json.dumps(raw))
-    figures = evaluate(world, toy_recordings, clips=3, horizons=(1, 4), say=quiet)
+    figures = evaluate(world, toy_recordings, clips=3, horizons=(1, 4), report=tmp_path / "report", say=quiet)
+    assert "which the world never saw" in (tmp_path / "report" / "report.html").read_text()
     assert figures["data"]["actions"] == "latent" and set(figures["control"]["per_action"]) == set(
         raw["actions"]["names"]
     )

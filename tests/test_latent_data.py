@@ -62,6 +62,13 @@ def test_a_short_pause_is_play():
     assert stretches(np.concatenate([play(40, 1), still(20, 1), play(30, 1)]))[0] == [(0, 90)]
 
 
+def test_a_small_ball_is_play():
+    floor = np.full((60, 64, 64, 3), 90, np.uint8)
+    for i, frame in enumerate(floor):
+        frame[30:32, i : i + 2] = 250
+    assert stretches(floor)[0] == [(0, 60)]
+
+
 def test_a_video_in_which_nothing_happens_is_refused_by_name():
     with pytest.raises(InputError, match=r"learned from what changes: a\.mp4: no 8 frames in a row"):
         stretches(still(100, 0))

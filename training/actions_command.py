@@ -147,8 +147,8 @@ def _of_recordings(options: ActionsOptions, folder: Path, config: WorldConfig, d
         f"all ({f['ratio']:.0%} of it), guessing {f['chance']:.0%}"
     )
     for name, button in f["buttons"].items():
-        own = "" if button["is_own"] else "  (no code means it: the nearest)"
-        say(f"    {name:16} {', '.join(button['codes'])}{own}")
+        right = ", ".join(f"{code} (right in {f['codes'][code]['share']:.0%})" for code in button["codes"])
+        say(f"    {name:16} {right if button['is_own'] else 'no code means it; nearest ' + button['codes'][0]}")
     if options.bind:
         rename_actions(folder, *names_and_keys(fitted, buttons, config.actions))
     return figures
@@ -168,14 +168,10 @@ def _buttons(held_out: HeldOut, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _line(figures: dict[str, Any], name: str) -> str:
-    parts = []
-    if "usage" in figures:
-        names = figures["button_map"]["codes"] if "button_map" in figures else {}
-        if name in names:
-            parts.append(f"{names[name]['share']:.0%} {names[name]['button']}")
-    if "effects" in figures:
-        parts.append(f"effect {figures['effects'][name]['effect']:.1f}")
+    if "effects" not in figures:
+        return ""
+    said = f"changes {figures['effects'][name]['effect']:.1f} grey levels"
     if "read_back" in figures:
         f = figures["read_back"][name]
-        parts.append(f"read as {f['read_as']} in {f['consistency']:.0%} of its frames")
-    return ", ".join(parts)
+        said += f", read as {f['read_as']} in {f['consistency']:.0%} of its frames"
+    return said

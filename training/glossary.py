@@ -1,4 +1,4 @@
-"""What every key of `worldgen eval --json` means, in one place.
+"""What every key of `worldgen eval --json` and `worldgen actions --json` means, in one place.
 
 python -m worldgen.training.glossary        # as Markdown
 """
@@ -6,6 +6,8 @@ python -m worldgen.training.glossary        # as Markdown
 from __future__ import annotations
 
 from worldgen.training import (
+    action_clips,
+    button_map,
     by_action,
     control,
     counterfactual,
@@ -20,6 +22,7 @@ from worldgen.training import (
     objects,
     outcomes,
     picture,
+    read_codes,
     shuffle,
     sound_figures,
     stability,
@@ -78,6 +81,9 @@ GLOSSARY: dict[str, dict[str, str]] = {
     "sound": sound_figures.KEYS,
     "retrieved_sound": sound_figures.KEYS,
     "cost": COST,
+    "effects": action_clips.KEYS,
+    "read_back": read_codes.KEYS,
+    "button_map": button_map.KEYS,
 }
 TITLES = {
     "": "at the top",
@@ -102,6 +108,9 @@ TITLES = {
     "sound": "null where the world is silent",
     "retrieved_sound": "of a world that generates its sound and has a library too, its library; else null",
     "cost": "of one game, in a process of its own",
+    "effects": 'of `worldgen actions`, each action: {"left": ..., "right": ...}',
+    "read_back": "of `worldgen actions`, each code of a latent world that has its latent-action model",
+    "button_map": "of `worldgen actions --data`, where the recordings have actions",
 }
 
 

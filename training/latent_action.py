@@ -26,7 +26,7 @@ from worldgen.training.metrics import contact_sheet, psnr
 from worldgen.training.tokenizer import motion_weight
 
 SHIFT = 4  # pixels that the encoder's view is moved by at most
-TINT = 0.2  # standard deviation of its gain and offset in each colour
+TINT = 0.2  # standard deviation of its gain in each colour
 CODEBOOK_WEIGHT, LABEL_WEIGHT = 0.02, 0.02  # beside the error of the picture
 UNKNOWN = -1
 RARE = 0.005  # of all frames: a code that explains fewer is dropped
@@ -140,8 +140,7 @@ def another_view(frames: Tensor, generator: torch.Generator) -> Tensor:
     device = frames.device
     places = torch.randint(0, 2 * SHIFT + 1, (b, 2), generator=generator, device=device).tolist()
     moved = torch.stack([clip[..., y : y + h, x : x + w] for clip, (y, x) in zip(wide, places, strict=True)])
-    gain, offset = TINT * torch.randn(2, b, 1, 3, 1, 1, generator=generator, device=device)
-    return moved * (1 + gain) + offset
+    return moved * (1 + TINT * torch.randn(b, 1, 3, 1, 1, generator=generator, device=device))
 
 
 def perplexity(codes: Tensor) -> Tensor:

@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 
 from worldgen.bundle import load_network
+from worldgen.training import code_scores
 from worldgen.training.action_reader import known_reader
-from worldgen.training.code_scores import KEYS, action_classes, agreement, code_usage, mean_recall
+from worldgen.training.code_scores import action_classes, agreement, code_usage, mean_recall
 from worldgen.training.held_out import HeldOut
 from worldgen.training.latent_action import latents_of
 from worldgen.training.watch import OnProgress, unheard
 
-__all__ = ["KEYS", "latent_action_figures"]
-
 MAX_PAIRS = 6000  # of each half
+KEYS = code_scores.KEYS | {
+    "why_not_compared": "why there are no scores against recorded actions, in words; null where there are"
+}
 
 
 def latent_action_figures(

@@ -13,13 +13,15 @@ import numpy as np
 
 from worldgen.data.cache import Cache
 from worldgen.data.dataset import Segments
-from worldgen.data.findings import find_cuts, still_spans
+from worldgen.data.findings import find_cuts
 from worldgen.data.ingest import find_videos
 from worldgen.data.recording import read_info
 from worldgen.data.signals import THUMB_HEIGHT, THUMB_WIDTH
 from worldgen.errors import InputError
 
 NAMED = 5  # files that are named where many have the same
+# a picture stands still where no more of it changes by so many grey levels: less than a ball of two pixels in 64x64
+STILL_SHARE, STILL_LEVELS, STILL_SECONDS = 0.0004, 16, 3.0
 OTHER_SHAPE = 1.15  # two games where the pictures of some files are so much wider, for their height
 
 
@@ -53,11 +55,12 @@ def playable(cache: Cache, segments: Segments, min_length: int, say: Callable[[s
     cut, still, short = {}, {}, {}
     for start, stop in segments:
         name = cache.episode_names[int(np.searchsorted(cache.starts, start, side="right")) - 1]
-        thumbs, times = _thumbs(cache.frames[start:stop]), np.arange(stop - start) / cache.fps
-        cuts, spans = find_cuts(thumbs, times), still_spans(thumbs, times, 1 / cache.fps)
+        frames = cache.frames[start:stop]
+        cuts = find_cuts(_thumbs(frames), np.arange(stop - start) / cache.fps)
+        spans = _still(frames, max(2, round(STILL_SECONDS * cache.fps)))
         moves = np.ones(stop - start, bool)
         for begin, end in spans:
-            moves[round(begin * cache.fps) : round(end * cache.fps)] = False
+            moves[begin:end] = False
         edges = np.concatenate(
             [[0], np.flatnonzero(np.diff(moves)) + 1, np.round(np.array(cuts) * cache.fps), [len(moves)]]
         )
@@ -68,7 +71,8 @@ def playable(cache: Cache, segments: Segments, min_length: int, say: Callable[[s
         if cuts:
             cut[name] = f"{len(cuts)} cut{'s' * (len(cuts) > 1)}, the first at {cuts[0]:.1f} s"
         if spans:
-            still[name] = f"nothing moves for {sum(b - a for a, b in spans):.0f} s, from {spans[0][0]:.1f} s on"
+            seconds = sum(b - a for a, b in spans) / cache.fps
+            still[name] = f"nothing moves for {seconds:.0f} s, from {spans[0][0] / cache.fps:.1f} s on"
         if not kept:
             short[name] = f"no {min_length} frames in a row in which something happens"
     for found, what in ((cut, "cuts are no actions"), (still, "menus and standstills are left out")):
@@ -82,6 +86,19 @@ def playable(cache: Cache, segments: Segments, min_length: int, say: Callable[[s
     if short:
         say(f"  not used: {_named(short)}")
     return Segments(np.array(starts, np.int64), np.array(stops, np.int64))
+
+
+def _still(frames: np.ndarray, min_length: int, batch: int = 512) -> list[tuple[int, int]]:
+    """(t, h, w, 3) uint8 -> (first, end) of the stretches of min_length frames and more that look alike"""
+    shares = [np.zeros(0)]
+    for i in range(0, len(frames) - 1, batch):
+        part = frames[i : i + batch + 1].astype(np.int16)
+        changed = np.abs(np.diff(part, axis=0)).max(-1) > STILL_LEVELS
+        shares.append(changed.mean(axis=(1, 2)))
+    is_still = np.concatenate(shares) <= STILL_SHARE
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], is_still, [False]]).astype(int)))
+    spans = [(int(a), int(b) + 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    return [(a, b) for a, b in spans if b - a >= min_length]
 
 
 def _thumbs(frames: np.ndarray) -> np.ndarray:

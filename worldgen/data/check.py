@@ -196,7 +196,7 @@ def _look(path: Path) -> tuple[FileCheck, LagEvidence | None, Signals | None]:
     top, bottom, left, right = signals.bars
     file = FileCheck(
         report=recording.report(notes),
-        still=tuple(still_spans(signals.thumbs, signals.times, 1 / facts.fps)),
+        still=tuple(still_spans(signals, 1 / facts.fps)),
         cuts=tuple(find_cuts(signals.thumbs, signals.times)),
         crop=(left, top, facts.width - left - right, facts.height - top - bottom) if any(signals.bars) else None,
         loudness_db=_decibels(signals.rms),

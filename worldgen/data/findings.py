@@ -16,14 +16,15 @@ STILL_SHARE, STILL_LEVELS, STILL_SECONDS = 0.01, 3, 3.0
 Span = tuple[float, float]
 
 
-def still_spans(thumbs: np.ndarray, times: np.ndarray, seconds: float) -> list[Span]:
+def still_spans(signals: Signals, seconds: float) -> list[Span]:
     """(start, end) in seconds where the picture stands still for STILL_SECONDS or more: menus, pauses, loading, a
-    cursor over them. thumbs (n, h, w) uint8 grey, times (n,) in seconds; seconds: of a frame."""
-    change = np.abs(np.diff(thumbs.astype(np.int16), axis=0)) > STILL_LEVELS
+    cursor over them. seconds: of a frame."""
+    change = np.abs(np.diff(signals.thumbs.astype(np.int16), axis=0)) > STILL_LEVELS
     is_still = change.mean(axis=(1, 2)) <= STILL_SHARE
     edges = np.flatnonzero(np.diff(np.concatenate([[False], is_still, [False]]).astype(int)))
     spans = [
-        (float(times[first]), float(times[last] + seconds)) for first, last in zip(edges[::2], edges[1::2], strict=True)
+        (float(signals.times[first]), float(signals.times[last] + seconds))
+        for first, last in zip(edges[::2], edges[1::2], strict=True)
     ]
     return [(round(a, 3), round(b, 3)) for a, b in spans if b - a >= STILL_SECONDS]
 

@@ -35,7 +35,7 @@ class VectorQuantizer(nn.Module):
     @torch.no_grad()
     def _follow(self, flat: Tensor, code: Tensor) -> None:
         members = F.one_hot(code, len(self.codes)).float()
-        share, total = members.mean(0), members.T @ flat / len(flat)
+        share, total = members.mean(0), (members[:, :, None] * flat[:, None]).mean(0)
         # of the inputs of the most used code one that is neither typical nor an outlier
         crowd = flat[code == share.argmax()]
         order = (crowd - crowd.mean(0)).square().sum(1).argsort()

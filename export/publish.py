@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from worldgen.bundle import PLAYED_NETWORKS, find_world, load_networks, network_hashes, save_network
+from worldgen.bundle import PLAYED_NETWORKS, TRAINED_ON, find_world, load_networks, network_hashes, save_network
 from worldgen.command import fail, run
 from worldgen.errors import InputError
 from worldgen.export.to_onnx import export_onnx
@@ -31,7 +31,7 @@ def publish(world: Path, out: Path, say: Callable[[str], None] = print) -> float
     for name, network in networks.items():
         assert name in PLAYED_NETWORKS
         save_network(network.half(), building, name)
-    for name in ("world.json", "card.md", "NOTICE.md"):
+    for name in ("world.json", "card.md", "NOTICE.md", TRAINED_ON):
         if (world / name).is_file():
             shutil.copy(world / name, building / name)
     shutil.copytree(world / "starts", building / "starts")

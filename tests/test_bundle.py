@@ -129,6 +129,22 @@ def test_a_graph_that_is_none_is_refused_even_when_its_hash_fits(folder: Path):
     assert str(path) in message
 
 
+def test_a_graph_does_not_read_weights_from_outside_its_folder(folder: Path):
+    onnx = pytest.importorskip("onnx")
+    shutil.copy(folder / "onnx" / "weights.bin", folder / "secret.bin")
+    path = folder / "onnx" / "decode.onnx"
+    model = onnx.load(str(path), load_external_data=False)
+    places = [entry for t in model.graph.initializer for entry in t.external_data if entry.key == "location"]
+    for entry in places:
+        entry.value = "../secret.bin"
+    onnx.save(model, str(path))
+    raw = json.loads((folder / "onnx" / "manifest.json").read_text())
+    del raw["sha256"]
+    raw["graphs"]["decode"]["sha256"] = file_hash(path)
+    write_sealed(folder / "onnx" / "manifest.json", raw)
+    assert places and str(path) in refusal(folder, "onnxruntime")
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -16,6 +16,7 @@ from recordings import HEIGHT, WALK, WIDTH, coded_frame, number_of, record, writ
 from worldgen.actions import ActionMap
 from worldgen.data import map_files
 from worldgen.data.cache import Cache, load_cache, open_cache
+from worldgen.data.mapped_npz import map_npz
 from worldgen.data.recording import RecordingInfo, RecordingWriter
 from worldgen.errors import InputError
 
@@ -247,6 +248,23 @@ def test_a_pool_of_processes_builds_the_same(build, monkeypatch):
     calls = []
     cache = build(on_progress=lambda done, total, path: calls.append((done, total)))
     assert [number_of(f) for f in cache.frames] == list(range(60)) and calls == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_rows_need_not_fit_into_memory(build, tmp_path):
+    """They are mapped, as np.load() would read them; what cannot be mapped is refused."""
+    record(tmp_path / "data" / "a.mkv", 30)
+    record(tmp_path / "data" / "b.mkv", 20, first=30)
+    cache = build()
+    with np.load(cache.path / "rows.npz") as rows:
+        for name in ("actions", "reward", "terminated", "truncated"):
+            mapped = getattr(cache, name)
+            assert isinstance(mapped, np.memmap) and mapped.dtype == rows[name].dtype
+            np.testing.assert_array_equal(mapped, rows[name])
+    np.savez_compressed(tmp_path / "packed.npz", a=np.ones(3))
+    np.savez(tmp_path / "objects.npz", a=np.array([{}], object))
+    for name in ("packed", "objects"):
+        with pytest.raises(ValueError, match="compressed|objects"):
+            map_npz(tmp_path / f"{name}.npz")
 
 
 def test_the_cache_folder_comes_from_the_environment(build, monkeypatch, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -335,12 +336,7 @@ def test_no_engine_at_all_is_a_missing_extra(tiny_world_onnx: Path, tmp_path: Pa
 # From recordings to a clip
 
 
-@pytest.mark.slow
-def test_recordings_are_trained_exported_measured_and_played(
-    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, toy_recordings: Path, tmp_path: Path
-):
-    pytest.importorskip("torch")
-    pytest.importorskip("onnxruntime")
+def use_micro_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     from worldgen.training import presets
     from worldgen.training.fit import Fit
 
@@ -357,6 +353,15 @@ def test_recordings_are_trained_exported_measured_and_played(
         )
 
     monkeypatch.setitem(presets.PRESETS, "micro", micro)
+
+
+@pytest.mark.slow
+def test_recordings_are_trained_exported_measured_and_played(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, toy_recordings: Path, tmp_path: Path
+):
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    use_micro_preset(monkeypatch)
     world, summary, clip = tmp_path / "toy", tmp_path / "summary.json", tmp_path / "clip.mp4"
     code, out, err = run(capsys, "train", toy_recordings, "--out", world, "--preset", "micro", "--json", summary)
     assert code == 0, err
@@ -370,3 +375,35 @@ def test_recordings_are_trained_exported_measured_and_played(
     play = ("play", world, "--headless", "--frames", 5, "--actions", "random", "--out", clip, "--json", stats)
     assert run(capsys, *play)[0] == 0
     assert json.loads(stats.read_text())["backend"] == "onnxruntime" and clip.stat().st_size > 300
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("WORLDGEN_TEST_LATENT"), reason="half a minute: set WORLDGEN_TEST_LATENT=1")
+def test_video_alone_becomes_a_world_whose_codes_are_named_and_played(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, toy_recordings: Path, tmp_path: Path
+):
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    use_micro_preset(monkeypatch)
+    monkeypatch.setattr("worldgen.training.action_reader.STEPS", 20)
+    videos = tmp_path / "videos"
+    shutil.copytree(toy_recordings, videos, ignore=shutil.ignore_patterns("*.json*", "*.parquet", "*.csv"))
+    assert not [p for p in videos.iterdir() if p.suffix != ".mkv"]
+    world, clip, summary = tmp_path / "toy", tmp_path / "clip.mp4", tmp_path / "summary.json"
+    given = ("--out", world, "--preset", "micro", "--actions", "latent", "--json", summary)
+    code, _, err = run(capsys, "train", videos, *given)
+    assert code == 0, err
+    figures = json.loads(summary.read_text())
+    assert list(figures["stages"]) == ["tokenizer", "latent_action", "dynamics"]
+    scored = figures["evaluation"]["latent_actions"]
+    assert scored["nmi"] is None and scored["why_not_compared"] == "no actions are recorded" and scored["usage"]
+    assert run(capsys, "actions", world, "--name", "0=hop", "--key", "0=space")[0] == 0
+    assert "space = hop" in run(capsys, "info", world)[1]
+    play = ("play", world, "--headless", "--frames", 4, "--actions", "random", "--out", clip)
+    assert run(capsys, *play)[0] == 0 and clip.stat().st_size > 300
+    import gymnasium
+
+    env = gymnasium.make("worldgen.envs:worldgen/World-v0", world=str(world))
+    env.reset(seed=0)
+    assert env.step(0)[0].shape == (16, 16, 3)
+    env.close()

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from worldgen.actions import ActionMap  # noqa: E402
 from worldgen.backends import open_backend  # noqa: E402
-from worldgen.bundle import Starts, read_manifest  # noqa: E402
+from worldgen.bundle import TRAINED_ON, Starts, network_hashes, read_manifest  # noqa: E402
 from worldgen.config import NFE_CHOICES, WorldConfig  # noqa: E402
 from worldgen.errors import InputError, RunError  # noqa: E402
 from worldgen.export import to_onnx  # noqa: E402
@@ -27,6 +27,7 @@ from worldgen.export.ranges import check_half, find_ranges  # noqa: E402
 from worldgen.export.shared_weights import SMALL, share_weights  # noqa: E402
 from worldgen.files import write_json  # noqa: E402
 from worldgen.graphs import REQUIRED, frame_graph  # noqa: E402
+from worldgen.uncertainty import fit_uncertainty  # noqa: E402
 from worldgen.world import World  # noqa: E402
 
 ROWS = 48
@@ -293,11 +294,15 @@ def test_a_published_world_of_floats_and_without_heads_plays_in_half_the_bytes(t
     shutil.rmtree(source / "heads")
     facts = WorldConfig.load(source / "world.json").to_json() | {"has_reward": False, "has_terminated": False}
     write_json(source / "world.json", facts)
+    hidden = np.random.default_rng(0).normal(size=(50, 5, 32))
+    fit_uncertainty(hidden, hidden, network_hashes(source)).save(source)
+    write_json(source / TRAINED_ON, {"is_complete": True, "recordings": {}})
     publish(source, out, say=lambda text: None)
+    assert (out / TRAINED_ON).read_bytes() == (source / TRAINED_ON).read_bytes()
     images = []
     for backend in ("onnxruntime", "torch"):
         world = World.load(out, backend=backend)
-        world.reset(0)
+        assert world.reset(0).uncertainty > 0  # of the rounded weights now
         frames = [world.step(action) for action in ([0.5, -1.0], [0.0, 0.0], [1.0, 1.0]) * 2]
         assert {(frame.reward, frame.terminated) for frame in frames} == {(0.0, False)}
         images.append(np.stack([frame.image for frame in frames]).astype(int))

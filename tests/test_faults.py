@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
 from safetensors.torch import load_file  # noqa: E402
+from share_training import TOLERANCE, difference, start, without_last_step  # noqa: E402
 from test_training import STEPS, assert_equal_training, micro, newest, step_of, train  # noqa: E402
 
 from worldgen.bundle import WEIGHTS  # noqa: E402
@@ -24,11 +26,10 @@ from worldgen.data import cache as cache_module  # noqa: E402
 from worldgen.data.cache import open_cache  # noqa: E402
 from worldgen.errors import InputError, RunError  # noqa: E402
 from worldgen.training import checkpoint, presets  # noqa: E402
+from worldgen.training import fit as fit_module  # noqa: E402
 from worldgen.training.folder_lock import sole_training  # noqa: E402
 from worldgen.training.pipeline import Recipe, train_world  # noqa: E402
 from worldgen.training.tokenizer import TokenizerStage  # noqa: E402
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -198,6 +199,45 @@ def test_a_clock_that_jumps_does_not_remove_a_cache_that_is_being_built(toy_reco
     assert not (root / ".build-other").exists()
 
 
+class Slope:
+    """The least that is a stage: a step takes a second of a clock that the test turns."""
+
+    name = "slope"
+
+    def __init__(self, clock: list[float]):
+        self.network, self.clock = torch.nn.Linear(2, 1), clock
+
+    def batch(self, rng):
+        return {"x": torch.from_numpy(rng.random((4, 2), np.float32))}
+
+    def loss(self, network, batch, generator, progress):
+        self.clock[0] += 1
+        return network(batch["x"]).square().mean(), {}
+
+    def validate(self, network):
+        return {}, None
+
+    def finish(self, network):
+        pass
+
+
+def test_checkpoints_cost_two_percent_of_the_time_at_most_on_a_slow_disk(tmp_path, monkeypatch):
+    clock, spent = [0.0], [0.0]
+
+    def slow(*arguments):
+        clock[0] += 5
+        spent[0] += 5
+
+    monkeypatch.setattr(fit_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(fit_module, "save_checkpoint", slow)
+    monkeypatch.setattr(fit_module, "save_network", lambda *arguments: None)
+    fit = fit_module.Fit(steps=3000, batch=4, length=2, learning_rate=1e-3, log_seconds=1e9)
+    fit_module.train_stage(Slope(clock), fit, tmp_path, resume=False, say=lambda text: None)
+    assert 5 * 8 <= spent[0] <= 0.02 * clock[0]
+    rows = [json.loads(line) for line in (tmp_path / "training" / "slope" / "log.jsonl").read_text().splitlines()]
+    assert 0.01 < [row for row in rows if row["kind"] == "train"][-1]["checkpoint_share"] < 0.02
+
+
 def test_checkpoints_execute_nothing_and_leave_their_folder_alone(toy_recordings, tmp_path, tokenizer_alone):
     """A pickle where weights should be, names that climb out of the folder: damaged, not obeyed."""
     import pickle
@@ -218,41 +258,39 @@ def test_checkpoints_execute_nothing_and_leave_their_folder_alone(toy_recordings
     assert not (tmp_path / "pwned").exists()
 
 
-# Several processes
+# Several processes. All stages, Muon, and resuming in every direction: tests/share_training.py
+
+SHARED = ("tokenizer", "dynamics", "heads")
 
 
-def start(arguments: list[str], num_processes: int, port: int) -> None:
-    launcher = []
-    if num_processes > 1:
-        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(num_processes), "--master-port", str(port)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launcher, str(HERE / "micro_train.py"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+@pytest.fixture(scope="module")
+def by_one(toy_recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained by one process that computes the two parts of every batch one after the other. Read only."""
+    out = tmp_path_factory.mktemp("shared") / "one"
+    start(toy_recordings, out, "--parts", "2", *THREE_STEPS)
+    return out
 
 
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+THREE_STEPS = ("--steps", "3", "--stages", *SHARED)
+several = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
-def test_two_processes_do_what_one_does_and_either_resumes_the_other(toy_recordings, tmp_path):
-    """The same batches in two parts: by one process, by two, and by two and then one."""
-    data = str(toy_recordings)
-    start([data, str(tmp_path / "one"), "--parts", "2", "--steps", "4"], 1, 0)
-    start([data, str(tmp_path / "two"), "--steps", "4"], 2, free_port())
-    shutil.copytree(tmp_path / "two", tmp_path / "mixed")
-    for stage in ("tokenizer", "dynamics", "heads"):
-        assert_equal_training(tmp_path / "one", tmp_path / "two", stage)
-    for path in (tmp_path / "mixed" / "training").glob("*/checkpoint-00000004"):
-        shutil.rmtree(path)  # as if it had been killed before the last step of each
-    start([data, str(tmp_path / "mixed"), "--steps", "4", "--resume"], 1, 0)
-    for stage in ("tokenizer", "dynamics", "heads"):
-        first, second = (load_file(newest(tmp_path / n, stage) / "state.safetensors") for n in ("one", "mixed"))
-        for name, tensor in first.items():
-            np.testing.assert_allclose(tensor, second[name], atol=1e-5, rtol=1e-4, err_msg=f"{stage} {name}")
+@several
+def test_two_processes_do_what_one_does(toy_recordings, tmp_path, by_one):
+    start(toy_recordings, tmp_path / "two", *THREE_STEPS, processes=2)
+    assert difference(by_one, tmp_path / "two", SHARED) == 0
+
+
+@pytest.mark.slow
+@several
+@pytest.mark.skipif(not os.environ.get("WORLDGEN_TEST_SHARING"), reason="a minute: set WORLDGEN_TEST_SHARING=1")
+def test_two_processes_that_share_the_network_out_go_on_from_one_and_one_goes_on_from_them(
+    toy_recordings, tmp_path, by_one
+):
+    two = without_last_step(by_one, tmp_path / "two")
+    start(toy_recordings, two, "--shard", "--resume", *THREE_STEPS, processes=2)
+    assert difference(by_one, two, SHARED) < TOLERANCE
+    again = without_last_step(two, tmp_path / "again")
+    start(toy_recordings, again, "--resume", *THREE_STEPS)
+    assert difference(by_one, again, SHARED) < TOLERANCE

@@ -61,8 +61,9 @@ def play(env: WorldEnv, seed: int) -> list[float]:
     return told + [env.step(action)[4]["uncertainty"] for action in ACTIONS]
 
 
-def test_engines_agree(telling_world: Path, backend: str):
-    frames = [World.load(telling_world, backend=name).reset(0) for name in ("onnxruntime", backend)]
+def test_engines_agree(telling_world: Path):
+    pytest.importorskip("torch")
+    frames = [World.load(telling_world, backend=name).reset(0) for name in ("onnxruntime", "torch")]
     assert frames[0].uncertainty == pytest.approx(frames[1].uncertainty, rel=1e-3)
 
 

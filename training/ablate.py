@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +26,6 @@ import tyro
 
 from worldgen import command
 from worldgen.backends.torch_backend import TorchBackend
-from worldgen.bundle import find_world, load_network
 from worldgen.config import WorldConfig
 from worldgen.data.dataset import ClipSampler
 from worldgen.errors import InputError
@@ -40,15 +38,15 @@ from worldgen.training.control import delta_psnr_figures
 from worldgen.training.dynamics import DynamicsLoss, DynamicsStage
 from worldgen.training.evaluate import for_json
 from worldgen.training.fit import Fit, train_stage
+from worldgen.training.ground import Ground, prepare
 from worldgen.training.held_out import HeldOut, open_held_out
 from worldgen.training.inverse_dynamics import inverse_dynamics_figures
 from worldgen.training.nfe import nfe_figures
 from worldgen.training.picture import picture_figures
-from worldgen.training.pipeline import Recipe, Run
+from worldgen.training.pipeline import Recipe
 from worldgen.training.presets import get_preset
 from worldgen.training.replay import replay
 from worldgen.training.rollout import PROMPT
-from worldgen.training.tokens import tokenize
 from worldgen.training.variants import VARIANTS, Variant
 from worldgen.world import World
 
@@ -122,36 +120,26 @@ def _variant(name: str) -> Variant:
     return Variant("nothing") if name == BASE else VARIANTS[name]
 
 
-@dataclass(frozen=True)
-class _Ground:
-    """What all variants with one tokenizer share: its data, tokens (N, n, d) and held-out episodes."""
-
-    run: Run
-    tokenizer: Tokenizer
-    tokens: np.ndarray
-    config: WorldConfig
-    held_out: HeldOut
-
-
 class _Bench:
     """Trains and measures variants; keeps in ablation.folder what is done."""
 
     def __init__(self, ablation: Ablation, say: Say):
         self._ablation, self._say = ablation, say
         self._preset = get_preset(ablation.preset)
-        self._grounds: dict[str, _Ground] = {}
+        self._grounds: dict[str, tuple[Ground, HeldOut]] = {}
 
     def facts(self) -> str:
-        cache, fit = self._ground(BASE).run.cache, self._fit(_variant(BASE), 0)
+        (ground, _), fit = self._ground(BASE), self._fit(_variant(BASE), 0)
+        cache = ground.run.cache
         return (
             f"{cache.num_frames} frames in {cache.num_episodes} episodes at {cache.width}x{cache.height}, preset "
             f"{self._ablation.preset}, {fit.steps} steps of {fit.batch} x {fit.length} frames; measured on held-out "
-            f"episodes, {self._ablation.clips} clips at most, nfe {self._ground(BASE).config.nfe}"
+            f"episodes, {self._ablation.clips} clips at most, nfe {ground.config.nfe}"
         )
 
     def figures(self, name: str, seed: int) -> dict[str, Any]:
         variant, folder = _variant(name), self._ablation.folder / f"{name.replace(' ', '-')}-{seed}"
-        ground, fit = self._ground(name), self._fit(variant, seed)
+        (ground, held_out), fit = self._ground(name), self._fit(variant, seed)
         choices = {k: v for k, v in asdict(fit).items() if not k.endswith("_seconds")}
         settings = variant.facts() | {"schedule": choices, "data": ground.run.cache.path.name}
         settings |= {"clips": self._ablation.clips, "preset": self._ablation.preset}
@@ -163,11 +151,11 @@ class _Bench:
             return json.loads(done.read_text())
         write_json(kept, settings)
         self._say(f"{name}, seed {seed}: changes {variant.about}")
-        figures: dict[str, Any] = for_json(self._train(variant, fit, ground, folder))
+        figures: dict[str, Any] = for_json(self._train(variant, fit, ground, held_out, folder))
         write_json(done, figures)
         return figures
 
-    def _train(self, variant: Variant, fit: Fit, ground: _Ground, folder: Path) -> dict[str, Any]:
+    def _train(self, variant: Variant, fit: Fit, ground: Ground, held_out: HeldOut, folder: Path) -> dict[str, Any]:
         run = ground.run
         torch.manual_seed(fit.seed)  # of the first weights
         network = variant.network_class.of_tokens(
@@ -183,7 +171,7 @@ class _Bench:
         )  # fmt: skip
         progress = train_stage(stage, fit, folder, resume=True, say=self._say)
         trained = variant.network_class.from_pretrained(folder / "dynamics").eval().requires_grad_(False)
-        figures = measure(ground.tokenizer, trained, ground.config, ground.held_out, self._ablation.clips)
+        figures = measure(ground.tokenizer, trained, ground.config, held_out, self._ablation.clips)
         return figures | {
             "parameters": sum(p.numel() for p in trained.parameters()),
             "frames_per_second": progress.step * fit.batch * fit.length / max(progress.seconds, 1e-9),
@@ -193,35 +181,19 @@ class _Bench:
         usual, steps = self._preset.fits["dynamics"], self._ablation.steps
         return replace(usual, steps=steps, warmup=min(usual.warmup, steps // 10 + 1), seed=seed, **variant.fit)
 
-    def _ground(self, name: str) -> _Ground:
+    def _ground(self, name: str) -> tuple[Ground, HeldOut]:
         changes = _variant(name).tokenizer
         key = f"tokenizer-{name.replace(' ', '-')}" if changes else "tokenizer"
         if key not in self._grounds:
             self._grounds[key] = self._prepare(self._ablation.folder / key, changes)
         return self._grounds[key]
 
-    def _prepare(self, folder: Path, changes: dict[str, Any]) -> _Ground:
-        """changes: of the tokenizer's arguments"""
+    def _prepare(self, folder: Path, changes: dict[str, Any]) -> tuple[Ground, HeldOut]:
+        """What all variants with one tokenizer share; changes: of the tokenizer's arguments"""
         recipe = Recipe(self._ablation.data, folder, steps=self._ablation.tokenizer_steps)
-        run = Run(recipe, replace(self._preset, tokenizer=self._preset.tokenizer | changes), self._say)
-        if self._ablation.tokenizer is None or changes:
-            fit = run.fit("tokenizer", ("tokenizer",))
-            train_stage(run.stage("tokenizer", fit), fit, folder, resume=True, say=self._say)
-        elif not (folder / "tokenizer").is_dir():
-            given = find_world(self._ablation.tokenizer)
-            known = WorldConfig.load(given / "world.json")
-            if (known.width, known.height) != (run.width, run.height):
-                raise InputError(
-                    f"--tokenizer {given} is of {known.width}x{known.height} frames, here they are "
-                    f"{run.width}x{run.height}: leave it out, and one is trained"
-                )
-            shutil.copytree(given / "tokenizer", folder / "tokenizer")
-        tokenizer = load_network(folder, "tokenizer").requires_grad_(False)
-        tokens = tokenize(run.cache, tokenizer, folder, self._say)
-        run.write_facts()  # among them which episodes are trained on: the others are measured on
-        config = run.config()
-        held_out = open_held_out(folder, config, self._ablation.data, lambda text: None)
-        return _Ground(run, tokenizer, tokens, config, held_out)
+        preset = replace(self._preset, tokenizer=self._preset.tokenizer | changes)
+        ground = prepare(recipe, preset, None if changes else self._ablation.tokenizer, self._say)
+        return ground, open_held_out(folder, ground.config, self._ablation.data, lambda text: None)
 
 
 def measure(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from worldgen.errors import InputError
 from worldgen.files import file_hash, replace_folder, write_json
+from worldgen.training.sharding import shared_out, whole
 
 KEEP = 2
 
@@ -38,21 +39,32 @@ class Progress:
         return cls(int(raw["step"]), float(raw["seconds"]), int(raw.get("parts", 1)), raw.get("parents"))
 
 
-def save_checkpoint(
-    folder: Path, progress: Progress, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
-    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
-    tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
+def state_tensors(
+    network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, keep: bool = True
+) -> dict[str, Tensor]:
+    """All that a checkpoint holds, whole and on the CPU. Where processes share the network out they all call it, and
+    one keeps what it gives."""
+    named: list[tuple[str, Tensor]] = [(f"network.{k}", v) for k, v in network.state_dict().items()]
+    named += [(f"average.{k}", v) for k, v in average.state_dict().items()]
     for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        named += [(f"optimizer.{i}.{k}", torch.as_tensor(v)) for k, v in state.items()]
+    tensors = {}
+    for name, tensor in named:
+        tensor = whole(tensor.detach())
+        if keep:
+            tensors[name] = tensor.cpu().contiguous()
+    return tensors
+
+
+def save_checkpoint(folder: Path, progress: Progress, tensors: dict[str, Tensor]) -> None:
+    """tensors: of state_tensors()"""
     name = f"checkpoint-{progress.step:08d}"
     for unfinished in folder.glob(".checkpoint-*"):  # of runs that were killed while saving
         shutil.rmtree(unfinished, ignore_errors=True)
     temporary = folder / f".{name}.tmp"
     temporary.mkdir(parents=True)
     try:
-        cpu = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        save_file(cpu, temporary / "state.safetensors")
+        save_file(tensors, temporary / "state.safetensors")
         digest = file_hash(temporary / "state.safetensors")
         write_json(temporary / "state.json", {**vars(progress), "sha256": digest})
         replace_folder(temporary, folder / name)
@@ -64,24 +76,22 @@ def save_checkpoint(
         shutil.rmtree(old, ignore_errors=True)
 
 
-def load_checkpoint(
-    folder: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
-) -> Progress | None:
-    """Restores the newest intact checkpoint; None where there is none."""
+def load_checkpoint(folder: Path, network: nn.Module, average: nn.Module) -> tuple[Progress, dict[str, Tensor]] | None:
+    """Restores the newest intact checkpoint's network and average, gives the tensors of its optimiser for
+    load_optimizer(); None where there is none."""
     for path, facts in _intact(folder):
         try:
             tensors = load_file(path / "state.safetensors")
         except Exception as error:  # safetensors raises its own
             raise InputError(f"{path} is no checkpoint ({error}): remove it") from None
         try:
-            network.load_state_dict(_part(tensors, "network."))
-            average.load_state_dict(_part(tensors, "average."))
+            network.load_state_dict(part_of(tensors, "network."))
+            average.load_state_dict(part_of(tensors, "average."))
         except RuntimeError as error:
             raise InputError(
                 f"{path} holds another network ({str(error).splitlines()[0]}): use the same preset, or another --out"
             ) from None
-        _load_optimizer(optimizer, _part(tensors, "optimizer."))
-        return Progress.from_json(facts)
+        return Progress.from_json(facts), part_of(tensors, "optimizer.")
     return None
 
 
@@ -104,13 +114,16 @@ def _intact(folder: Path) -> Iterator[tuple[Path, dict]]:
         print(f"{path} is damaged: trying the one before it", file=sys.stderr)
 
 
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def part_of(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Of the same network's parameters; each process keeps its part."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         i, name = key.split(".", 1)
-        state.setdefault(int(i), {})[name] = tensor
+        parameter = parameters[int(i)]
+        state.setdefault(int(i), {})[name] = shared_out(tensor, parameter) if tensor.dim() else tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -6,7 +6,6 @@ for bit, and processes that share the parts of a batch do what one would do alon
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import time
 from collections.abc import Callable
@@ -21,13 +20,13 @@ from torch import Tensor, nn
 
 from worldgen.bundle import save_network
 from worldgen.errors import InputError, RunError
-from worldgen.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from worldgen.training.failures import is_disk_full, is_out_of_memory, remember_failure
+from worldgen.training.checkpoint import Progress, load_checkpoint, load_optimizer, save_checkpoint, state_tensors
+from worldgen.training.failures import is_disk_full
+from worldgen.training.gradient import Gradient, StageLoss, whole_parts
 from worldgen.training.log import Log
 from worldgen.training.optimizer import OPTIMIZERS, make_optimizer
 from worldgen.training.processes import shares_cpu
-
-MIN_PART = 4  # clips: the losses give shares of a batch other tasks
+from worldgen.training.sharding import shard_average, shard_network, whole
 
 
 @dataclass(frozen=True)
@@ -104,11 +103,13 @@ def train_stage(
     *,
     resume: bool,
     parents: dict[str, str] | None = None,
+    shard: bool = False,
     say: Callable[[str], None] = print,
 ) -> Progress:
     """Trains one stage into WORLD/<stage> and WORLD/training/<stage>. Safe to kill at any moment.
 
     Started by torchrun or `accelerate launch`, its processes share every batch; another number of them may resume it.
+    shard: they share the network too (FSDP2), each with a part of its weights.
     parents: hashes of the networks that this one stands on; where they have changed since its checkpoint, it is trained
     again from its weights. Raises RunError on a loss or gradient that is not finite, before the optimiser step, and on
     a full disk; the last good checkpoint stays.
@@ -117,26 +118,26 @@ def train_stage(
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no", cpu=shares_cpu())
     say = say if accelerator.is_main_process else _say_nothing
-    average = copy.deepcopy(stage.network).eval().requires_grad_(False).to(accelerator.device)
-    optimizer = make_optimizer(stage.network, fit.optimizer, fit.learning_rate, fit.weight_decay)
-    progress = (load_checkpoint(folder, stage.network, average, optimizer) if resume else None) or Progress()
+    average = copy.deepcopy(stage.network).eval().requires_grad_(False)
+    loaded = load_checkpoint(folder, stage.network, average) if resume else None
+    progress, state = loaded or (Progress(), {})
     if parents and progress.parents and progress.parents != parents:
         changed = [name for name in parents if progress.parents.get(name) != parents[name]]
         say(f"{stage.name}: the {' and '.join(changed)} it stands on changed: it is trained again, from its weights")
-        optimizer = make_optimizer(stage.network, fit.optimizer, fit.learning_rate, fit.weight_decay)
-        progress = Progress()
+        progress, state = Progress(), {}
     parts = whole_parts(progress.parts, accelerator.num_processes, fit.batch)
     progress = replace(progress, parents=parents or progress.parents, parts=parts)
     num_parameters = sum(p.numel() for p in average.parameters())
+    shard = shard and accelerator.num_processes > 1
     shared = f" in {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
+    shared += ", each with a part" if shard else ""
     say(
         f"{stage.name}: {num_parameters / 1e6:.2f} M parameters on {accelerator.device}{shared}, {fit.steps} steps of "
         f"{fit.batch} x {fit.length} frames, from step {progress.step}, into {world / stage.name}"
     )
     if progress.step >= fit.steps and (world / stage.name).is_dir():
         return progress
-    network, optimizer = accelerator.prepare(StageLoss(stage), optimizer)
-    run = _Run(stage, fit, accelerator, network, average, optimizer, world, folder, say)
+    run = _Run(stage, fit, accelerator, average, state, shard, world, folder, say)
     try:
         return run.train(progress)
     except Exception as error:
@@ -149,42 +150,32 @@ def train_stage(
         run.close()
 
 
-def whole_parts(parts: int, num_processes: int, batch: int) -> int:
-    """Into how many parts a batch is divided: as before where the processes can share them out evenly."""
-    parts = -(-parts // num_processes) * num_processes
-    if parts > batch:
-        raise InputError(f"a batch of {batch} clips cannot be shared by {num_processes} processes: start fewer")
-    return parts
-
-
 def _say_nothing(text: str) -> None:
     pass
-
-
-class StageLoss(nn.Module):
-    """A stage's loss as one module, so that however often it calls its network, distributed training sees one pass."""
-
-    def __init__(self, stage: Stage):
-        super().__init__()
-        self.network = stage.network
-        self._loss = stage.loss
-
-    def forward(
-        self, batch: dict[str, Tensor], generator: torch.Generator, progress: float
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        return self._loss(self.network, batch, generator, progress)
 
 
 class _Run:
     """One run of one stage: what train_stage() has set up, and the loop."""
 
     def __init__(
-        self, stage: Stage, fit: Fit, accelerator: Any, network: nn.Module, average: nn.Module,
-        optimizer: Any, world: Path, folder: Path, say: Callable[[str], None],
+        self, stage: Stage, fit: Fit, accelerator: Any, average: nn.Module, state: dict[str, Tensor], shard: bool,
+        world: Path, folder: Path, say: Callable[[str], None],
     ):  # fmt: skip
+        """state: of the optimiser, empty for a new one."""
         self.stage, self.fit, self.accelerator = stage, fit, accelerator
-        self.network, self.average, self.optimizer = network, average, optimizer
         self.world, self.folder, self.say = world, folder, say
+        optimizer = make_optimizer(stage.network, fit.optimizer, fit.learning_rate, fit.weight_decay)
+        if shard:
+            self.plain: nn.Module | None = copy.deepcopy(average) if accelerator.is_main_process else None
+            self.network, self.optimizer = shard_network(accelerator, StageLoss(stage), optimizer)
+            shard_average(average)
+        else:
+            self.plain = average.to(accelerator.device)
+            self.network, self.optimizer = accelerator.prepare(StageLoss(stage), optimizer)
+        self.average, self.shard = average, shard
+        if state:
+            load_optimizer(optimizer, state)
+        self.gradient = Gradient(stage, fit, accelerator, self.network, self.optimizer, folder, say)
         self.log: Log | None = Log(folder, say) if accelerator.is_main_process else None
         self.save_cost = 0.0  # seconds of the last checkpoint
 
@@ -193,7 +184,7 @@ class _Run:
         return self.accelerator.unwrap_model(self.network).network
 
     def train(self, progress: Progress) -> Progress:
-        stage, fit, log = self.stage, self.fit, self.log
+        fit, log = self.fit, self.log
         started, trained_before, saving = time.monotonic(), progress.seconds, 0.0
         # the first save and validation come soon: a run that is stopped early keeps something
         first_save = started - fit.save_seconds + min(30, fit.save_seconds)
@@ -211,7 +202,7 @@ class _Run:
             step = progress.step
             for group in self.optimizer.param_groups:
                 group["lr"] = fit.learning_rate * learning_rate_share(fit, step)
-            loss, norm, figures, parts = self._gradient(progress)
+            loss, norm, figures, parts = self.gradient.of(progress)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             update_average(self.average, self.bare, min(fit.ema, (1 + step) / (10 + step)))
@@ -223,105 +214,59 @@ class _Run:
                 share = saving / max(1e-9, time.monotonic() - started)
                 log.train(progress, fit, {"loss": loss, "grad_norm": norm, **figures}, frames_since, share)
                 frames_since = 0
-            if log is not None and due("validate", fit.validate_seconds):
-                log.validation(progress, *stage.validate(finished(stage, self.average)))
-                spent = time.monotonic() - marks["validate"]  # validating is not training
+            # one second of saving for 60 of training, however large the network and slow the disk
+            is_save_due = due("save", max(fit.save_seconds, 60 * self.save_cost) if fit.save_seconds else 0)
+            validates, saves = self._agreed(due("validate", fit.validate_seconds), is_save_due)
+            if validates:
+                began = time.monotonic()
+                self._validate(progress)
+                spent = time.monotonic() - began  # validating is not training
                 trained_before -= spent
-                log.pause(spent)
-            # one second of saving for 50 of training, however large the network and slow the disk
-            if due("save", max(fit.save_seconds, 50 * self.save_cost) if fit.save_seconds else 0):
+                if log is not None:
+                    log.pause(spent)
+            if saves:
                 self._save(progress)
                 saving += self.save_cost
-        if log is not None:
-            log.validation(progress, *stage.validate(finished(stage, self.average)))
+        self._validate(progress)
         self._save(progress)
         self.accelerator.wait_for_everyone()
         return progress
 
+    def _agreed(self, *answers: bool) -> list[bool]:
+        """The main process's, in all of them: their clocks differ."""
+        if self.accelerator.num_processes == 1:
+            return list(answers)
+        agreed = torch.tensor([float(answer) for answer in answers], device=self.accelerator.device)
+        torch.distributed.broadcast(agreed, 0)
+        return [bool(answer) for answer in agreed]
+
     def _is_over(self, progress: Progress) -> bool:
-        """Whether --minutes are: all processes stop at one step, the main one's."""
+        """Whether --minutes are"""
         if not self.fit.minutes:
             return False
-        is_over = torch.tensor(float(progress.seconds >= 60 * self.fit.minutes), device=self.accelerator.device)
-        if self.accelerator.num_processes > 1:
-            torch.distributed.broadcast(is_over, 0)
-        return bool(is_over)
+        return self._agreed(progress.seconds >= 60 * self.fit.minutes)[0]
 
-    def _gradient(self, progress: Progress) -> tuple[Tensor, Tensor, dict[str, Tensor], int]:
-        """The gradient of one step, in the parameters: loss, its norm, figures, parts. Too little memory divides the
-        batch; a batch that is not finite for the second time gives way to another."""
-        attempt, parts, step = 0, progress.parts, progress.step
-        while True:
-            try:
-                loss, norm, figures = self._accumulate(step, attempt, parts)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                parts = self._halve(parts, error)
-                continue
-            bad = "" if torch.isfinite(norm) else f"the gradient at step {step} is {norm.item()}"
-            bad = bad if torch.isfinite(loss) else f"the loss at step {step} is {loss.item()}"
-            is_bad = torch.tensor(float(bool(bad)), device=self.accelerator.device)
-            if float(self.accelerator.reduce(is_bad, "sum")) == 0:
-                return loss, norm, figures, parts
-            self.optimizer.zero_grad(set_to_none=True)
-            bad = bad or f"the loss at step {step} is not finite in another process"
-            if attempt == 0 and remember_failure(self.folder, step, self.accelerator.is_main_process):
-                raise RunError(
-                    f"{self.stage.name}: {bad}: the last checkpoint in {self.folder} is good, --resume goes on from it"
-                )
-            attempt += 1
-            if attempt > 3:
-                raise RunError(
-                    f"{self.stage.name}: {bad}, in four batches: training diverges; the last checkpoint is kept"
-                )
-            self.say(f"  step {step}: {bad.split(' is ')[-1]} for the second time: another batch is drawn")
+    def _finished(self) -> nn.Module | None:
+        """The averaged network as others use it, in the main process; all call it."""
+        if self.shard:
+            weights = {k: whole(v) for k, v in self.average.state_dict().items()}
+            if self.plain is not None:
+                self.plain.load_state_dict(weights)
+        return None if self.log is None or self.plain is None else finished(self.stage, self.plain)
 
-    def _accumulate(self, step: int, attempt: int, parts: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Part p of a batch has its own noise, so that who computes it does not matter."""
-        accelerator, fit = self.accelerator, self.fit
-        draw = (fit.seed, 0, step, attempt) if attempt else (fit.seed, 0, step)
-        batch = self.stage.batch(np.random.default_rng(draw))
-        edges = np.linspace(0, fit.batch, parts + 1).astype(int)
-        mine = range(accelerator.process_index, parts, accelerator.num_processes)
-        total, figures = torch.zeros((), device=accelerator.device), {}
-        for p in mine:
-            rows = slice(int(edges[p]), int(edges[p + 1]))
-            number = (fit.seed * 1_000_003 + p) * 10_000_019 + step + attempt * 1_000_000_007
-            generator = torch.Generator(accelerator.device).manual_seed(number % 2**63)
-            clips = {k: v[rows].to(accelerator.device) for k, v in batch.items()}
-            share = (rows.stop - rows.start) / fit.batch
-            is_last = p + accelerator.num_processes >= parts
-            with contextlib.nullcontext() if is_last else accelerator.no_sync(self.network):
-                with accelerator.autocast():
-                    loss, figures = self.network(clips, generator, step / fit.steps)
-                # processes average their gradients
-                accelerator.backward(loss * (share * accelerator.num_processes))
-            total += loss.detach() * share
-        if accelerator.num_processes > 1:
-            total = accelerator.reduce(total, "sum")
-        return total, accelerator.clip_grad_norm_(self.network.parameters(), fit.clip_norm), figures
-
-    def _halve(self, parts: int, error: Exception) -> int:
-        self.optimizer.zero_grad(set_to_none=True)
-        clips = self.fit.batch // (2 * parts)
-        if clips < MIN_PART or self.accelerator.num_processes > 1:
-            raise RunError(
-                f"{self.stage.name}: out of memory with {self.fit.batch // parts} clips at once "
-                f"({str(error).splitlines()[0][:120]}): choose a smaller preset"
-            ) from None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        self.say(f"  out of memory: batches are made of {2 * parts} parts of {clips} clips from here on")
-        return 2 * parts
+    def _validate(self, progress: Progress) -> None:
+        network = self._finished()
+        if self.log is not None and network is not None:
+            self.log.validation(progress, *self.stage.validate(network))
 
     def _save(self, progress: Progress) -> None:
-        if self.log is None:
-            return
         began = time.monotonic()
-        # the network first: killed between the two, a resumed run writes it again
-        save_network(finished(self.stage, self.average), self.world, self.stage.name)
-        save_checkpoint(self.folder, progress, self.bare, self.average, self.optimizer)
+        network = self._finished()
+        tensors = state_tensors(self.bare, self.average, self.optimizer, keep=self.log is not None)
+        if self.log is not None:
+            # the network first: killed between the two, a resumed run writes it again
+            save_network(network, self.world, self.stage.name)
+            save_checkpoint(self.folder, progress, tensors)
         self.save_cost = time.monotonic() - began
 
     def close(self) -> None:

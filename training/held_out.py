@@ -24,12 +24,14 @@ from worldgen.data.recording import read_info
 from worldgen.errors import InputError
 from worldgen.training.metrics import blockiness
 from worldgen.training.rollout import PROMPT
+from worldgen.training.trained_on import TrainedOn, file_hashes, first_frames
 
 KEYS = {
     "path": "folder of the recordings",
     "episodes": "episodes measured on",
     "episodes_left_out": "episodes left out because the world was trained on them",
-    "is_held_out": "whether the world's training/data.json says what it was trained on; false: nobody knows",
+    "is_held_out": "whether the world's trained_on.json or training/data.json says what it was trained on; false: "
+    "nobody knows",
     "frames": "frames of those episodes",
     "clips": "clips that were played for the picture and control",
     "clip_episodes": "episodes that those come from",
@@ -132,28 +134,28 @@ def _leave_out_trained(
 ) -> tuple[Segments, Segments, dict[str, Any]]:
     """-> what is held out, what was trained on, facts"""
     names = cache.episode_names
-    path = world / "training" / "data.json"
-    trained, held_from, is_known = set(), {}, path.is_file()
-    if is_known:
-        try:
-            raw = json.loads(path.read_text())
-            trained, held_from = set(raw["train"]), dict(raw.get("held_out_from", {}))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not a list of what the world was trained on ({error!r})") from None
-    else:
+    trained, held_from = _trained_names(world)
+    by_content = TrainedOn.load(world)
+    hashes, firsts = file_hashes(cache, data), first_frames(cache)
+    is_known = by_content.is_complete if by_content is not None else (world / "training" / "data.json").is_file()
+    if not is_known:
         notes.append("the world does not say what it was trained on: some of these recordings may have been in it")
     starts, stops = [], []
     seen: list[tuple[int, int]] = []
     for e, name in enumerate(names):
         start, stop = int(cache.starts[e]), int(cache.starts[e + 1])
-        if name in held_from:  # trained on the first part of it
+        if by_content is not None and hashes[e] in by_content.recordings:
+            begins = by_content.recordings[hashes[e]]
+            start = stop if begins is None else min(stop, max(start, int(firsts[e]) + begins))
+        elif name in held_from:  # trained on the first part of it
             start = min(stop, start + int(held_from[name]))
-        elif name in trained:
-            seen.append((start, stop))
-            continue
+        elif name in trained:  # perhaps cleaned or packed anew since then
+            start = stop
         if stop > start:
             starts.append(start)
             stops.append(stop)
+        elif name not in held_from:
+            seen.append((int(cache.starts[e]), stop))
     if not starts:
         raise InputError(
             f"the world was trained on all {len(names)} episodes of {data}: evaluate it on others, "
@@ -161,12 +163,25 @@ def _leave_out_trained(
         )
     if left_out := len(seen):
         notes.append(
-            f"{left_out} of {len(names)} episodes were left out: the world was trained on episodes of these names"
+            f"{left_out} of {len(names)} episodes were left out: the world was trained on them, or on others so called"
         )
     facts = {"path": str(data), "episodes": len(starts), "episodes_left_out": left_out, "is_held_out": is_known}
     trained_on = np.array(seen, np.int64).reshape(-1, 2)
     held = Segments(np.array(starts, np.int64), np.array(stops, np.int64))
     return held, Segments(trained_on[:, 0], trained_on[:, 1]), facts
+
+
+def _trained_names(world: Path) -> tuple[set[str], dict[str, int]]:
+    """Episodes that were trained on, and of those that were split the first frame that is held out; empty where nobody
+    knows"""
+    path = world / "training" / "data.json"
+    if not path.is_file():
+        return set(), {}
+    try:
+        raw = json.loads(path.read_text())
+        return set(raw["train"]), dict(raw.get("held_out_from", {}))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a list of what the world was trained on ({error!r})") from None
 
 
 def _actions(

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from worldgen.training.sharding import shared_out, whole
+
 OPTIMIZERS = ("adamw", "muon")
 BETAS = (0.9, 0.95)
 MOMENTUM = 0.95
@@ -59,7 +61,8 @@ class Muon(torch.optim.Optimizer):
         momentum = state.setdefault("momentum", torch.zeros_like(p))
         momentum.lerp_(gradient, 1 - MOMENTUM)
         nesterov = torch.lerp(gradient, momentum, MOMENTUM)
-        return 0.2 * max(p.shape) ** 0.5 * orthogonalise(nesterov)
+        # of the whole matrix, wherever its parts are
+        return shared_out(0.2 * max(p.shape) ** 0.5 * orthogonalise(whole(nesterov)), p)
 
     def _adam(self, p: Tensor, gradient: Tensor) -> Tensor:
         state = self.state[p]

@@ -61,7 +61,7 @@ def super_resolution_stage(run: Run, fit: Fit, tokenizer: Tokenizer, tokens: np.
         palette = find_palette(train.frames)
     if palette is not None:
         run.say(f"  the game has {len(palette)} colours: super-resolution chooses among them")
-    network = SuperResolution(scale=scale, palette=palette, **run.preset.super_resolution)
+    network = run.fresh(SuperResolution, scale=scale, palette=palette, **run.preset.super_resolution)
     network = run.begin(network, "super_resolution", network.load_folded)
     return SuperResolutionStage(network, tokenizer, cache, tokens, train, validation, fit.batch)
 
@@ -75,7 +75,7 @@ def sound_codec_stage(run: Run, fit: Fit) -> SoundCodecStage:
     else:
         sound_format = choose_format(run.cache, run.recipe.data)
     sound = _recorded_sound(run, sound_format)
-    network = SoundCodec(**{**sizes, **asdict(sound_format)})
+    network = run.fresh(SoundCodec, **{**sizes, **asdict(sound_format)})
     train, validation = (run.sampler(sound.segments(run.cache, s), fit.length) for s in (run.train, run.validation))
     return SoundCodecStage(run.begin(network, "sound_codec"), sound, train, validation, fit.batch)
 
@@ -85,7 +85,8 @@ def sound_stage(run: Run, fit: Fit, tokens: np.ndarray, device: str) -> SoundSta
     c = codec.config
     sound = _recorded_sound(run, SoundFormat(c.samples, c.channels, c.sample_rate))
     dynamics, known = _hidden(run, fit, tokens, sound, device)
-    network = SoundHead(
+    network = run.fresh(
+        SoundHead,
         hidden_dim=dynamics.config.dim,
         latent_dim=c.latent_dim,
         **action_arguments(run.action_map()),
@@ -107,7 +108,8 @@ def sound_events_stage(run: Run, fit: Fit, tokens: np.ndarray, device: str) -> S
         library = replace_with(library, run.recipe.sounds, run.say)
     if run.is_main:
         library.save(run.recipe.out)
-    network = SoundEvents(
+    network = run.fresh(
+        SoundEvents,
         hidden_dim=dynamics.config.dim,
         num_sounds=library.num_effects,
         num_music=library.num_music,

@@ -52,6 +52,7 @@ from worldgen.training.rollout import PROMPT, led_to
 from worldgen.training.super_resolution import SuperResolutionStage
 from worldgen.training.tokenizer import TokenizerStage
 from worldgen.training.tokens import tokenize
+from worldgen.training.trained_on import TrainedOn
 from worldgen.training.uncertainty import measure_uncertainty
 from worldgen.uncertainty import FILE as UNCERTAINTY
 from worldgen.uncertainty import NETWORKS
@@ -74,6 +75,7 @@ SHARES = {  # of --minutes
     "sound_codec": 0.05, "sound": 0.1, "sound_events": 0.05,
 }  # fmt: skip
 SOUNDS = {"generated": "sound", "retrieved": "sound_events"}  # what a world plays unless told otherwise, the best first
+WITHOUT_TOKENS = ("tokenizer", "latent_action", "sound_codec")  # stages that read the recordings alone
 NUM_STARTS = 10
 NUM_CODES = 8  # of latent actions, the most
 VALIDATION_HORIZON = 16
@@ -85,7 +87,7 @@ class Recipe:
     """What a user chose. steps: of every stage, instead of the preset's. minutes: of training in all, shared out.
     sounds: a folder of sounds for the stage sound_events to play instead of the recordings' own. sharpen: weight of the
     critic's losses in CRITICISED, 0 for none. labels: share of the training frames whose recorded action latent actions
-    may learn from."""
+    may learn from. shard: of several processes each holds a part of the network."""
 
     data: Path
     out: Path
@@ -101,6 +103,7 @@ class Recipe:
     sounds: Path | None = None
     labels: float = 0.0
     sharpen: float = 0.0
+    shard: bool = False
 
     def __post_init__(self) -> None:
         if self.actions not in ("recorded", "latent"):
@@ -167,13 +170,16 @@ def _train_stages(
             continue
         fit = run.fit(name, stages)
         began = time.monotonic()
-        with processes.main_process_first():  # it encodes the recordings, the others read what it wrote
+        if name not in WITHOUT_TOKENS and processes.num_processes > 1:
+            run.tokens(processes)
+        with processes.main_process_first():  # it prepares what else there is, the others read what it wrote
             stage = run.stage(name, fit)
             if recipe.sharpen and isinstance(stage, TokenizerStage | SuperResolutionStage):
                 stage = CriticStage(stage, recipe.sharpen)
         progress = train_stage(
-            stage, fit, recipe.out, resume=recipe.resume, parents=network_hashes(recipe.out, PARENTS[name]), say=say
-        )
+            stage, fit, recipe.out, resume=recipe.resume, parents=network_hashes(recipe.out, PARENTS[name]),
+            shard=recipe.shard, say=say,
+        )  # fmt: skip
         summary["stages"][name] = {"steps": progress.step, "seconds": round(progress.seconds, 1)}
         if name == "latent_action" and processes.is_main_process:
             kept, most = load_network(recipe.out, name).config.num_codes, run.num_codes()
@@ -319,21 +325,20 @@ class Run:
         return replace(fit, minutes=minutes, seed=self.recipe.seed)
 
     def stage(self, name: str, fit: Fit) -> Stage:
-        torch.manual_seed(self.recipe.seed)  # of the first weights
         train, validation = self.sampler(self.train, fit.length), self.sampler(self.validation, fit.length)
         if name == "tokenizer":
-            network = Tokenizer(height=self.height, width=self.width, **self.preset.tokenizer)
+            network = self.fresh(Tokenizer, height=self.height, width=self.width, **self.preset.tokenizer)
             return TokenizerStage(self.begin(network, name), train, validation, fit.batch)
         if name == "latent_action":
             return self._latent_action_stage(fit, train, validation)
         if name == "sound_codec":
             return sound_codec_stage(self, fit)
-        tokenizer = load_network(self.recipe.out, "tokenizer").requires_grad_(False).to(_device())
-        tokens = tokenize(self.cache, tokenizer, self.recipe.out, self.say)
+        tokenizer, tokens = self.tokens()
         if name == "dynamics":
-            network = Dynamics.of_tokens(
-                tokenizer, context=self.preset.context, **action_arguments(self.action_map()), **self.preset.dynamics
-            )
+            network = self.fresh(
+                Dynamics.of_tokens, tokenizer, context=self.preset.context, **action_arguments(self.action_map()),
+                **self.preset.dynamics,
+            )  # fmt: skip
             self.write_facts()
             network = self.begin(network, name)
             network.motion.take_basis(tokenizer)  # with --from it came with another's
@@ -348,11 +353,16 @@ class Run:
         if name == "sound_events":
             return sound_events_stage(self, fit, tokens, _device())
         dynamics = load_network(self.recipe.out, "dynamics")
-        network = Heads(hidden_dim=dynamics.config.dim, **self.preset.heads)
+        network = self.fresh(Heads, hidden_dim=dynamics.config.dim, **self.preset.heads)
         return HeadsStage(
             self.begin(network, name), dynamics, self.action_map(), self.config().context_sigma, self.cache, tokens,
             self.actions(), train, validation, fit.batch,
         )  # fmt: skip
+
+    def tokens(self, processes: PartialState | None = None) -> tuple[Tokenizer, np.ndarray]:
+        """The tokenizer and the dataset's tokens (N, n, d); processes: those that all call this"""
+        tokenizer = load_network(self.recipe.out, "tokenizer").requires_grad_(False).to(_device())
+        return tokenizer, tokenize(self.cache, tokenizer, self.recipe.out, self.say, processes)
 
     def _latent_action_stage(self, fit: Fit, train: ClipSampler, validation: ClipSampler) -> Stage:
         labels = None
@@ -361,7 +371,8 @@ class Run:
             self.say(
                 f"  {len(labels.rows)} frames with their recorded action draw the codes towards {len(labels.names)}"
             )
-        network = LatentActionModel(
+        network = self.fresh(
+            LatentActionModel,
             height=self.height,
             width=self.width,
             num_codes=self.num_codes(),
@@ -387,6 +398,12 @@ class Run:
             return self.sampler(segments, length)
         self.say(f"  no {length} frames in a row with known actions are held out: the dynamics is not validated")
         return None
+
+    def fresh(self, make: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """A network whose first weights depend on the seed alone: other networks, that were loaded for its arguments in
+        this run and perhaps not in the next, drew numbers too."""
+        torch.manual_seed(self.recipe.seed)
+        return make(*arguments, **named)
 
     def begin(self, network: Any, name: str, load: Callable[[Any], None] | None = None) -> Any:
         """A fresh network, or with --from the other world's weights in it, if it has one of the kind; load: takes them,
@@ -476,6 +493,17 @@ class Run:
             write_json(path, {**before, "train": sorted({*before["train"], *facts["train"]})})
         if self.finished is None or Starts.load(self.recipe.out) is None:
             self._starts().save(self.recipe.out)
+        self._trained_on().save(self.recipe.out)
+
+    def _trained_on(self) -> TrainedOn:
+        """With what this world, and the one it began from, had seen before"""
+        out, source = self.recipe.out, self.recipe.source
+        seen = TrainedOn.of_split(self.cache, self.recipe.data, self.train, self.validation)
+        if (before := TrainedOn.load(out)) is not None:
+            seen |= before
+        if source is not None:
+            seen |= TrainedOn.load(source) or TrainedOn({}, is_complete=False)
+        return seen
 
     def write_uncertainty(self, length: int) -> None:
         """What the hidden states of recorded frames are like, from clips of so many frames."""

@@ -156,7 +156,7 @@ def train_ppo(
             saved = time.monotonic()
             told = [r for r in curve if "return" in r][-1:]
             score = f", return {told[0]['return']:.1f} over {told[0]['length']:.0f} steps" if told else ""
-            rate = (done - (curve[0]["steps"] if before else 0)) / max(1e-9, row["seconds"])
+            rate = done / max(1e-9, row["seconds"])
             say(f"  step {done} of {recipe.steps}{score}, {rate:.0f} steps/s")
     return policy
 

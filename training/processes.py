@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import torch
+from accelerate import PartialState
 
 
 def shares_cpu() -> bool:
@@ -14,3 +15,8 @@ def shares_cpu() -> bool:
 
 def is_main() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def num_local(processes: PartialState) -> int:
+    """How many of them are on each machine; the first ones, by process_index, are on the first."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", processes.num_processes))

@@ -2,6 +2,7 @@
 
     WORLD/world.json                               WorldConfig
     WORLD/card.md                                  what it was trained on, measured figures
+    WORLD/trained_on.json                          the same recordings, told by what they hold
     WORLD/<network>/config.json + *.safetensors    those of NETWORKS
     WORLD/starts/starts.npz                        the frames games begin from
     WORLD/sounds/library.npz                       recorded sounds, for sound "retrieved"
@@ -33,6 +34,7 @@ from worldgen.graphs import REQUIRED, GraphSpec
 PLAYED_NETWORKS = ("tokenizer", "dynamics", "heads", "super_resolution", "sound_codec", "sound", "sound_events")
 NETWORKS = ("latent_action", *PLAYED_NETWORKS)
 OPTIONAL_NETWORKS = PLAYED_NETWORKS[2:]
+TRAINED_ON = "trained_on.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 DEFAULT_WORLD = "doom"
 BUNDLED = Path(__file__).parent / "worlds"

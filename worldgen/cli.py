@@ -146,6 +146,8 @@ class TrainOptions:
     folder's sounds.json says in words"""
     sharpen: float = 0.0
     """0.05 to 0.2: the tokenizer and super-resolution also learn to pass for recorded; sharper, less exact"""
+    shard: bool = False
+    """processes of torchrun share the network out among them (FSDP2), for one that does not fit into each"""
     json: str | None = None
     """write the summary to this file, or - for standard output"""
 

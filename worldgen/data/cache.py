@@ -15,8 +15,10 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import time
 import uuid
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from worldgen.actions import ActionMap
 from worldgen.data.cache_build import CACHE_VERSION, build, checksum
 from worldgen.data.cache_shard import Settings
 from worldgen.data.ingest import FileReport, find_videos
+from worldgen.data.mapped_npz import map_npz
 from worldgen.data.progress import Progress
 from worldgen.data.sidecar import SIDECAR_SUFFIXES
 from worldgen.errors import InputError, RunError
@@ -44,7 +47,8 @@ class Cache:
     sound: (N, samples, channels) int16, memory-mapped; None where none was asked for or no file has any. Silence in
         the episodes without (has_sound (E,) bool).
     actions: (N, width) rows that networks read, NULL where unknown; None where no file has actions.
-    reward (N,) float32, terminated (N,) bool, truncated (N,) bool; state: columns (N,) float64, NaN where missing.
+    reward (N,) float32, terminated (N,) bool, truncated (N,) bool; state: columns (N,) float64, NaN where missing; all
+        of them memory-mapped too.
     starts: (E + 1,) int64; episode e is frames starts[e] to starts[e + 1]. A file is one episode, or several where
         damage cut it: episode_files (E,) int64 is the file of each, episode_names the name.
     """
@@ -180,12 +184,12 @@ def load_cache(entry: Path) -> Cache | None:
             name: checksum(entry / name) for name in meta["checksums"]
         }:
             return None
-        with np.load(entry / "rows.npz") as file:
-            rows = {name: file[name] for name in file.files}
+        rows = map_npz(entry / "rows.npz")
         settings = Settings(**meta["settings"])
         with contextlib.suppress(OSError):
             os.utime(entry / "meta.json")  # used now: see _make_room()
-        n = int(rows["starts"][-1])
+        starts = np.array(rows["starts"])
+        n = int(starts[-1])
         frames = np.memmap(entry / "frames.bin", np.uint8, "r", shape=(n, settings.height, settings.width, 3))
         sound = None
         if settings.samples:
@@ -198,20 +202,20 @@ def load_cache(entry: Path) -> Cache | None:
             sample_rate=settings.sample_rate,
             frames=frames,
             sound=sound,
-            has_sound=rows["has_sound"],
+            has_sound=np.array(rows["has_sound"]),
             actions=rows.get("actions"),
             reward=rows["reward"],
             terminated=rows["terminated"],
             truncated=rows["truncated"],
             state={name.removeprefix("state."): rows[name] for name in rows if name.startswith("state.")},
-            starts=rows["starts"],
+            starts=starts,
             episode_names=tuple(meta["episode_names"]),
-            episode_files=rows["episode_files"],
+            episode_files=np.array(rows["episode_files"]),
             action_map=ActionMap.from_json(meta["action_map"]) if meta["action_map"] else None,
             reports=tuple(FileReport.from_json(r) for r in meta["reports"]),
             notes=tuple(meta["notes"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, struct.error, zipfile.BadZipFile):
         return None
 
 

@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import shutil
+import zipfile
 from collections import Counter
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from worldgen.data.cache_shard import Settings, write_shard
 from worldgen.data.common_actions import common_actions
 from worldgen.data.ingest import REFUSALS, FileReport, Recording, duplicate, find_duplicates, open_recording, refusal
 from worldgen.data.map_files import map_files
+from worldgen.data.mapped_npz import add_array, map_npz
 from worldgen.data.progress import Progress
 from worldgen.errors import InputError
 
@@ -106,16 +108,13 @@ def _settle(recordings: list[Recording], asked: dict[str, Any]) -> tuple[Setting
 
 def _join(building: Path, shards: list[Path], names: list[str], action_map: ActionMap | None) -> list[str]:
     """Joins the shards into frames.bin, sound.bin and rows.npz and removes them. Returns the episodes' names."""
-    parts = []
-    for shard in shards:
-        with np.load(shard.with_suffix(".npz")) as file:
-            parts.append({name: file[name] for name in file.files})
     for kind in ("frames", "sound"):
         if not shards[0].with_suffix(f".{kind}").exists():
             continue
         with (building / f"{kind}.bin").open("wb") as out:
             for shard in shards:
                 _move(shard.with_suffix(f".{kind}"), out)
+    parts = [map_npz(shard.with_suffix(".npz")) for shard in shards]
     counts = [int(part["lengths"].sum()) for part in parts]
     lengths = np.concatenate([part["lengths"] for part in parts])
     pieces = [len(part["lengths"]) for part in parts]
@@ -125,10 +124,12 @@ def _join(building: Path, shards: list[Path], names: list[str], action_map: Acti
         "has_sound": np.repeat([bool(part["has_sound"]) for part in parts], pieces),
     }
     columns = [*dict.fromkeys(name for part in parts for name in part if name.startswith("state."))]
-    for name in ["reward", "terminated", "truncated", *(["actions"] if action_map else []), *columns]:
-        missing = [np.full(count, np.nan) for count in counts]
-        rows[name] = np.concatenate([part.get(name, gap) for part, gap in zip(parts, missing, strict=True)])
-    np.savez(building / "rows.npz", **cast(Any, rows))
+    with zipfile.ZipFile(building / "rows.npz", "w") as archive:
+        for name, row in rows.items():
+            add_array(archive, name, len(row), [row])
+        for name in ["reward", "terminated", "truncated", *(["actions"] if action_map else []), *columns]:
+            values = (part.get(name, np.full(n, np.nan)) for part, n in zip(parts, counts, strict=True))
+            add_array(archive, name, sum(counts), values)
     for shard in shards:
         shard.with_suffix(".npz").unlink()
     return [

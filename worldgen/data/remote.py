@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from filelock import FileLock
+
 from worldgen.data.recording import VIDEO_SUFFIXES
 from worldgen.data.sidecar import SIDECAR_SUFFIXES
 from worldgen.errors import InputError, MissingExtraError
@@ -36,33 +38,39 @@ def local_folder(folder: Path, root: Path, say: Callable[[str], None] = print) -
         raise MissingExtraError(f"reading {url}", "train") from None
     copy = root / "remote" / hashlib.blake2b(url.encode(), digest_size=12).hexdigest()
     try:
-        system, place = url_to_fs(url)
-        listing = system.find(place, detail=True)
-        wanted = _wanted(listing, place)
-        if not wanted:
-            raise InputError(f"{url} holds no video: looked for {' '.join(VIDEO_SUFFIXES)} at any depth")
-        known = _read_index(copy)
-        fetched = 0
-        for name, (source, facts) in wanted.items():
-            target = copy / name
-            if known.get(name) == facts and target.is_file():
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f".{target.name}.part")
-            system.get_file(source, str(part))
-            part.replace(target)
-            fetched += 1
-            write_json(copy / "index.json", known := {**known, name: facts})
+        copy.mkdir(parents=True, exist_ok=True)
+        with FileLock(copy / ".lock"):  # of several processes one fetches, the others find it done
+            num_files, fetched = _fetch(copy, url, *url_to_fs(url))
     except InputError:
         raise
     except Exception as error:  # every file system raises its own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{url} cannot be read: {reason}") from None
+    say(f"{url}: {num_files} files, {fetched} fetched into {copy}")
+    return copy
+
+
+def _fetch(copy: Path, url: str, system: Any, place: str) -> tuple[int, int]:
+    """-> how many files there are, how many of them were fetched now"""
+    wanted = _wanted(system.find(place, detail=True), place)
+    if not wanted:
+        raise InputError(f"{url} holds no video: looked for {' '.join(VIDEO_SUFFIXES)} at any depth")
+    known = _read_index(copy)
+    fetched = 0
+    for name, (source, facts) in wanted.items():
+        target = copy / name
+        if known.get(name) == facts and target.is_file():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        system.get_file(source, str(part))
+        part.replace(target)
+        fetched += 1
+        write_json(copy / "index.json", known := {**known, name: facts})
     for name in known.keys() - wanted.keys():
         (copy / name).unlink(missing_ok=True)
     write_json(copy / "index.json", {name: facts for name, (_, facts) in wanted.items()})
-    say(f"{url}: {len(wanted)} files, {fetched} fetched into {copy}")
-    return copy
+    return len(wanted), fetched
 
 
 def _wanted(listing: dict[str, Any], place: str) -> dict[str, tuple[str, str]]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import FPS, SIDE, TOY_ACTIONS, move, toy_frame
 
+from worldgen.bundle import load_network, save_network
 from worldgen.config import WorldConfig
 from worldgen.data.recording import RecordingInfo, RecordingWriter
 from worldgen.errors import InputError
@@ -18,6 +19,7 @@ from worldgen.world import World
 pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
+from worldgen.models.plain_sound import PlainSoundHead
 from worldgen.training import presets
 from worldgen.training.enlarge import nearest
 from worldgen.training.evaluate import for_json
@@ -113,6 +115,17 @@ def test_fine_tuning_begins_from_the_other_worlds_outputs(trained: Path, recordi
     assert (tmp_path / "mine" / "super_resolution").is_dir() and (tmp_path / "mine" / "sound").is_dir()
 
 
+def test_a_sound_head_of_the_former_kind_plays_and_is_trained_anew(trained: Path, recordings: Path, tmp_path: Path):
+    shutil.copytree(trained, tmp_path / "former")
+    c = load_network(trained, "sound").config
+    sizes = {k: c[k] for k in ("hidden_dim", "latent_dim", "action_kind", "action_sizes", "dim")}
+    save_network(PlainSoundHead(**sizes), tmp_path / "former", "sound")
+    assert World.load(tmp_path / "former", backend="torch").reset(0).sound.shape == (RATE // FPS, 1)
+    said = train(recordings, tmp_path / "new", stages=("sound",), source=tmp_path / "former")
+    assert any("of a former kind: it is trained anew" in line for line in said)
+    assert type(load_network(tmp_path / "new", "sound")) is not PlainSoundHead
+
+
 def test_a_users_own_sounds_need_the_stage_that_plays_them(trained: Path, recordings: Path, tmp_path: Path):
     with pytest.raises(InputError, match="--sounds belongs to --stages sound_events"):
         train(recordings, tmp_path / "world", stages=("sound",), sounds=tmp_path)
@@ -162,6 +175,9 @@ def test_both_are_measured_and_shown(trained: Path, recordings: Path, tmp_path: 
     sounds, play = heard
     assert sounds["shuffled"] > 0 and sounds["codec"] > 0 and 0 < sounds["silent_share"] < 1
     assert play.played.shape == play.real.shape == play.listened.shape == (sounds["clips"], 10, RATE // FPS, 1)
+    retrieving = World.load(trained, backend="torch", batch=3, upscale=False, sound="retrieved")
+    retrieved = sound_figures(trained, retrieving, held_out, recordings)
+    assert not isinstance(retrieved, str) and set(retrieved[0]) == set(sounds) and retrieved[0]["ms_p50"] > 0
     html, plot = sound_section(for_json(sounds), play, tmp_path)
     assert "generated frames" in html and plot[:4] == b"\x89PNG"
     assert (tmp_path / "sound_generated_1.mp4").stat().st_size > 1000

@@ -15,7 +15,9 @@ from worldgen.sound_library import SoundLibrary
 from worldgen.sound_music import FADE_SECONDS, MusicPlayer
 from worldgen.training.recorded_sound import RecordedSound, SoundFormat
 from worldgen.training.sound_files import replace_with, text_scores
+from worldgen.training.sound_library import build_library
 from worldgen.training.sound_music import find_music, looped
+from worldgen.training.sound_onsets import onset_places
 
 RATE, SAMPLES = 8000, 400
 
@@ -42,6 +44,31 @@ def test_two_tracks_of_recorded_music_are_told_apart_and_loop_without_a_seam():
     assert len(found.tracks) == 2 and (found.track == truth).all()
     jumps = np.abs(np.diff(np.concatenate([found.tracks[0], found.tracks[0]])[:, 0].astype(int)))
     assert jumps[len(found.tracks[0]) - 1] <= jumps.max() and jumps.max() < 0.2 * 32767
+
+
+def test_notes_of_the_music_are_no_sounds_of_their_own():
+    line = 0.1 * chord((220, 330), 16)
+    beat, effect = 3 * chord((2500,), 0.06), 3 * chord((900,), 0.1)
+    for i in range(30):
+        line[4000 + i * RATE // 2 :][: len(beat)] += beat
+    line = np.concatenate([line, np.zeros((4 * RATE, 1), np.float32)])
+    for second in (16.5, 17.5, 18.5, 19.2):
+        line[round(second * RATE) :][: len(effect)] += effect
+    sound = (np.clip(line, -1, 1) * 32767).astype(np.int16).reshape(-1, SAMPLES, 1)
+    recorded = RecordedSound(SoundFormat(SAMPLES, 1, RATE), sound, np.array([True]), ())
+    segments = Segments(np.array([0]), np.array([len(sound)]))
+    library, events = build_library(recorded, segments, find_music(recorded, segments), say=lambda text: None)
+    assert (library.num_effects, library.num_music) == (1, 1)
+    assert [round(e.frame * SAMPLES / RATE, 1) for e in events] == [16.5, 17.5, 18.5, 19.2]
+
+
+def test_a_sound_that_begins_with_a_frame_is_that_frames_however_it_was_found():
+    sound = np.zeros((80, 333, 1), np.int16)  # a frame is no whole number of the hops that onsets are found in
+    for frame in range(5, 80, 10):
+        sound[frame : frame + 2] = (chord((600,), 666 / RATE) * 32767).astype(np.int16).reshape(2, 333, 1)
+    recorded = RecordedSound(SoundFormat(333, 1, RATE), sound, np.array([True]), ())
+    places = onset_places(recorded, Segments(np.array([0]), np.array([80])))
+    assert np.flatnonzero(places >= 0).tolist() == list(range(5, 80, 10)) and places.max() < 0.2
 
 
 def test_recordings_of_effects_alone_have_no_music():

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from conftest import CHANNELS, FPS, SAMPLES, SCALE, SIDE
 
+from worldgen.bundle import save_network
 from worldgen.errors import InputError
+from worldgen.sound_library import SoundLibrary
 from worldgen.world import World
 
+PALETTE = [[0, 0, 0], [250, 250, 250], [210, 130, 60], [40, 50, 90]]
 ACTIONS = [1, 2, 0, 4, 3, 1, 1, 2]
 
 
@@ -169,3 +172,54 @@ def test_ten_minutes_of_sound_have_no_gap(loud_world: Path):
     world.reset(0)
     total = sum(len(world.step(i % 5).sound) for i in range(200))
     assert total == 200 * SAMPLES == round(200 / FPS * world.sample_rate)
+
+
+@pytest.fixture(scope="module")
+def retrieving_world(loud_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, of a game with four colours, that can play recorded sounds: an effect and a track of music; exported"""
+    torch = pytest.importorskip("torch")
+    from worldgen.export.to_onnx import export_onnx
+    from worldgen.models.sound_events import SoundEvents
+    from worldgen.models.super_resolution import SuperResolution
+
+    folder = tmp_path_factory.mktemp("worlds") / "retrieving"
+    shutil.copytree(loud_world, folder, ignore=shutil.ignore_patterns("onnx*"))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        enlarge = SuperResolution(scale=SCALE, channels=8, num_layers=1, palette=PALETTE)
+        enlarge.fold()
+        events = SoundEvents(hidden_dim=32, action_kind="discrete", action_sizes=[5], num_sounds=1, num_music=1, dim=8)
+        for network in (enlarge, events):
+            for parameter in network.parameters():
+                parameter.data += 0.05 * torch.randn_like(parameter)
+        events.track.bias.data[0] = 9  # it is always the music's scene
+    save_network(enlarge, folder, "super_resolution")
+    save_network(events, folder, "sound_events")
+    clips = [np.full((n, CHANNELS), level, np.int16) for n, level in ((900, 3000), (5000, 1000))]
+    SoundLibrary.of(clips, ["sound 1", "music 1"], SAMPLES * FPS, SAMPLES, num_music=1).save(folder)
+    export_onnx(folder, say=lambda text: None)
+    return folder
+
+
+def test_recorded_sounds_play_over_music_and_rewind_with_it(retrieving_world: Path, backend: str):
+    world = World.load(retrieving_world, backend=backend, sound="retrieved", upscale=False)
+    assert (world.sample_rate, world.channels) == (SAMPLES * FPS, CHANNELS)
+    world.reset(1)
+    play(world)
+    state = world.snapshot()
+    first = [frame.sound for frame in (*play(world), *play(world))]
+    world.restore(state)
+    for before, frame in zip(first, (*play(world), *play(world)), strict=True):
+        np.testing.assert_array_equal(before, frame.sound)
+    line = np.concatenate(first)
+    levels = set(np.unique(np.round(line[-8 * SAMPLES :] * 32768)).tolist())
+    assert 1000 in levels and np.abs(line).max() > 1500 / 32768  # music alone, and an effect over it
+
+
+def test_larger_frames_of_a_game_with_few_colours_are_mixed_of_them(retrieving_world: Path, backend: str):
+    world = World.load(retrieving_world, backend=backend, sound="off")
+    world.reset(0)
+    images = np.stack([frame.image for frame in play(world)]).astype(int)
+    assert images.shape[1:] == (SCALE * SIDE, SCALE * SIDE, 3)
+    assert (images.min((0, 1, 2)) >= np.min(PALETTE, 0) - 1).all()
+    assert (images.max((0, 1, 2)) <= np.max(PALETTE, 0) + 1).all()

@@ -163,6 +163,12 @@ def evaluate(
         else:
             figures["sound"], sounds = heard
             extras = replace(extras, sound=sounds)
+            if loud_world.sound == "generated" and "sound_events" in loud_world.graphs:
+                other = World.load(
+                    folder, backend=backend, batch=loud_world.batch, nfe=nfe, upscale=False, sound="retrieved"
+                )
+                heard = sound_figures(folder, other, held_out, Path(data), seed)
+                figures["retrieved_sound"] = None if isinstance(heard, str) else heard[0]
     if encoders is not None and encoders:
         watch.stage("standard distances, with the encoders given")
         figures["standard"] = encoders.figures(played, watch.progress("frames"))
@@ -259,6 +265,7 @@ def measure(
         "stability": None,
         "large_picture": None,
         "sound": None,
+        "retrieved_sound": None,
         "averages": AVERAGES,
         "notes": notes,
     }

@@ -20,7 +20,14 @@ from torch import Tensor, nn
 
 from worldgen.bundle import save_network
 from worldgen.errors import InputError, RunError
-from worldgen.training.checkpoint import Progress, load_checkpoint, load_optimizer, save_checkpoint, state_tensors
+from worldgen.training.checkpoint import (
+    Progress,
+    load_checkpoint,
+    load_optimizer,
+    read_progress,
+    save_checkpoint,
+    state_tensors,
+)
 from worldgen.training.failures import is_disk_full
 from worldgen.training.gradient import Gradient, StageLoss, whole_parts
 from worldgen.training.log import Log
@@ -119,7 +126,15 @@ def train_stage(
     accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no", cpu=shares_cpu())
     say = say if accelerator.is_main_process else _say_nothing
     average = copy.deepcopy(stage.network).eval().requires_grad_(False)
-    loaded = load_checkpoint(folder, stage.network, average) if resume else None
+    try:
+        loaded = load_checkpoint(folder, stage.network, average) if resume else None
+    except InputError:
+        before = read_progress(folder)
+        if before is None or not before.parents or before.parents == parents:
+            raise
+        # what it stands on has another shape now, fewer latent actions perhaps: begun again from the weights that fit
+        average.load_state_dict(stage.network.state_dict())
+        loaded = Progress(parents=before.parents), {}
     progress, state = loaded or (Progress(), {})
     if parents and progress.parents and progress.parents != parents:
         changed = [name for name in parents if progress.parents.get(name) != parents[name]]

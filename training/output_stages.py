@@ -42,7 +42,8 @@ KnownFrames = tuple[HiddenStates, ClipSampler]
 
 
 def super_resolution_stage(run: Run, fit: Fit, tokenizer: Tokenizer, tokens: np.ndarray) -> SuperResolutionStage:
-    """Raises InputError where the recordings are not larger than the world's frame."""
+    """With --from the other world's palette stays. Raises InputError where the recordings are not larger than the
+    world's frame."""
     cache, data = run.cache, run.recipe.data
     scale = best_scale(cache, data)
     if scale < 2:
@@ -53,7 +54,11 @@ def super_resolution_stage(run: Run, fit: Fit, tokenizer: Tokenizer, tokens: np.
     kept = run.recipe.out / "training" / "super_resolution"
     train = native_clips(cache, data, run.train, scale, NATIVE_CLIPS, fit.length, kept, run.say)
     validation = native_clips(cache, data, run.validation, scale, NATIVE_HELD_OUT, fit.length, say=lambda text: None)
-    palette = find_palette(train.frames)
+    source = run.recipe.source
+    if source is not None and (source / "super_resolution").is_dir():
+        palette = load_network(source, "super_resolution").config.palette
+    else:
+        palette = find_palette(train.frames)
     if palette is not None:
         run.say(f"  the game has {len(palette)} colours: super-resolution chooses among them")
     network = run.fresh(SuperResolution, scale=scale, palette=palette, **run.preset.super_resolution)
@@ -98,7 +103,7 @@ def sound_events_stage(run: Run, fit: Fit, tokens: np.ndarray, device: str) -> S
     hidden = [k[0].segments for k in known]
     both = Segments(*(np.concatenate([getattr(s, edge) for s in hidden]) for edge in ("starts", "stops")))
     music = find_music(sound, both)
-    library, events = build_library(sound, both, music.tracks, run.say)
+    library, events = build_library(sound, both, music, run.say)
     if run.recipe.sounds is not None:
         library = replace_with(library, run.recipe.sounds, run.say)
     if run.is_main:

@@ -21,9 +21,8 @@ from worldgen.models.sound_codec import SoundCodec
 from worldgen.training.hidden_states import HiddenStates
 from worldgen.training.recorded_sound import RecordedSound
 from worldgen.training.rollout import led_to
-from worldgen.training.sound_onsets import balanced_threshold, onset_f1, onset_places
+from worldgen.training.sound_onsets import OnsetClips, balance, onset_f1, onset_places
 
-EVENT_SHARE = 0.5  # of a batch's clips hold the beginning of a sound, somewhere
 PREVIOUS_NOISE = 0.3  # standard deviation on the latent of the frame before, at most
 PREVIOUS_MISSING = 0.1
 DRAWS = 4  # of noise for each frame: the flow is small, reading the frame is not
@@ -99,9 +98,7 @@ class SoundStage:
         loud = loudness[loudness > 0]
         self._latents[self._is_silent] = 0
         self._weight = 0.25 + np.minimum(LOUDEST, loudness / (loud.mean() if len(loud) else 1.0))
-        starts = train[1].all_starts()
-        begun = np.append(0, np.cumsum(self._places >= 0))
-        self._event_starts = starts[begun[starts + train[1].length] > begun[starts]]
+        self._clips = OnsetClips(train[1], self._places >= 0)
 
     @torch.inference_mode()
     def _encode(self, waves: np.ndarray) -> np.ndarray:
@@ -110,10 +107,7 @@ class SoundStage:
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         hidden, sampler = self._train
-        starts = sampler.draw(rng, self._batch)
-        num_events = int(EVENT_SHARE * self._batch) if len(self._event_starts) else 0
-        starts[:num_events] = rng.choice(self._event_starts, num_events) if num_events else []
-        return self._gather(hidden, starts, sampler.length)
+        return self._gather(hidden, self._clips.draw(rng, self._batch), sampler.length)
 
     def _gather(self, hidden: HiddenStates, starts: np.ndarray, length: int) -> dict[str, Tensor]:
         rows = starts[:, None] + np.arange(length)
@@ -178,13 +172,8 @@ class SoundStage:
         return torch.stack(made, 1).cpu().numpy(), batch["told"].bool().any(-1).numpy()
 
     def finish(self, network) -> None:
-        """Sets the threshold at which as many sounds begin as in the recordings."""
-
-        def begins(threshold: float) -> np.ndarray:
-            network.threshold.fill_(threshold)
-            return self._onsets(network)[0]
-
-        network.threshold.fill_(balanced_threshold(begins, int(self._onsets(network)[1].sum())))
+        """Sets the threshold."""
+        balance(network, self._onsets)
 
 
 def told(places: np.ndarray) -> np.ndarray:

@@ -16,9 +16,7 @@ from worldgen.models.sound_events import SoundEvents, begun_before
 from worldgen.training.hidden_states import HiddenStates
 from worldgen.training.rollout import led_to
 from worldgen.training.sound_library import SoundEvent
-from worldgen.training.sound_onsets import balanced_threshold, onset_f1
-
-EVENT_SHARE = 0.5  # of a batch's clips hold the beginning of a sound, somewhere
+from worldgen.training.sound_onsets import OnsetClips, balance, onset_f1
 
 
 def event_loss(
@@ -57,21 +55,16 @@ class SoundEventsStage:
         self.network, self._track = network, track
         self._action_map, self._actions, self._batch = action_map, actions, batch
         self._train, self._validation = train, validation
-        starts = train[1].all_starts()
         self._kind = np.full(len(actions), network.config.num_sounds, np.int64)
         self._place = np.zeros((len(actions), 2), np.float32)
         for event in sorted(events, key=lambda e: e.gain):  # of two in a frame the louder one
             self._kind[event.frame] = event.kind
             self._place[event.frame] = event.place, np.log(np.clip(event.gain, 0.05, 2.7))
-        begun = np.append(0, np.cumsum(self._kind != network.config.num_sounds))
-        self._event_starts = starts[begun[starts + train[1].length] > begun[starts]]
+        self._clips = OnsetClips(train[1], self._kind != network.config.num_sounds)
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         hidden, sampler = self._train
-        starts = sampler.draw(rng, self._batch)
-        num_events = int(EVENT_SHARE * self._batch) if len(self._event_starts) else 0
-        starts[:num_events] = rng.choice(self._event_starts, num_events) if num_events else []
-        return self._gather(hidden, starts, sampler.length)
+        return self._gather(hidden, self._clips.draw(rng, self._batch), sampler.length)
 
     def _gather(self, hidden: HiddenStates, starts: np.ndarray, length: int) -> dict[str, Tensor]:
         rows = starts[:, None] + np.arange(length)
@@ -122,10 +115,5 @@ class SoundEventsStage:
         return torch.stack(made, 1).cpu().numpy(), (batch["kind"] != network.config.num_sounds).numpy()
 
     def finish(self, network) -> None:
-        """Sets the threshold at which as many sounds begin as in the recordings."""
-
-        def begins(threshold: float) -> np.ndarray:
-            network.threshold.fill_(threshold)
-            return self._onsets(network)[0]
-
-        network.threshold.fill_(balanced_threshold(begins, int(self._onsets(network)[1].sum())))
+        """Sets the threshold."""
+        balance(network, self._onsets)

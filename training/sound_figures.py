@@ -18,7 +18,8 @@ from worldgen.backends import open_backend
 from worldgen.bundle import load_network
 from worldgen.errors import InputError
 from worldgen.measure import WARMUP, percentiles
-from worldgen.sound_source import open_sound
+from worldgen.sound_library import SoundLibrary
+from worldgen.sound_source import GRAPHS, open_sound
 from worldgen.training import sound_metrics as metrics
 from worldgen.training.held_out import HeldOut
 from worldgen.training.recorded_sound import SoundFormat, recorded_sound
@@ -186,10 +187,11 @@ def _codec(folder: Path, sound: np.ndarray) -> np.ndarray | None:
 def _cost(folder: Path, world: World, frames: int = 100) -> dict[str, float]:
     """Of the sound alone, hidden state in to samples out, one game"""
     backend = open_backend(folder, world.backend_name)
-    source = open_sound(world.config, backend, None)
+    source = open_sound(world.config, backend, world.sound, SoundLibrary.load(folder))
     if source is None:
         return {}
-    hidden, action = (backend.asarray(backend.specs["sound"].input(n).zeros(1)) for n in ("hidden", "action"))
+    spec = backend.specs[GRAPHS[world.sound]]
+    hidden, action = (backend.asarray(spec.input(name).zeros(1)) for name in ("hidden", "action"))
     state, ms = source.empty(1), []
     for i in range(frames):
         began = time.perf_counter()

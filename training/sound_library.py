@@ -4,7 +4,7 @@ of each kind the copy that rings on undisturbed for longest is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ from worldgen.errors import InputError
 from worldgen.sound_library import SoundLibrary
 from worldgen.training.recorded_sound import RecordedSound
 from worldgen.training.sound_metrics import AUDIBLE, mono, onsets, stft_magnitudes
+from worldgen.training.sound_music import FoundMusic
+from worldgen.training.sound_onsets import frame_of
 
 MAX_SOUNDS = 24
 MAX_SECONDS = 1.2  # that a sound is kept for
@@ -22,6 +24,7 @@ LEAD_SECONDS = 0.003  # kept before an onset, which is found where a sound is al
 FADE_SECONDS = 0.01
 SAME = 0.80  # correlation of spectra above which two sounds are one
 NUM_BANDS, FEATURE_SECONDS = 24, 0.25
+NOTES = 3  # times that a sound begins in a loop of music to be a part of it
 MIN_SHARE = 0.005  # of all onsets that a kind must have
 
 
@@ -37,17 +40,21 @@ class SoundEvent:
 
 
 def build_library(
-    recorded: RecordedSound, segments: Segments, music: Sequence[np.ndarray] = (), say: Callable[[str], None] = print
+    recorded: RecordedSound, segments: Segments, found: FoundMusic | None = None, say: Callable[[str], None] = print
 ) -> tuple[SoundLibrary, list[SoundEvent]]:
-    """music: tracks for it to hold too -> the library, and the events of the segments. Raises InputError where nothing
-    is ever heard to begin."""
+    """found: music for it to hold too, the notes of which are no sounds of their own -> the library, and the events of
+    the segments. Raises InputError where nothing is ever heard to begin."""
     cuts = _cut(recorded, segments)
     if not cuts:
         raise InputError(f"in {segments.num_frames} frames no sound begins: there is nothing to retrieve")
     rate = recorded.format.sample_rate
     features = np.stack([feature(cut.sound, rate) for cut in cuts])
     kinds = _group(features)
+    music = found.tracks if found is not None else []
     keep = _common(kinds)
+    if found is not None:
+        notes = _notes(cuts, kinds, found)
+        keep = [kind for kind in keep if kind not in notes] or keep
     clips, events = [], []
     for new, kind in enumerate(keep):
         members = [cut for cut, k in zip(cuts, kinds, strict=True) if k == kind]
@@ -76,7 +83,7 @@ class _Cut:
 
 
 def _cut(recorded: RecordedSound, segments: Segments) -> list[_Cut]:
-    rate, samples = recorded.format.sample_rate, recorded.format.samples
+    rate = recorded.format.sample_rate
     cuts: list[_Cut] = []
     for start, stop in segments:
         line = recorded.rows(np.arange(start, stop)).reshape(-1, recorded.format.channels)
@@ -84,8 +91,9 @@ def _cut(recorded: RecordedSound, segments: Segments) -> list[_Cut]:
         ends = np.append(begins, len(line))[1:]
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
             sound = _until_quiet(line[begin : min(end, begin + int(MAX_SECONDS * rate))], rate)
-            if len(sound) >= 0.02 * rate:
-                cuts.append(_Cut(start + begin // samples, begin % samples / samples, sound))
+            frame, place = frame_of(begin, recorded.format)
+            if len(sound) >= 0.02 * rate and start + frame < stop:
+                cuts.append(_Cut(start + frame, place, sound))
         if len(cuts) >= MAX_ONSETS:
             break
     return cuts
@@ -132,6 +140,13 @@ def _common(kinds: np.ndarray) -> list[int]:
     counts = np.bincount(kinds)
     order = [int(k) for k in np.argsort(-counts, kind="stable")[:MAX_SOUNDS]]
     return [k for k in order if counts[k] >= max(1, MIN_SHARE * len(kinds))]
+
+
+def _notes(cuts: list[_Cut], kinds: np.ndarray, found: FoundMusic) -> set[int]:
+    """The kinds that begin again and again in the music's own loops: these play them already"""
+    frames = np.array([cut.frame for cut in cuts])
+    inside = np.isin(frames, np.concatenate([*found.rows, [-1]]))
+    return set(np.flatnonzero(np.bincount(kinds[inside], minlength=1) >= NOTES).tolist())
 
 
 def _loudness(sound: np.ndarray, rate: int) -> float:

@@ -25,10 +25,11 @@ NUM_BANDS = 48
 @dataclass(frozen=True)
 class FoundMusic:
     """tracks: (length, channels) int16 each, they loop. track (N,) int64: of each frame of the cache, len(tracks) for
-    none."""
+    none. rows: the frames of the cache that each track was cut from."""
 
     tracks: list[np.ndarray]
     track: np.ndarray
+    rows: list[np.ndarray]
 
 
 def find_music(recorded: RecordedSound, segments: Segments) -> FoundMusic:
@@ -44,13 +45,15 @@ def find_music(recorded: RecordedSound, segments: Segments) -> FoundMusic:
                 features.append(timbre(waves.reshape(-1, waves.shape[-1])))
     kinds = _group(features)
     none = np.full(len(recorded.sound), -1, np.int64)
-    found = FoundMusic([], none)
+    found = FoundMusic([], none, [])
     for kind in np.argsort(-np.bincount(kinds), kind="stable") if len(kinds) else []:
         firsts = [first for first, k in zip(windows, kinds, strict=True) if k == kind]
         if len(found.tracks) < MAX_TRACKS and len(firsts) * size >= MIN_SHARE * segments.num_frames:
             for first in firsts:
                 found.track[first : first + size] = len(found.tracks)
-            found.tracks.append(_loop(recorded, _best_run(recorded, firsts, size), rate))
+            found.rows.append(_best_run(recorded, firsts, size))
+            piece = recorded.rows(found.rows[-1]).reshape(-1, recorded.format.channels)
+            found.tracks.append(looped(piece, rate))
     found.track[found.track < 0] = len(found.tracks)
     return found
 
@@ -96,11 +99,6 @@ def _best_run(recorded: RecordedSound, firsts: list[int], size: int) -> np.ndarr
     return min(
         candidates, key=lambda rows: len(onsets(recorded.rows(rows).reshape(-1, recorded.format.channels), rate))
     )
-
-
-def _loop(recorded: RecordedSound, rows: np.ndarray, rate: int) -> np.ndarray:
-    """The rows as one piece whose end fades into its beginning: (length, channels) int16"""
-    return looped(recorded.rows(rows).reshape(-1, recorded.format.channels), rate)
 
 
 def looped(sound: np.ndarray, rate: int) -> np.ndarray:

@@ -1,15 +1,18 @@
-"""In which frames of recordings a sound begins, and where in them; and at which threshold a head lets as many begin."""
+"""In which frames of recordings a sound begins, and where in them; clips that hold one; and the threshold at which a
+head lets as many begin."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from worldgen.data.dataset import Segments
-from worldgen.training.recorded_sound import RecordedSound
+from worldgen.data.dataset import ClipSampler, Segments
+from worldgen.training.recorded_sound import RecordedSound, SoundFormat
 from worldgen.training.sound_metrics import match_onsets, onsets
 
+SLACK_SECONDS = 0.008  # by which an onset may be found too early
 THRESHOLDS = np.linspace(0.05, 0.95, 19)
 
 
@@ -17,13 +20,23 @@ def onset_places(recorded: RecordedSound, segments: Segments) -> np.ndarray:
     """(N,) float32: where in each frame of the cache the first sound begins, in [0, 1); -1 where none does, or the
     frame is in none of the segments"""
     places = np.full(len(recorded.sound), -1, np.float32)
-    samples = recorded.format.samples
     for start, stop in segments:
         line = recorded.rows(np.arange(start, stop)).reshape(-1, recorded.format.channels)
         at = np.round(onsets(line, recorded.format.sample_rate) * recorded.format.sample_rate).astype(int)
         for i in at[::-1].tolist():
-            places[start + i // samples] = i % samples / samples
+            frame, place = frame_of(i, recorded.format)
+            if start + frame < stop:
+                places[start + frame] = place
     return places
+
+
+def frame_of(sample: int, sound_format: SoundFormat) -> tuple[int, float]:
+    """The frame in which an onset was found, and where in it, in [0, 1). Games begin sounds with a frame: one that was
+    found just before a border is the next frame's, which shows what made it."""
+    frame, at = divmod(sample, sound_format.samples)
+    if at >= sound_format.samples - SLACK_SECONDS * sound_format.sample_rate:
+        return frame + 1, 0.0
+    return frame, at / sound_format.samples
 
 
 def onset_f1(made: np.ndarray, real: np.ndarray) -> tuple[float, int, int]:
@@ -35,8 +48,30 @@ def onset_f1(made: np.ndarray, real: np.ndarray) -> tuple[float, int, int]:
     return 2 * hits / max(1, int(made.sum() + real.sum())), int(made.sum()), int(real.sum())
 
 
-def balanced_threshold(begins: Callable[[float], np.ndarray], real: int) -> float:
-    """begins: threshold -> what begins (b, t) bool; real: how many should -> the threshold at which their number is
-    nearest"""
-    counts = [abs(int(begins(float(x)).sum()) - real) for x in THRESHOLDS]
-    return float(THRESHOLDS[int(np.argmin(counts))])
+def balance(network, onsets: Callable[[Any], tuple[np.ndarray, np.ndarray]]) -> None:
+    """Sets network.threshold so that as many sounds begin as should. onsets: network -> what it lets begin in held-out
+    clips, and what begins, (b, t) bool each"""
+    counts = []
+    for threshold in THRESHOLDS:
+        network.threshold.fill_(float(threshold))
+        made, real = onsets(network)
+        counts.append(abs(int(made.sum()) - int(real.sum())))
+    network.threshold.fill_(float(THRESHOLDS[int(np.argmin(counts))]))
+
+
+class OnsetClips:
+    """Draws clips of which a share hold the beginning of a sound, anywhere in them."""
+
+    def __init__(self, sampler: ClipSampler, begins: np.ndarray, share: float = 0.5):
+        """begins (N,) bool, of the frames of the cache"""
+        starts = sampler.all_starts()
+        before = np.append(0, np.cumsum(begins))
+        self._sampler, self._share = sampler, share
+        self._starts = starts[before[starts + sampler.length] > before[starts]]
+
+    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """The frames (count,) at which they begin"""
+        starts = self._sampler.draw(rng, count)
+        if len(self._starts):
+            starts[: int(self._share * count)] = rng.choice(self._starts, int(self._share * count))
+        return starts

@@ -201,8 +201,10 @@ def retrieving_world(loud_world: Path, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-def test_recorded_sounds_play_over_music_and_rewind_with_it(retrieving_world: Path, backend: str):
-    world = World.load(retrieving_world, backend=backend, sound="retrieved", upscale=False)
+@pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
+def test_recorded_sounds_play_over_music_and_rewind_with_it(retrieving_world: Path, engine: str):
+    pytest.importorskip(engine)
+    world = World.load(retrieving_world, backend=engine, sound="retrieved", upscale=False)
     assert (world.sample_rate, world.channels) == (SAMPLES * FPS, CHANNELS)
     world.reset(1)
     play(world)
@@ -216,8 +218,10 @@ def test_recorded_sounds_play_over_music_and_rewind_with_it(retrieving_world: Pa
     assert 1000 in levels and np.abs(line).max() > 1500 / 32768  # music alone, and an effect over it
 
 
-def test_larger_frames_of_a_game_with_few_colours_are_mixed_of_them(retrieving_world: Path, backend: str):
-    world = World.load(retrieving_world, backend=backend, sound="off")
+@pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
+def test_larger_frames_of_a_game_with_few_colours_are_mixed_of_them(retrieving_world: Path, engine: str):
+    pytest.importorskip(engine)
+    world = World.load(retrieving_world, backend=engine, sound="off")
     world.reset(0)
     images = np.stack([frame.image for frame in play(world)]).astype(int)
     assert images.shape[1:] == (SCALE * SIDE, SCALE * SIDE, 3)

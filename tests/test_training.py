@@ -19,11 +19,12 @@ pytest.importorskip("accelerate")
 
 from safetensors.torch import load_file  # noqa: E402
 
-from worldgen.bundle import WEIGHTS, Starts, load_network  # noqa: E402
+from worldgen.bundle import WEIGHTS, Starts, load_network, save_network  # noqa: E402
 from worldgen.config import WorldConfig  # noqa: E402
 from worldgen.data.cache import open_cache  # noqa: E402
 from worldgen.data.dataset import ClipSampler, all_segments, split_episodes  # noqa: E402
 from worldgen.errors import InputError, RunError  # noqa: E402
+from worldgen.models.dynamics import Dynamics  # noqa: E402
 from worldgen.models.latent_action import PATCH  # noqa: E402
 from worldgen.naming import rename_actions  # noqa: E402
 from worldgen.training import fit as fit_module  # noqa: E402
@@ -512,6 +513,19 @@ def test_fine_tuning_on_what_was_played_in_a_world_begins_from_its_weights(
         for name in known.keys() - MEASURED:
             torch.testing.assert_close(tuned[name], known[name], atol=1e-6, rtol=1e-5, msg=f"{stage} {name}")
     assert WorldConfig.load(out / "world.json").name == "tuned"
+
+
+def test_fine_tuning_goes_on_with_the_correction_that_the_dynamics_was_trained_with(
+    toy_recordings: Path, tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As the bundled Doom's, whose is the former one."""
+    former = tmp_path / "former"
+    shutil.copytree(trained, former)
+    config = dict(load_network(trained, "dynamics").config) | {"correction": "linear"}
+    save_network(Dynamics(**{k: v for k, v in config.items() if k[0] != "_"}), former, "dynamics")
+    monkeypatch.setitem(presets.PRESETS, "micro", lambda: micro(steps=1))
+    train(toy_recordings, tmp_path / "tuned", source=former, stages=("dynamics",))
+    assert load_network(tmp_path / "tuned", "dynamics").config.correction == "linear"
 
 
 def test_fine_tuning_with_another_shape_is_refused(

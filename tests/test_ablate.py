@@ -126,11 +126,11 @@ def test_the_flow_loss_cares_more_for_clean_frames():
 
     tokens, actions = torch.zeros(64, 5, 4, 8), torch.zeros(64, 5, 1, dtype=torch.long)
     losses = {}
-    null, to_pixels = torch.tensor([3]), torch.eye(8)
+    null, channels = torch.tensor([3]), torch.ones(8)
     for space in ("tokens", "flow"):
         recipe = DynamicsLoss(space=space, shortcut=0, own_past=0)
         generator = torch.Generator().manual_seed(0)
-        losses[space] = dynamics_loss(Off(), tokens, actions, null, to_pixels, generator, 0.0, recipe)[0].item()
+        losses[space] = dynamics_loss(Off(), tokens, actions, null, channels, generator, 0.0, recipe)[0].item()
     assert losses["flow"] > 1.5 * losses["tokens"] > 0
 
 

@@ -15,12 +15,10 @@ from worldgen.bundle import load_network, save_network  # noqa: E402
 from worldgen.models.conditioning import action_arguments  # noqa: E402
 from worldgen.models.dynamics import FINEST_STEP, Dynamics, kalman_update, previous_of  # noqa: E402
 from worldgen.training.dynamics import (  # noqa: E402
-    MOST_MOTION,
     Ahead,
     DynamicsLoss,
     drop_actions,
     dynamics_loss,
-    motion_weight,
     own_past,
     two_half_steps,
 )
@@ -342,8 +340,8 @@ def test_a_taught_step_lands_where_two_half_steps_do(sigma: float, step: float):
 def loss_of(network, x: dict[str, torch.Tensor], progress: float, seed: int = 0, **recipe: float | str) -> torch.Tensor:
     null = torch.from_numpy(MAPS["discrete"].null())
     generator = torch.Generator().manual_seed(seed)
-    to_pixels, choices = torch.linspace(0.5, 1.5, D).sqrt().diag(), DynamicsLoss(**recipe)
-    return dynamics_loss(network, x["tokens"], x["action"], null, to_pixels, generator, progress, choices)[0]
+    channels, choices = torch.linspace(0.5, 1.5, D), DynamicsLoss(**recipe)
+    return dynamics_loss(network, x["tokens"], x["action"], null, channels, generator, progress, choices)[0]
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.99])
@@ -364,24 +362,9 @@ def test_an_error_counts_as_much_as_its_channel_is_of_the_picture():
 
     x = clip(8, 4) | {"tokens": torch.zeros(8, 4, N, D)}
     first, last = (loss_of(Wrong(channel), x, 0.0, shortcut=0, own_past=0) for channel in (0, D - 1))
-    assert last / first == pytest.approx(3)  # the square of to_pixels goes from 0.5 to 1.5
+    assert last / first == pytest.approx(3)  # channel_weight goes from 0.5 to 1.5
     even = [loss_of(Wrong(channel), x, 0.0, shortcut=0, own_past=0, space="tokens") for channel in (0, D - 1)]
     assert even[0] == even[1]
-
-
-def test_what_moves_counts_as_much_as_the_rest_however_small_it_is():
-    change = torch.zeros(1, 3, 10, 100)
-    change[0, 1, 0, :40], change[0, 2, :, :50] = 1.0, -1.0
-    weight = motion_weight(change, 1.0)
-    assert weight[0, 0].eq(1).all()
-    torch.testing.assert_close(weight.mean(dim=(2, 3)), torch.ones(1, 3))
-    moves = change != 0
-    shares = (weight * moves).sum(dim=(2, 3)) / weight.sum(dim=(2, 3))
-    torch.testing.assert_close(shares[0, 1:], torch.tensor([(1 + 0.04) / 2, (1 + 0.5) / 2]))
-    change[0, 1] = 0
-    change[0, 1, 0, 0] = 1.0
-    weight = motion_weight(change, 1.0)
-    assert weight[0, 1, 0, 0] / weight[0, 1, 1, 1] == pytest.approx(MOST_MOTION + 1)
 
 
 def test_the_action_of_the_first_frame_is_never_seen():
@@ -509,10 +492,10 @@ def test_frames_that_repeat_teach_nothing():
     other["tokens"][:, -1] += 1.0
     is_repeat = torch.zeros(4, 5, dtype=torch.bool)
     is_repeat[:, -1] = True
-    null, to_pixels = torch.from_numpy(MAPS["discrete"].null()), torch.eye(D)
+    null, channels = torch.from_numpy(MAPS["discrete"].null()), torch.ones(D)
 
     def loss(clips: dict[str, torch.Tensor], repeats: torch.Tensor | None) -> float:
-        given = (clips["tokens"], x["action"], null, to_pixels, generator(), 0.0, DynamicsLoss(shortcut=0))
+        given = (clips["tokens"], x["action"], null, channels, generator(), 0.0, DynamicsLoss(shortcut=0))
         return dynamics_loss(network, *given, is_repeat=repeats)[0].item()
 
     assert loss(x, is_repeat) == pytest.approx(loss(other, is_repeat), rel=1e-5)
@@ -522,7 +505,7 @@ def test_frames_that_repeat_teach_nothing():
 def test_a_clip_played_on_is_learned_from_its_own_frames_and_not_from_the_recorded_past():
     """Where all clips are played on, the recorded frames of the past are neither shown nor copied."""
     network, x = make(), clip(4, 3)
-    null, to_pixels = torch.from_numpy(MAPS["discrete"].null()), torch.eye(D)
+    null, channels = torch.from_numpy(MAPS["discrete"].null()), torch.ones(D)
     seen = []
 
     class Watching(Dynamics):
@@ -532,7 +515,7 @@ def test_a_clip_played_on_is_learned_from_its_own_frames_and_not_from_the_record
 
     network.__class__ = Watching
     recipe = DynamicsLoss(own_past=1.0, own_past_ahead=0, shortcut=0)
-    dynamics_loss(network, x["tokens"], x["action"], null, to_pixels, generator(), 1.0, recipe)
+    dynamics_loss(network, x["tokens"], x["action"], null, channels, generator(), 1.0, recipe)
     (noisy, sigma, previous), *_ = seen
     is_pure = sigma == 1
     assert is_pure.any() and (sigma[~is_pure] <= recipe.context_sigma).all()

@@ -25,17 +25,13 @@ from worldgen.training.own_past import play_on
 from worldgen.training.rollout import control_and_horizon, led_to
 from worldgen.world import World
 
-LEAST_CHANGE = 0.06  # of a pixel in [-1, 1], or of a token: less is the encoding's noise
-MOST_MOTION = 50.0
-
 
 @dataclass(frozen=True)
 class DynamicsLoss:
     """Choices of the loss.
 
-    context_sigma: largest noise on finished frames. motion: weight of the pixels that change, all together, against
-    that of the whole frame. ramp_floor: weight at pure noise, 1 at clean. action_dropout: share of clips that begin
-    with NULL actions, up to all of them.
+    context_sigma: largest noise on finished frames. motion: extra weight of tokens that change. ramp_floor: weight at
+    pure noise, 1 at clean. action_dropout: share of clips that begin with NULL actions, up to all of them.
     space: of the error: "pixels", as it counts in the picture (most channels hold fine grain that nobody can foretell);
     "tokens" (x-loss); or "flow", in which it is the tokens' over the noise level (v-loss).
     shortcut: share of clips that teach long steps, from shortcut_from of the schedule on.
@@ -45,7 +41,7 @@ class DynamicsLoss:
     """
 
     context_sigma: float = 0.2
-    motion: float = 1.0
+    motion: float = 2.0
     ramp_floor: float = 0.3
     space: str = "pixels"
     action_dropout: float = 0.05
@@ -70,15 +66,16 @@ def dynamics_loss(
     tokens: Tensor,
     actions: Tensor,
     null: Tensor,
-    to_pixels: Tensor,
+    channel_weight: Tensor,
     generator: torch.Generator,
     progress: float,
     recipe: DynamicsLoss,
     ahead: Ahead | None = None,
     is_repeat: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """tokens (b, t, n, d); actions (b, t, width), row i led to frame i; null (width,); to_pixels (d, 3 * pixels), what
-    a token is in the picture, linearly; is_repeat (b, t) bool, frames that teach nothing"""
+    """tokens (b, t, n, d); actions (b, t, width), row i led to frame i; null (width,); channel_weight (d,), how
+    much of the picture a squared error of each channel is, 1 on average; is_repeat (b, t) bool, frames that teach
+    nothing"""
     b, t, n, d = tokens.shape
 
     def uniform(*shape: int) -> Tensor:
@@ -124,33 +121,22 @@ def dynamics_loss(
         target = torch.cat([taught, tokens[num_shortcut:]])
 
     clean, _ = network(noisy, sigma, step_size, previous, context_sigma, actions)
-    error = clean.float() - target
-    change = torch.zeros_like(tokens)
-    change[:, 1:] = tokens[:, 1:] - tokens[:, :-1]
-    unit = 1.0
+    error = (clean.float() - target).square()
     if recipe.space == "pixels":
-        error, change = error @ to_pixels, change @ to_pixels
-        unit = to_pixels.square().sum(0).mean()  # of tokens that are all off by one
-    error = (motion_weight(change, recipe.motion) * error.square()).mean(dim=(2, 3)) / unit  # (b, t)
+        error = error * channel_weight
+    error = error.mean(-1)  # (b, t, n)
+    change = torch.zeros(b, t, n, device=tokens.device)
+    change[:, 1:] = (tokens[:, 1:] - tokens[:, :-1]).square().mean(-1)
+    motion = 1 + recipe.motion * change.clamp(max=1)
     ramp = recipe.ramp_floor + (1 - recipe.ramp_floor) * (1 - sigma)
     if recipe.space == "flow":
         ramp = 1 / sigma.clamp_min(0.1).square()
     is_taught = ~is_context if is_repeat is None else ~(is_context | is_repeat)
-    weight = ramp * is_taught
+    weight = (motion / motion.mean()) * ramp[..., None] * is_taught[..., None]
     loss = (weight * error).sum() / weight.sum().clamp_min(1e-6)  # a very small batch may hold finished frames alone
     pure = is_taught & (sigma == 1) & (step_size == FINEST_STEP)
     name = "error_on_own_past" if is_own else "error_at_pure_noise"
     return loss, {name: error[pure].mean().detach()}
-
-
-def motion_weight(change: Tensor, motion: float) -> Tensor:
-    """change (b, t, n, x) of each frame's numbers -> their weights, 1 on average over a frame: those that change count
-    `motion` times as much as the whole frame, however few they are, though each at most MOST_MOTION times as much as
-    another. What moves is often small, and a plain mean does not see it go."""
-    moves = (change.abs() > LEAST_CHANGE).float()
-    each = motion / moves.mean(dim=(2, 3), keepdim=True).clamp_min(motion / MOST_MOTION)
-    weight = 1 + each * moves
-    return weight / weight.mean(dim=(2, 3), keepdim=True)
 
 
 def own_past(
@@ -266,10 +252,9 @@ class DynamicsStage:
         tokens, actions = batch["tokens"], batch["actions"]
         ahead = Ahead(tokens[:, :a], actions[:, :a], batch["first"])
         null = self._null.to(tokens.device)
-        motion = self.network.motion
-        to_pixels = (motion.basis / motion.gain).T.to(tokens.device)
+        pixels = self.network.motion.gain.to(tokens.device).square().reciprocal()
         return dynamics_loss(
-            network, tokens[:, a:], actions[:, a:], null, to_pixels, generator, progress, self._recipe,
+            network, tokens[:, a:], actions[:, a:], null, pixels / pixels.mean(), generator, progress, self._recipe,
             ahead, batch["is_repeat"][:, a:],
         )  # fmt: skip
 

@@ -337,7 +337,7 @@ class Run:
         if name == "dynamics":
             network = self.fresh(
                 Dynamics.of_tokens, tokenizer, context=self.preset.context, **action_arguments(self.action_map()),
-                **self.preset.dynamics,
+                **self.preset.dynamics, **self._correction(),
             )  # fmt: skip
             self.write_facts()
             network = self.begin(network, name)
@@ -380,6 +380,12 @@ class Run:
             **self.preset.latent_action,
         )
         return LatentActionStage(self.begin(network, "latent_action"), train, validation, fit.batch, labels)
+
+    def _correction(self) -> dict[str, str]:
+        """With --from that of the other world's dynamics stays."""
+        if self.recipe.source is None or not (self.recipe.source / "dynamics").is_dir():
+            return {}
+        return {"correction": load_network(self.recipe.source, "dynamics").config.correction}
 
     def num_codes(self) -> int:
         """That training begins with: the other world may have dropped some."""

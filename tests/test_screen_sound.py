@@ -81,7 +81,7 @@ def test_speakers_that_cannot_be_heard_are_said_in_one_line():
 
 def test_speakers_that_are_unplugged_leave_silence_and_their_error():
     clock = Clock()
-    go_on = threading.Event()
+    was_heard, go_on = threading.Event(), threading.Event()
 
     class Unplugged:
         num_blocks = 0
@@ -89,7 +89,8 @@ def test_speakers_that_are_unplugged_leave_silence_and_their_error():
         def record(self, samples):
             self.num_blocks += 1
             if self.num_blocks > 10:
-                go_on.wait(5)
+                was_heard.set()
+                go_on.wait(30)
                 raise OSError("unplugged")
             clock.now += samples / RATE
             return np.full((samples, 2), 0.5, np.float32)
@@ -100,6 +101,7 @@ def test_speakers_that_are_unplugged_leave_silence_and_their_error():
 
     sound = SystemSound(FPS, speakers, clock)
     sound.listen()
+    assert was_heard.wait(30)
     go_on.set()
     sound.stop()
     assert (sound.frame(10.05) == 0.5).all()

@@ -337,7 +337,7 @@ class Run:
         if name == "dynamics":
             network = self.fresh(
                 Dynamics.of_tokens, tokenizer, context=self.preset.context, **action_arguments(self.action_map()),
-                **self.preset.dynamics | self._known_correction(),
+                **self.preset.dynamics, **self._correction(),
             )  # fmt: skip
             self.write_facts()
             network = self.begin(network, name)
@@ -381,6 +381,12 @@ class Run:
         )
         return LatentActionStage(self.begin(network, "latent_action"), train, validation, fit.batch, labels)
 
+    def _correction(self) -> dict[str, str]:
+        """With --from that of the other world's dynamics stays."""
+        if self.recipe.source is None or not (self.recipe.source / "dynamics").is_dir():
+            return {}
+        return {"correction": load_network(self.recipe.source, "dynamics").config.correction}
+
     def num_codes(self) -> int:
         """That training begins with: the other world may have dropped some."""
         if self.recipe.source is not None and (self.recipe.source / "latent_action").is_dir():
@@ -404,12 +410,6 @@ class Run:
         this run and perhaps not in the next, drew numbers too."""
         torch.manual_seed(self.recipe.seed)
         return make(*arguments, **named)
-
-    def _known_correction(self) -> dict[str, str]:
-        """With --from, how the other world's dynamics was trained to correct: it goes on so."""
-        if self.recipe.source is None or not (self.recipe.source / "dynamics").is_dir():
-            return {}
-        return {"correction": load_network(self.recipe.source, "dynamics").config.correction}
 
     def begin(self, network: Any, name: str, load: Callable[[Any], None] | None = None) -> Any:
         """A fresh network, or with --from the other world's weights in it, if it has one of the kind; load: takes them,

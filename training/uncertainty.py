@@ -33,6 +33,7 @@ from worldgen.uncertainty import NETWORKS, Uncertainty, fit_uncertainty
 from worldgen.world import World
 
 CLIPS, HELD_OUT_CLIPS = 256, 64
+MOST_NUMBERS = 2**28  # of hidden states at a time: a gigabyte
 LENGTH = 17
 LANES = 16  # clips at a time
 FORETOLD = 4  # frames of a clip on which the figure is compared with what comes
@@ -51,8 +52,9 @@ def measure_uncertainty(
     """Writes WORLD/uncertainty.npz. tokens (N, n, d), actions (N, width), row i chosen on frame i, of the cache."""
 
     def hidden_of(sampler: ClipSampler, count: int) -> np.ndarray:
-        """(k, m, c) of the frames of `count` clips, but the first, which nothing led to"""
-        rows = sampler.even_starts(count)[:, None] + np.arange(sampler.length)
+        """(k, m, c) of the frames of `count` clips, fewer of a large world, but the first, which nothing led to"""
+        size = sampler.length * (dynamics.num_tokens + 1) * dynamics.config.dim
+        rows = sampler.even_starts(max(1, min(count, MOST_NUMBERS // size)))[:, None] + np.arange(sampler.length)
         parts = []
         for some in np.array_split(rows, max(1, len(rows) // LANES)):
             clip = torch.from_numpy(np.asarray(tokens[some.ravel()])).float().unflatten(0, some.shape).to(device)

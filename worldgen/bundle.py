@@ -89,7 +89,7 @@ def save_network(network: Any, folder: Path, name: str) -> None:
 
 def load_network(folder: Path, name: str) -> Any:
     """One network of a world, in evaluation mode, float32, strictly. Needs torch."""
-    from worldgen.models import network_class
+    from worldgen.models import network_of
 
     path, train = folder / name, f"train it with `worldgen train DIR --out {folder} --stages {name}`"
     if not (path / "config.json").is_file() or not (path / WEIGHTS).is_file():
@@ -100,8 +100,8 @@ def load_network(folder: Path, name: str) -> Any:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         if not isinstance(config, dict):  # diffusers takes text for the name of a network to download
             raise TypeError("config.json holds no object")
-        network = network_class(name, config.get("_class_name")).from_config(config)
         weights = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path / WEIGHTS).items()}
+        network = network_of(name, config, weights)
         network.load_state_dict(weights, strict=True)
     except Exception as error:  # safetensors, diffusers and a constructor given foreign numbers each raise their own
         reason = " ".join(str(error).split())[:200]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -17,10 +18,12 @@ _CLASSES = {
 }
 
 
-_FORMER = {"PlainSoundHead": "worldgen.models.plain_sound"}  # of bundled worlds that were trained before
-
-
-def network_class(name: str, class_name: str | None = None) -> Any:
-    """The class of one of a world's networks, by its folder's name and what its config.json says."""
-    module, cls = (_FORMER[class_name], class_name) if class_name in _FORMER else _CLASSES[name]
-    return getattr(import_module(module), cls)
+def network_of(name: str, config: Mapping[str, Any], weights: Collection[str]) -> Any:
+    """One of a world's networks, as its config.json says. weights: the names of its weights, which tell those of
+    before it said so."""
+    module, cls = _CLASSES[name]
+    if name == "sound" and "score.weight" in weights:
+        module, cls = "worldgen.models.plain_sound", "PlainSoundHead"
+    if name == "dynamics":
+        config = {"correction": "linear", **config}
+    return getattr(import_module(module), cls).from_config(config)

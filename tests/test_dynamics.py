@@ -486,6 +486,25 @@ def test_own_past_begins_at_the_earliest_with_the_second_frame_of_a_game():
     assert not deep[ahead.first == 6, 0].any() and deep[ahead.first == 0, 0].any()
 
 
+def test_own_past_is_played_under_the_recorded_actions_where_the_clip_hides_them(monkeypatch: pytest.MonkeyPatch):
+    from worldgen.training import dynamics
+
+    network, x, before = make(), clip(4, 3), clip(4, 2, seed=1)
+    played_under = []
+
+    def watch(network, tokens, actions, *rest):
+        played_under.append(actions)
+        return play_on(network, tokens, actions, *rest)
+
+    monkeypatch.setattr(dynamics, "play_on", watch)
+    null, to_pixels = torch.from_numpy(MAPS["discrete"].null()), torch.ones(D)
+    ahead = Ahead(before["tokens"], before["action"], torch.zeros(4, dtype=torch.int64))
+    recipe = DynamicsLoss(own_past=1.0, action_dropout=1.0, shortcut=0)
+    dynamics_loss(network, x["tokens"], x["action"], null, to_pixels, generator(), 1.0, recipe, ahead)
+    assert torch.equal(played_under[0][:, 2:], x["action"])
+    assert (played_under[0][:, 0] == null).all()  # a game begins without one
+
+
 def test_frames_that_repeat_teach_nothing():
     network, x = make(), clip(4, 5)
     other = {**x, "tokens": x["tokens"].clone()}

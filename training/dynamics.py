@@ -89,13 +89,13 @@ def dynamics_loss(
     is_pure = uniform(b, t) < 0.3
     sigma = torch.where(is_pure, 1.0, uniform(b, t))
     step_size = torch.full_like(sigma, FINEST_STEP)
-    actions = drop_actions(actions, null, generator, recipe.action_dropout)
+    recorded, actions = actions, drop_actions(actions, null, generator, recipe.action_dropout)
 
     past = tokens  # what the frames before each look like: as recorded, or as played
     is_own = progress >= recipe.own_past_from and uniform(1).item() < recipe.own_past
     if is_own:
         depth = (progress - recipe.own_past_from) / (1 - recipe.own_past_from)
-        past = own_past(network, tokens, actions, null, context_sigma[:, 0], generator, ahead, min(1.0, 2 * depth))
+        past = own_past(network, tokens, recorded, null, context_sigma[:, 0], generator, ahead, min(1.0, 2 * depth))
         # as in play: every frame from pure noise, after finished ones alone
         is_context = uniform(b, t) < 0.5
         sigma = torch.ones_like(sigma)

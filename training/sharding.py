@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-BLOCKS = {"Block", "SpaceTimeBlock"}  # whose gradients are shared out one by one, before the next one's are made
+BLOCKS = {"Block"}  # whose gradients are shared out one by one, before the next one's are made
 
 
 def shard_network(accelerator: Accelerator, loss: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:

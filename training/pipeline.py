@@ -32,9 +32,10 @@ from worldgen.files import check_folder_writable, replace_folder, write_json
 from worldgen.models.conditioning import action_arguments
 from worldgen.models.dynamics import Dynamics
 from worldgen.models.heads import Heads
-from worldgen.models.latent_action import LatentActionModel
+from worldgen.models.latent_action import NUM_MOVES, LatentActionModel
 from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.checkpoint import read_progress
+from worldgen.training.common_moves import common_moves
 from worldgen.training.critic import CriticStage
 from worldgen.training.dynamics import DynamicsStage
 from worldgen.training.fit import Fit, Stage, train_stage
@@ -78,6 +79,7 @@ SOUNDS = {"generated": "sound", "retrieved": "sound_events"}  # what a world pla
 WITHOUT_TOKENS = ("tokenizer", "latent_action", "sound_codec")  # stages that read the recordings alone
 NUM_STARTS = 10
 NUM_CODES = 8  # of latent actions, the most
+MOVING_CLIPS = 400  # that tell how far things move in a game
 VALIDATION_HORIZON = 16
 Say = Callable[[str], None]
 
@@ -379,6 +381,7 @@ class Run:
             num_labels=len(labels.names) if labels else 0,
             **self.preset.latent_action,
         )
+        network.take_moves(torch.from_numpy(common_moves(train.evenly(MOVING_CLIPS).frames, NUM_MOVES)))
         return LatentActionStage(self.begin(network, "latent_action"), train, validation, fit.batch, labels)
 
     def _correction(self) -> dict[str, str]:

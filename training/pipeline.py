@@ -226,13 +226,16 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def known_names(world: Path) -> ActionMap | None:
-    """What somebody called the codes of the latent-action model that is in the folder; None where nobody did, or it was
-    another one."""
+def known_names(world: Path, model: str) -> ActionMap | None:
+    """What somebody called the codes of the latent-action model of this hash, in a world's folder; None where nobody
+    did, or the world's is another one."""
+    facts = world / "training" / "data.json"
     try:
-        facts = json.loads((world / "training" / "data.json").read_text(encoding="utf-8"))
-        is_same = facts["latent_action"] == network_hashes(world, ("latent_action",)).get("latent_action")
-        return WorldConfig.load(world / "world.json").actions if is_same else None
+        if facts.is_file():
+            named = json.loads(facts.read_text(encoding="utf-8"))["latent_action"]
+        else:  # published
+            named = network_hashes(world, ("latent_action",))["latent_action"]
+        return WorldConfig.load(world / "world.json").actions if named == model else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -435,11 +438,18 @@ class Run:
         if self.finished is not None:
             return self.finished.actions
         if self.action_source == "latent":
-            return known_names(self.recipe.out) or latent_action_map(
-                load_network(self.recipe.out, "latent_action").config.num_codes
-            )
+            return self._code_map()
         assert self.cache.action_map is not None
         return self.cache.action_map
+
+    def _code_map(self) -> ActionMap:
+        """With --from under the other world's names, where its latent-action model was not trained any further."""
+        out = self.recipe.out
+        model = network_hashes(out, ("latent_action",))["latent_action"]
+        for world in (out, self.recipe.source):
+            if world is not None and (known := known_names(world, model)) is not None:
+                return known
+        return latent_action_map(load_network(out, "latent_action").config.num_codes)
 
     def actions(self) -> np.ndarray:
         """(N, width), row i chosen on frame i"""

@@ -340,7 +340,7 @@ class Run:
                 **self.preset.dynamics, **self._correction(),
             )  # fmt: skip
             self.write_facts()
-            network = self.begin(network, name)
+            network = self.begin(network, name, lambda known: self._load_dynamics(network, known))
             network.motion.take_basis(tokenizer)  # with --from it came with another's
             return DynamicsStage(
                 network, tokenizer, self.config(), self.cache, tokens, self.actions(), train,
@@ -428,6 +428,17 @@ class Run:
                 f"--from {self.recipe.source}: its {name} does not fit this preset and data ({reason})"
             ) from None
         return network
+
+    def _load_dynamics(self, network: Dynamics, known: Dynamics) -> None:
+        """All of known's weights, but for its actions where the two have others."""
+        state = known.state_dict()
+        arguments = ("action_kind", "action_sizes")
+        if any(known.config[key] != network.config[key] for key in arguments):
+            self.say(f"  the actions of {self.recipe.source} are others: what these here do is learned anew")
+            state |= {key: value for key, value in network.state_dict().items() if key.startswith("action.")}
+            for key in state.keys() - network.state_dict().keys():
+                del state[key]
+        network.load_state_dict(state)
 
     # The world's facts
 

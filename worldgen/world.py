@@ -113,6 +113,9 @@ class World:
         self._uncertainty = uncertainty
         self._nfe = config.nfe
         self._temperature, self._context_sigma = 1.0, config.context_sigma
+        self.draws_ends = False
+        """whether games end by chance, each frame with its probability of an end, rather than above end_threshold: as
+        often as the real game on average, and no agent can live on just below the threshold"""
         self.keeps_hidden = False  # for observe("hidden"); set it before a reset
         self._tokens = backend.specs["denoise"].outputs[0]
         self._num_context = backend.specs["commit"].input("cache").shape[-2]
@@ -473,7 +476,7 @@ class World:
         zeros = np.zeros(len(state), np.float32)
         reward = self._backend.numpy(done["reward"]) if "reward" in done else zeros
         ends = self._backend.numpy(done["terminated"]) if "terminated" in done else None
-        terminated = zeros > 0 if ends is None else ends > self.config.end_threshold
+        terminated = zeros > 0 if ends is None else ends > self._least_end(state)
         if state.upscale is None:
             image, held = done["frame"], None
         elif self._upscaling == "nearest":
@@ -529,6 +532,12 @@ class World:
         if draw == sampler.DENOISE and self._temperature != 1:
             noise *= np.float32(self._temperature)
         return self._backend.asarray(noise)
+
+    def _least_end(self, state: State) -> float | np.ndarray:
+        """The probability above which a game has ended, one or (b,)."""
+        if not self.draws_ends:
+            return self.config.end_threshold
+        return sampler.uniform(state.seed, state.step, sampler.END)
 
     def _level(self, value: float, state: State) -> Array:
         return self._backend.asarray(np.full(len(state), value, np.float32))

@@ -171,6 +171,9 @@ def test_videos_without_actions_become_a_world_with_latent_ones(toy_recordings: 
     rename_actions(out, {0: "jump"}, {0: ("space",)})
     train(tmp_path / "videos", out, actions="latent", steps=3, stages=("dynamics",), resume=True)
     assert WorldConfig.load(out / "world.json").actions.names[0] == "jump"  # its codes are the same
+    finer = tmp_path / "finer"
+    train(tmp_path / "videos", finer, actions="latent", steps=1, stages=("dynamics",), source=out)
+    assert WorldConfig.load(finer / "world.json").actions == WorldConfig.load(out / "world.json").actions
     train(tmp_path / "videos", out, actions="latent", steps=4, resume=True)
     assert WorldConfig.load(out / "world.json").actions.names[0] == "code 0"  # these are others
 

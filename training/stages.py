@@ -70,7 +70,7 @@ def _dynamics_stage(run: Run, fit: Fit) -> Stage:
         **run.preset.dynamics, **_correction(run),
     )  # fmt: skip
     write_facts(run)
-    network = run.begin(network, "dynamics")
+    network = run.begin(network, "dynamics", lambda known: _load_dynamics(run, network, known))
     network.motion.take_basis(tokenizer)  # with --from it came with another's
     return DynamicsStage(
         network, tokenizer, run.config(), run.cache, tokens, run.actions(), run.sampler(run.train, fit.length),
@@ -98,6 +98,16 @@ def _correction(run: Run) -> dict[str, str]:
     if run.recipe.source is None or not (run.recipe.source / "dynamics").is_dir():
         return {}
     return {"correction": load_network(run.recipe.source, "dynamics").config.correction}
+
+
+def _load_dynamics(run: Run, network: Dynamics, known: Dynamics) -> None:
+    """All of known's weights, but for its actions where the two have others."""
+    state, fresh = known.state_dict(), network.state_dict()
+    if any(known.config[key] != network.config[key] for key in ("action_kind", "action_sizes")):
+        run.say(f"  the actions of {run.recipe.source} are others: what these here do is learned anew")
+        state = {key: value for key, value in state.items() if not key.startswith("action.")}
+        state |= {key: value for key, value in fresh.items() if key.startswith("action.")}
+    network.load_state_dict(state)
 
 
 def _rollouts(run: Run) -> ClipSampler | None:

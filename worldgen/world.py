@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from worldgen import sampler
 from worldgen.backends import Backend, open_backend
 from worldgen.beginnings import pick_starts, prompt_rows, slot_indices, slot_seeds
 from worldgen.bundle import DEFAULT_WORLD, Starts, check_parts, find_world, source_hashes
@@ -50,6 +51,9 @@ class World:
         self._starts = starts
         self._num_slots = batch or 1
         self._state: State | None = None
+        self.draws_ends = False
+        """whether games end by chance, each frame with its probability of an end, rather than above end_threshold: as
+        often as the real game on average, and no agent can live on just below the threshold"""
         self._sound = open_sound(config, backend, sound, library)
         self._uncertainty = uncertainty
         self._maker = FrameMaker(config, backend, upscale=upscale, sound=self._sound, uncertainty=uncertainty)
@@ -268,7 +272,7 @@ class World:
         rows = self.config.actions.encode(action, *(() if self.batch is None else (self.batch,)))
         self._state, frame = self._maker.step(state, self._backend.asarray(rows.reshape(self._num_slots, -1)))
         if frame.end_probability is not None:
-            frame = replace(frame, terminated=frame.end_probability > self.config.end_threshold)
+            frame = replace(frame, terminated=frame.end_probability > self._least_end(state))
         return self._shown(frame, draw)
 
     def reconstruct(self, frames: np.ndarray) -> np.ndarray:
@@ -362,6 +366,12 @@ class World:
         for i, slot in enumerate(mark.step % self._maker.num_context):
             cache[i, ..., slot : slot + 1, :] = mark.cache[i]
         self.restore(replace(mark, cache=cache))
+
+    def _least_end(self, state: State) -> float | np.ndarray:
+        """The probability above which a game has ended with the frame after this state, one or (b,)."""
+        if not self.draws_ends:
+            return self.config.end_threshold
+        return sampler.uniform(state.seed, state.step, sampler.END)
 
     def _mask(self, mask: np.ndarray | None) -> np.ndarray:
         """Of the slots meant: (slots,) bool"""

@@ -140,7 +140,7 @@ def run_on_ray(script: str, *arguments: Path) -> None:
     pytest.importorskip("ray")
     command = [sys.executable, "-c", script, *map(str, arguments)]
     environment = os.environ | {"RAY_DEDUP_LOGS": "0"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -176,6 +176,12 @@ def timestamps_jump_an_hour(folder):
     write_video(folder / "a.mkv", coded(), times_ms=times)
 
 
+@odd("repaired", "timestamps jump")
+def timestamps_jump_an_hour_near_the_beginning(folder):
+    times = [round(i * 1000 / 30) + (3_600_000 if i >= 20 else 0) for i in range(N)]
+    write_video(folder / "a.mkv", coded(), times_ms=times)
+
+
 @odd("repaired", "60 rows", "timestamps jump")
 def timestamps_jump_an_hour_with_rows(folder):
     timestamps_jump_an_hour(folder)

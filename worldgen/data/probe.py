@@ -23,7 +23,7 @@ ASPECT_TOLERANCE = 0.02
 # a picture that stands for longer is a damaged timestamp, which could ask for millions of held frames
 MAX_STILL_SECONDS = 60
 # pictures that are stored before those that they follow are at most 16 apart
-MAX_REORDER_SECONDS = 1.0
+MAX_REORDER_SECONDS, MAX_REORDER_FRAMES = 1.0, 16
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,8 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
     stamps = np.array(pts, np.int64)
     back = float((np.maximum.accumulate(stamps) - stamps).max() * time_base)
     stamps = np.unique(stamps)
+    usual = float(np.median(np.diff(stamps)) * time_base) if len(stamps) > 1 else 0.0
+    is_out_of_order = back > max(MAX_REORDER_SECONDS, MAX_REORDER_FRAMES * usual)
     first_kept, last_kept = longest_run(stamps, MAX_STILL_SECONDS / float(time_base))
     num_kept, num_stamps = last_kept - first_kept, len(stamps)
     stamps = stamps[first_kept:last_kept]
@@ -141,7 +143,7 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
             f"timestamps jump by over {MAX_STILL_SECONDS} s: only the longest stretch is used, {num_kept} of "
             f"{num_stamps} frames"
         )
-    if back > MAX_REORDER_SECONDS:
+    if is_out_of_order:
         repairs.append(f"timestamps run back by {back:.2f} s: what comes again is left out")
     if any(component.is_alpha for component in first.format.components):
         notes.append("transparency is left out")
@@ -158,7 +160,7 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
         is_cut_off=is_cut_off,
         is_unfinished=claimed is None,
         is_start_lost=first_kept > 0,
-        is_out_of_order=back > MAX_REORDER_SECONDS,
+        is_out_of_order=is_out_of_order,
         has_sound=bool(num_audio_tracks),
         sample_rate=sample_rate,
         num_audio_tracks=num_audio_tracks,

@@ -250,7 +250,7 @@ def test_loss_falls_on_one_clip():
     stage = LatentActionStage(network, clips, clips, batch=2)
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
     rng, losses = np.random.default_rng(0), []
-    for _ in range(60):
+    for _ in range(40):
         loss, _ = stage.loss(network, stage.batch(rng), torch.Generator(), 0.0)
         optimizer.zero_grad()
         loss.backward()
@@ -276,9 +276,9 @@ def test_codes_are_the_actions_of_a_game_that_they_never_saw_played(toy_recordin
     stage = LatentActionStage(network, clips, clips, batch=12)
     optimizer, rng = torch.optim.AdamW(network.parameters(), 2e-3), np.random.default_rng(0)
     generator = torch.Generator().manual_seed(0)
-    for step in range(120):
+    for step in range(60):
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * min(1, (120 - step) / 40)
+            group["lr"] = 2e-3 * min(1, (60 - step) / 20)
         loss, _ = stage.loss(network.train(), stage.batch(rng), generator, 0.0)
         optimizer.zero_grad()
         loss.backward()
@@ -302,13 +302,13 @@ def test_a_few_labels_draw_the_codes_towards_them():
     seen = [stage.batch(np.random.default_rng(seed))["labels"] for seed in range(20)]
     assert set(torch.cat(seen).unique().tolist()) == {-1, 0, 1, 2}
     optimizer, rng, losses = torch.optim.Adam(network.parameters(), 3e-3), np.random.default_rng(0), []
-    for _ in range(80):
+    for _ in range(40):
         loss, figures = stage.loss(network, stage.batch(rng), torch.Generator(), 0.0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(figures["label_loss"].item())
-    assert np.nanmean(losses[-10:]) < 0.7 * np.nanmean(losses[:5])
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
 
 
 def test_codes_that_explain_nothing_are_dropped():

@@ -43,7 +43,7 @@ def tiny() -> Preset:
         sound_events={"dim": 96},
         fits={
             "tokenizer": Fit(steps=4000, batch=8, length=8, learning_rate=1e-3),
-            "latent_action": Fit(steps=1500, batch=12, length=5, learning_rate=2e-3, ema=0.99),
+            "latent_action": Fit(steps=1500, batch=12, length=5, learning_rate=4e-3, ema=0.99),
             "dynamics": Fit(steps=8000, batch=8, length=17, learning_rate=1e-3, optimizer="muon"),
             "heads": Fit(steps=600, batch=16, length=17, learning_rate=1e-3, ema=0.99),
             "super_resolution": Fit(steps=3000, batch=8, length=2, learning_rate=1e-3, ema=0.995),

@@ -44,7 +44,13 @@ from worldgen.training.held_out import check_same_actions, known_segments
 from worldgen.training.latent_action import LatentActionStage, choose_labels, label, latent_action_map
 from worldgen.training.latent_data import check_one_game, playable
 from worldgen.training.native_frames import best_scale
-from worldgen.training.output_stages import sound_codec_stage, sound_events_stage, sound_stage, super_resolution_stage
+from worldgen.training.output_stages import (
+    between_stage,
+    sound_codec_stage,
+    sound_events_stage,
+    sound_stage,
+    super_resolution_stage,
+)
 from worldgen.training.presets import Preset, frame_size, get_preset
 from worldgen.training.processes import shares_cpu
 from worldgen.training.recorded_sound import has_sound
@@ -57,7 +63,10 @@ from worldgen.training.uncertainty import measure_uncertainty
 from worldgen.uncertainty import FILE as UNCERTAINTY
 from worldgen.uncertainty import NETWORKS
 
-STAGES = ("tokenizer", "latent_action", "dynamics", "heads", "super_resolution", "sound_codec", "sound", "sound_events")
+STAGES = (
+    "tokenizer", "latent_action", "dynamics", "heads", "super_resolution", "between", "sound_codec", "sound",
+    "sound_events",
+)  # fmt: skip
 # the networks that each stands on: where one of them changes, what was trained on it is stale
 PARENTS = {
     "tokenizer": (),
@@ -65,13 +74,14 @@ PARENTS = {
     "dynamics": ("tokenizer", "latent_action"),
     "heads": ("tokenizer", "dynamics"),
     "super_resolution": ("tokenizer",),
+    "between": ("tokenizer",),
     "sound_codec": (),
     "sound": ("tokenizer", "dynamics", "sound_codec"),
     "sound_events": ("tokenizer", "dynamics"),
 }
 CRITICISED = ("tokenizer", "super_resolution")  # the stages that make pictures
 SHARES = {  # of --minutes
-    "tokenizer": 0.3, "latent_action": 0.15, "dynamics": 0.6, "heads": 0.1, "super_resolution": 0.1,
+    "tokenizer": 0.3, "latent_action": 0.15, "dynamics": 0.6, "heads": 0.1, "super_resolution": 0.1, "between": 0.05,
     "sound_codec": 0.05, "sound": 0.1, "sound_events": 0.05,
 }  # fmt: skip
 SOUNDS = {"generated": "sound", "retrieved": "sound_events"}  # what a world plays unless told otherwise, the best first
@@ -348,6 +358,8 @@ class Run:
             )  # fmt: skip
         if name == "super_resolution":
             return super_resolution_stage(self, fit, tokenizer, tokens)
+        if name == "between":
+            return between_stage(self, fit, tokenizer, tokens)
         if name == "sound":
             return sound_stage(self, fit, tokens, _device())
         if name == "sound_events":

@@ -30,6 +30,8 @@ class Frame:
         float32 in 0..1; None where nothing was played, or without a head.
     uncertainty: how unlike recorded frames it is, float32, above 1 for 1 % of those; NaN for games that stayed as they
         were, None in a world without statistics.
+    between: (h, w, 3) uint8, the picture half way from the frame before to this one, to be shown first; None unless
+        World.shows_between, and for the first frame after a reset or a restored moment.
     """
 
     image: np.ndarray
@@ -38,6 +40,7 @@ class Frame:
     terminated: np.ndarray | bool
     end_probability: np.ndarray | float | None = None
     uncertainty: np.ndarray | float | None = None
+    between: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,14 @@ class World:
         batch: int | None = None,
         *,
         upscale: bool = True,
+        between: bool = False,
         sound: str | None = None,
         library: SoundLibrary | None = None,
         uncertainty: Uncertainty | None = None,
     ):
         """batch: number of games side by side, giving every frame a leading axis; None for one game without it.
         upscale: show larger frames, where the backend has super-resolution.
+        between: give in-between frames too, where the backend has the graph for them.
         sound: "generated", "retrieved" (from the library) or "off"; None is the world's own, where the backend has a
             sound head. uncertainty: the statistics that Frame.uncertainty needs."""
         if batch is not None and batch < 1:
@@ -109,6 +114,9 @@ class World:
         self._state: State | None = None
         self._is_upscaled = upscale and "upscale" in backend.specs
         self._upscaling = "network" if self._is_upscaled else "off"
+        self.has_between = between and "between" in backend.specs
+        self._shows_between = self.has_between
+        self._before: Array | None = None  # the frame on screen before it was enlarged, where in-between ones are shown
         self._sound = open_sound(config, backend, sound, library)
         self._uncertainty = uncertainty
         self._nfe = config.nfe
@@ -126,10 +134,11 @@ class World:
         batch: int | None = None,
         nfe: int | None = None,
         upscale: bool = True,
+        between: bool = False,
         sound: str | None = None,
     ) -> World:
         """name: a bundled world or a folder. backend: see open_backend(). nfe: instead of the world's own.
-        upscale, sound: as the constructor takes them."""
+        upscale, between, sound: as the constructor takes them."""
         folder = find_world(name)
         config, starts = WorldConfig.load(folder / "world.json"), Starts.load(folder)
         engine = open_backend(folder, backend)
@@ -138,8 +147,9 @@ class World:
         hidden = next(x.shape for x in engine.specs["commit"].outputs if x.name == "hidden")
         uncertainty = Uncertainty.load(folder, lambda: source_hashes(folder), hidden)
         world = cls(
-            config, engine, starts, batch, upscale=upscale, sound=sound, library=library, uncertainty=uncertainty
-        )
+            config, engine, starts, batch, upscale=upscale, between=between, sound=sound, library=library,
+            uncertainty=uncertainty,
+        )  # fmt: skip
         if nfe is not None:
             world.nfe = nfe
         return world
@@ -168,6 +178,18 @@ class World:
         if value not in (("network", "nearest") if self._is_upscaled else ("off",)):
             raise InputError(f"upscaling {self._upscaling!r} cannot become {value!r} while playing")
         self._upscaling = value
+
+    @property
+    def shows_between(self) -> bool:
+        """Whether frames come with the one half way to them (Frame.between). May be changed while playing in a world
+        that was opened with in-between frames; the frames themselves stay the same."""
+        return self._shows_between
+
+    @shows_between.setter
+    def shows_between(self, value: bool) -> None:
+        if value and not self.has_between:
+            raise InputError(f"world {self.config.name!r} was opened without in-between frames, or has none")
+        self._shows_between, self._before = value, None
 
     @property
     def temperature(self) -> float:
@@ -292,6 +314,7 @@ class World:
         chosen = self._mask(mask)
         rows = np.flatnonzero(chosen)
         seeds = self._seeds(seed)[rows]
+        self._before = None
         indices = np.asarray(start)
         if start is None:
             frames, actions = self._pick_starts(seeds, None)
@@ -322,7 +345,12 @@ class World:
         state = self._current()
         rows = self.config.actions.encode(action, *(() if self.batch is None else (self.batch,)))
         rows = self._backend.asarray(rows.reshape(self._num_slots, -1))
-        self._state, frame = self._finish(state, rows, self._make_frame(state, rows))
+        done = self._make_frame(state, rows)
+        self._state, frame = self._finish(state, rows, done)
+        if self._shows_between:
+            if draw and self._before is not None:
+                frame = replace(frame, between=self._backend.numpy(self._half_way(state, self._before, done["frame"])))
+            self._before = done["frame"]
         return self._shown(frame, draw)
 
     def reconstruct(self, frames: np.ndarray) -> np.ndarray:
@@ -367,6 +395,18 @@ class World:
             out.append(self._backend.numpy(shown)[0])
         return np.stack(out)
 
+    def between(self, before: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """The frames half way from those `before` to `frames`, both (n, h, w, 3) uint8 of the world's own size: as
+        many. The games being played do not notice."""
+        if "between" not in self._backend.specs:
+            raise InputError(f"world {self.config.name!r} has no in-between frames")
+        asarray, numpy = self._backend.asarray, self._backend.numpy
+        made = []
+        for pair in zip(before, frames, strict=True):
+            first, second = (asarray(x[None].copy()) for x in pair)
+            made.append(numpy(self._backend.run("between", {"before": first, "frame": second})["between"]))
+        return np.concatenate(made)
+
     def snapshot(self) -> State:
         """A copy of where every game is. restore() continues from it, bit for bit."""
         state = self._current()
@@ -380,6 +420,7 @@ class World:
         if len(state) not in (1, self._num_slots):
             raise InputError(f"the snapshot holds {len(state)} games, this world runs {self._num_slots}")
         chosen = self._mask(mask)
+        self._before = None
         if self.keeps_hidden and state.hidden is None:
             raise InputError("the snapshot was taken without the hidden state, which this world keeps")
         if (state.sound is None) != (self._sound is None) or state.image.shape[1:3] != self.image_size:
@@ -474,16 +515,7 @@ class World:
         reward = self._backend.numpy(done["reward"]) if "reward" in done else zeros
         ends = self._backend.numpy(done["terminated"]) if "terminated" in done else None
         terminated = zeros > 0 if ends is None else ends > self.config.end_threshold
-        if state.upscale is None:
-            image, held = done["frame"], None
-        elif self._upscaling == "nearest":
-            image = self._backend.numpy(done["frame"])
-            image = image.repeat(self.image_size[0] // image.shape[1], axis=1)
-            image = image.repeat(self.image_size[1] // image.shape[2], axis=2)
-            image = self._backend.asarray(image)
-            held = self._backend.asarray(self._backend.specs["upscale"].input("state").zeros(len(state)))
-        else:
-            image, held = self._upscaled(done["frame"], state.image, state.upscale)
+        image, held = self._enlarged(done["frame"], state)
         sound, sound_state = None, None
         if self._sound is not None:
             sound, sound_state = self._sound.play(done["hidden"], action, state.sound, state.seed, state.step)
@@ -513,6 +545,24 @@ class World:
             "position": asarray(state.step % self._backend.position_period),
             "filled": asarray(np.minimum(state.step, self._num_context)),
         }
+
+    def _enlarged(self, frame: Array, state: State) -> tuple[Array, Array | None]:
+        """A frame after those of the state -> the image that is shown, what the state keeps for the next"""
+        if state.upscale is None:
+            return frame, None
+        if self._upscaling == "network":
+            return self._upscaled(frame, state.image, state.upscale)
+        image = self._backend.numpy(frame)
+        image = image.repeat(self.image_size[0] // image.shape[1], axis=1)
+        image = image.repeat(self.image_size[1] // image.shape[2], axis=2)
+        held = self._backend.specs["upscale"].input("state").zeros(len(state))
+        return self._backend.asarray(image), self._backend.asarray(held)
+
+    def _half_way(self, state: State, before: Array, frame: Array) -> Array:
+        """The image half way from the one of `state`, whose frame was `before`, to the next frame. Nothing follows from
+        it, so the games are the same with and without."""
+        middle = self._backend.run("between", {"before": before, "frame": frame})["between"]
+        return self._enlarged(middle, state)[0]
 
     def _upscaled(self, frame: Array, shown: Array, state: Array) -> tuple[Array, Array]:
         """frame (b, h, w, 3), shown (b, H, W, 3) the image before -> image (b, H, W, 3) uint8, state"""
@@ -660,4 +710,5 @@ class World:
         ends = None if frame.end_probability is None else float(np.ravel(frame.end_probability)[0])
         reward, terminated = float(np.ravel(frame.reward)[0]), bool(np.ravel(frame.terminated)[0])
         uncertainty = None if frame.uncertainty is None else float(np.ravel(frame.uncertainty)[0])
-        return Frame(frame.image[0], sound, reward, terminated, ends, uncertainty)
+        between = None if frame.between is None else frame.between[0]
+        return Frame(frame.image[0], sound, reward, terminated, ends, uncertainty, between)

@@ -20,6 +20,7 @@ def open_world(
     include_sound: bool,
     temperature: float | None,
     context_sigma: float | None,
+    draw_ends: bool,
     observation: str,
     has_judge: bool,
 ) -> World:
@@ -38,6 +39,8 @@ def open_world(
             world.temperature = temperature
         if context_sigma is not None:
             world.context_sigma = context_sigma
+        if draw_ends:
+            world.draws_ends = True
     if world.batch != batch:
         wanted = "WorldEnv plays one game" if batch is None else f"WorldVectorEnv plays {batch} games"
         raise EnvError(f"{wanted}: it needs World.load(..., batch={batch}), got a World with batch={world.batch}")

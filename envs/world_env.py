@@ -53,6 +53,7 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         as_torch: bool = False,
         temperature: float | None = None,
         context_sigma: float | None = None,
+        draw_ends: bool = False,
         judge: Judge | None = None,
         include_sound: bool = False,
         render_mode: str | None = None,
@@ -62,7 +63,7 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         end_above: terminates it with the first frame of a higher uncertainty (MOReL, Kidambi et al. 2020), so that
         nothing is to be gained where the model is wrong; 1.5, for example.
         observation, as_torch: see Observer. temperature, context_sigma: see World; above its own they make a game that
-        its agent can exploit less (Ha & Schmidhuber 2018).
+        its agent can exploit less (Ha & Schmidhuber 2018). draw_ends: see World.draws_ends.
         judge: gives reward and end instead of the heads: judge(frame before, frame after) -> (reward, is over)."""
         check_choices(type(self).metadata, render_mode, max_episode_steps)
         self._world = open_world(
@@ -73,6 +74,7 @@ class WorldEnv(gymnasium.Env[Any, Any]):
             include_sound=include_sound,
             temperature=temperature,
             context_sigma=context_sigma,
+            draw_ends=draw_ends,
             observation=observation,
             has_judge=judge is not None,
         )

@@ -53,6 +53,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         as_torch: bool = False,
         temperature: float | None = None,
         context_sigma: float | None = None,
+        draw_ends: bool = False,
         judge: Judge | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         include_sound: bool = False,
@@ -73,6 +74,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             include_sound=include_sound,
             temperature=temperature,
             context_sigma=context_sigma,
+            draw_ends=draw_ends,
             observation=observation,
             has_judge=judge is not None,
         )

@@ -151,6 +151,7 @@ def _dreams(proof: Proof, world: Path) -> Callable[[], Any]:
         max_episode_steps=_max_steps(world),
         end_above=proof.end_above,
         temperature=proof.temperature,
+        draw_ends=True,
         autoreset_mode=AutoresetMode.SAME_STEP,
     )
 
@@ -164,6 +165,7 @@ def _dream(proof: Proof, world: Path) -> WorldEnv:
         max_episode_steps=_max_steps(world),
         end_above=proof.end_above,
         temperature=proof.temperature,
+        draw_ends=True,
     )
 
 

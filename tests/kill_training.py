@@ -126,7 +126,8 @@ def main() -> int:
                 num_worlds += 1
                 while True:
                     child = begin(data, out, arguments.steps, actions, resume, stages)
-                    code = ended(child, rng.uniform(0, 0.7) * seconds)
+                    # with enough kills behind it, this world is left to end
+                    code = ended(child, rng.uniform(0, 0.7) * seconds if num_kills < target else 3600)
                     if code == 0:
                         break
                     if code is not None:

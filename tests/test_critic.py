@@ -76,7 +76,8 @@ def test_a_tokenizer_trained_with_it_is_saved_without_and_resumes_to_the_same(
 
     def train(world: str, **options) -> Tokenizer:
         train_world(
-            Recipe(recordings, tmp_path / world, stages=("tokenizer",), sharpen=0.1, **options), say=lambda text: None
+            Recipe(recordings, tmp_path / world, stages=("tokenizer",), **{"sharpen": 0.1, **options}),
+            say=lambda text: None,
         )
         return load_network(tmp_path / world, "tokenizer")
 
@@ -89,6 +90,8 @@ def test_a_tokenizer_trained_with_it_is_saved_without_and_resumes_to_the_same(
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
     assert not isinstance(whole, Criticised)
+    with pytest.raises(InputError, match="tokenizer was trained with --sharpen: resume it with it"):
+        train("cut", steps=4, resume=True, sharpen=0.0)
 
 
 def test_a_weight_that_does_not_fit_is_named(tmp_path: Path):

@@ -124,6 +124,20 @@ def frames_of(world: World, seed: int = 0) -> np.ndarray:
     return np.stack([world.step(action).image for action in ACTIONS])
 
 
+def test_drawn_ends_are_as_frequent_as_they_are_probable(tiny_world: Path):
+    envs = WorldVectorEnv(tiny_world, 64, draw_ends=True)
+    world = envs.world
+    world.reset(0, start=0)
+    frames = [world.step(np.zeros(64, int)) for _ in range(12)]
+    likely = np.stack([frame.end_probability for frame in frames])
+    ended = np.stack([frame.terminated for frame in frames])
+    spread = np.sqrt((likely * (1 - likely)).sum())
+    assert spread > 1 and abs(ended.sum() - likely.sum()) < 3 * spread
+    assert 0 < ended.mean() < 1 and not np.array_equal(ended, likely > world.config.end_threshold)
+    world.reset(0, start=0)
+    assert np.array_equal(world.step(np.zeros(64, int)).terminated, ended[0])
+
+
 def test_temperature_spreads_what_comes(tiny_world: Path):
     usual, cold, hot = (World.load(tiny_world) for _ in range(3))
     env = WorldEnv(cold, temperature=0)

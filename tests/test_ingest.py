@@ -170,6 +170,17 @@ def test_a_file_that_crashes_its_process_costs_only_itself(tmp_path, monkeypatch
     assert results[0] == "a" and results[2] == "c" and "crashed" in str(results[1])
 
 
+def test_a_script_without_a_main_guard_is_told_so_once(tmp_path):
+    """Each process imports the script, which would begin processes again."""
+    (tmp_path / "script.py").write_text(
+        "from pathlib import Path\nfrom worldgen.data import map_files\nmap_files.MIN_POOL_BYTES = -1\n"
+        "map_files.os.sched_getaffinity = lambda _: {0, 1}\nprint(map_files.map_files(str, [1, 2], [Path()] * 2))\n"
+    )
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and done.stderr.count("Traceback") == 1
+    assert "__name__ == '__main__'" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     "actions, expected",
     [

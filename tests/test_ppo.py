@@ -25,7 +25,7 @@ from worldgen.envs import WorldVectorEnv  # noqa: E402
 from worldgen.envs.game_env import GameEnv  # noqa: E402
 from worldgen.envs.toy_game import ToyGame  # noqa: E402
 from worldgen.errors import InputError  # noqa: E402
-from worldgen.training import presets  # noqa: E402
+from worldgen.training import ppo, presets  # noqa: E402
 from worldgen.training.ppo import PpoRecipe, new_policy, play_episodes, train_ppo  # noqa: E402
 
 LENGTH = 8
@@ -85,6 +85,21 @@ def test_training_is_resumed_and_a_finished_one_is_loaded(tmp_path: Path):
     assert json.loads((tmp_path / "curve.json").read_text())["curve"][-1]["steps"] == 512
     with pytest.raises(InputError, match="another gamma"):
         train_ppo(bright_sides(), replace(whole, gamma=0.5), tmp_path, resume=True, say=quiet)
+    (tmp_path / "policy.safetensors").write_bytes(b"half a file")
+    with pytest.raises(InputError, match="policy.safetensors is no policy"):
+        train_ppo(bright_sides(), whole, tmp_path, resume=True, say=quiet)
+
+
+def test_a_kill_between_weights_and_curve_does_not_part_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    part, whole = replace(RECIPE, steps=256), replace(RECIPE, steps=512)
+    train_ppo(bright_sides(), part, tmp_path, say=quiet)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ppo, "write_json", lambda path, value: (_ for _ in ()).throw(KeyboardInterrupt))
+        train_ppo(bright_sides(), whole, tmp_path, say=quiet)
+    said: list[str] = []
+    train_ppo(bright_sides(), whole, tmp_path, resume=True, say=said.append)
+    assert not said  # finished: nothing is trained upon weights of another time
+    assert json.loads((tmp_path / "curve.json").read_text())["curve"][-1]["steps"] == 512
 
 
 def test_an_episode_depends_on_its_seed_alone():

@@ -171,6 +171,9 @@ def test_videos_without_actions_become_a_world_with_latent_ones(toy_recordings: 
     rename_actions(out, {0: "jump"}, {0: ("space",)})
     train(tmp_path / "videos", out, actions="latent", steps=3, stages=("dynamics",), resume=True)
     assert WorldConfig.load(out / "world.json").actions.names[0] == "jump"  # its codes are the same
+    finer = tmp_path / "finer"
+    train(tmp_path / "videos", finer, actions="latent", steps=1, stages=("dynamics",), source=out)
+    assert WorldConfig.load(finer / "world.json").actions == WorldConfig.load(out / "world.json").actions
     train(tmp_path / "videos", out, actions="latent", steps=4, resume=True)
     assert WorldConfig.load(out / "world.json").actions.names[0] == "code 0"  # these are others
 
@@ -527,6 +530,24 @@ def test_fine_tuning_with_another_shape_is_refused(
     )
     with pytest.raises(InputError, match="--from .*tokenizer does not fit"):
         train(toy_recordings, tmp_path / "tuned", source=trained)
+
+
+def test_fine_tuning_to_a_game_with_other_actions_learns_only_these_anew(
+    toy_recordings: Path, tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = tmp_path / "source"
+    shutil.copytree(trained, source, ignore=shutil.ignore_patterns("uncertainty.npz", "onnx"))
+    arguments = {k: v for k, v in load_network(trained, "dynamics").config.items() if not k.startswith("_")}
+    save_network(Dynamics(**arguments | {"action_kind": "discrete", "action_sizes": [2]}), source, "dynamics")
+    monkeypatch.setitem(presets.PRESETS, "micro", lambda: micro(learning_rate=0.0, steps=1))
+    lines: list[str] = []
+    train_world(Recipe(toy_recordings, tmp_path / "tuned", preset="micro", source=source), say=lines.append)
+    assert any("actions" in line and "learned anew" in line for line in lines)
+    known, tuned = (load_file(world / "dynamics" / WEIGHTS) for world in (source, tmp_path / "tuned"))
+    changed = {key for key in known if known[key].shape != tuned[key].shape}
+    assert changed == {"action.table.weight"}
+    for name in known.keys() - MEASURED - changed:
+        torch.testing.assert_close(tuned[name], known[name], atol=1e-6, rtol=1e-5, msg=name)
 
 
 # The loop

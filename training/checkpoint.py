@@ -88,11 +88,17 @@ def load_checkpoint(folder: Path, network: nn.Module, average: nn.Module) -> tup
             network.load_state_dict(part_of(tensors, "network."))
             average.load_state_dict(part_of(tensors, "average."))
         except RuntimeError as error:
-            raise InputError(
-                f"{path} holds another network ({str(error).splitlines()[0]}): use the same preset, or another --out"
-            ) from None
+            raise InputError(_misfit(path, tensors, network, error)) from None
         return Progress.from_json(facts), part_of(tensors, "optimizer.")
     return None
+
+
+def _misfit(path: Path, tensors: dict[str, Tensor], network: nn.Module, error: Exception) -> str:
+    was_sharpened = any(name.startswith("network.critic.") for name in tensors)
+    if was_sharpened != any(name.startswith("critic.") for name in network.state_dict()):
+        given = "with" if was_sharpened else "without"
+        return f"{path.parent} was trained {given} --sharpen: resume it {given} it, or choose another --out"
+    return f"{path} holds another network ({str(error).splitlines()[0]}): use the same preset, or another --out"
 
 
 def read_progress(folder: Path) -> Progress | None:

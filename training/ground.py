@@ -13,9 +13,12 @@ from worldgen.config import WorldConfig
 from worldgen.errors import InputError
 from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.fit import train_stage
-from worldgen.training.pipeline import Recipe, Run
 from worldgen.training.presets import Preset
+from worldgen.training.recipe import Recipe
+from worldgen.training.run import Run
+from worldgen.training.stages import make_stage
 from worldgen.training.tokens import tokenize
+from worldgen.training.world_facts import write_facts
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ def prepare(recipe: Recipe, preset: Preset, world: str | None, say: Callable[[st
     run, folder = Run(recipe, preset, say), recipe.out
     if world is None:
         fit = run.fit("tokenizer", ("tokenizer",))
-        train_stage(run.stage("tokenizer", fit), fit, folder, resume=True, say=say)
+        train_stage(make_stage(run, "tokenizer", fit), fit, folder, resume=True, say=say)
     elif not (folder / "tokenizer").is_dir():
         given = find_world(world)
         known = WorldConfig.load(given / "world.json")
@@ -46,5 +49,5 @@ def prepare(recipe: Recipe, preset: Preset, world: str | None, say: Callable[[st
         shutil.copytree(given / "tokenizer", folder / "tokenizer")
     tokenizer = load_network(folder, "tokenizer").requires_grad_(False)
     tokens = tokenize(run.cache, tokenizer, folder, say)
-    run.write_facts()  # among them which episodes are trained on: the others are measured on
+    write_facts(run)  # among them which episodes are trained on: the others are measured on
     return Ground(run, tokenizer, tokens, run.config())

@@ -36,7 +36,7 @@ from worldgen.training.sound_music import find_music
 from worldgen.training.super_resolution import SuperResolutionStage
 
 if TYPE_CHECKING:
-    from worldgen.training.pipeline import Run
+    from worldgen.training.run import Run
 
 NATIVE_CLIPS, NATIVE_HELD_OUT = 2000, 64  # that super-resolution learns from and is validated on
 HIDDEN_FRAMES, HIDDEN_HELD_OUT = 24_000, 3000  # of the sound heads

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from worldgen.errors import InputError
@@ -121,7 +122,7 @@ def new_policy(envs: Any, recipe: PpoRecipe) -> Policy:
 def train_ppo(
     envs: VectorEnv, recipe: PpoRecipe, folder: Path, *, resume: bool = False, say: Callable[[str], None] = print
 ) -> Policy:
-    """Trains a policy into folder/policy.safetensors, its curve into folder/curve.json: rows of steps, seconds, and
+    """Trains a policy into folder/policy.safetensors, and its curve into folder/curve.json: rows of steps, seconds, and
     mean return and length of the episodes that ended since the row before. resume: goes on where a killed run was, with
     new games; a finished one is loaded."""
     if envs.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
@@ -234,20 +235,27 @@ def _update(
 def _save(
     folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, curve: list[dict[str, Any]], recipe: PpoRecipe
 ) -> None:
+    """Weights, optimiser and curve in one file, which is there whole or not at all; the curve beside it for readers."""
     tensors = {f"policy.{k}": v for k, v in policy.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
-    write_bytes(folder / "policy.safetensors", save({k: v.contiguous() for k, v in tensors.items()}))
-    write_json(folder / "curve.json", {"recipe": asdict(recipe), "curve": curve})
+    facts = {"recipe": asdict(recipe), "curve": curve}
+    content = save({k: v.contiguous() for k, v in tensors.items()}, {"training": json.dumps(facts)})
+    write_bytes(folder / "policy.safetensors", content)
+    write_json(folder / "curve.json", facts)
 
 
 def _load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, recipe: PpoRecipe) -> list[dict[str, Any]]:
     """-> the curve so far, empty where there is none"""
+    path = folder / "policy.safetensors"
     try:
-        kept = json.loads((folder / "curve.json").read_text(encoding="utf-8"))
-        tensors = load_file(folder / "policy.safetensors")
+        with safe_open(path, "pt") as file:
+            kept = json.loads(file.metadata()["training"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it cannot be iterated over)
     except FileNotFoundError:
         return []
+    except (SafetensorError, TypeError, KeyError, ValueError):
+        raise InputError(f"{path} is no policy that train_ppo() left: choose another folder, or delete it") from None
     changed = {k for k, v in asdict(recipe).items() if kept["recipe"].get(k) != v} - {"steps"}
     if changed:
         raise InputError(f"{folder} was trained with another {sorted(changed)[0]}: choose another folder, or delete it")
@@ -258,6 +266,7 @@ def _load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, recipe
             _, i, key = name.split(".")
             state.setdefault(int(i), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    write_json(folder / "curve.json", kept)  # a kill may have come between the two
     return kept["curve"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 # What a draw of noise is for: part of its counter.
-START, DENOISE, COMMIT, SOUND = 0, 1, 2, 3
+START, DENOISE, COMMIT, SOUND, END = 0, 1, 2, 3, 4
 
 
 def sigmas(nfe: int) -> list[float]:
@@ -30,6 +30,11 @@ def noise(seeds: Iterable[int], steps: Iterable[int], draw: int, shape: tuple[in
     et al. 2011), so a slot's future does not depend on the batch around it."""
     slots = zip(seeds, steps, strict=True)
     return np.stack([generator(seed, step, draw).standard_normal(shape, np.float32) for seed, step in slots])
+
+
+def uniform(seeds: Iterable[int], steps: Iterable[int], draw: int) -> np.ndarray:
+    """(b,) in [0, 1), row by row as noise()."""
+    return np.array([generator(seed, step, draw).random() for seed, step in zip(seeds, steps, strict=True)])
 
 
 def generator(seed: int, step: int, draw: int) -> np.random.Generator:

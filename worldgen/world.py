@@ -2,85 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from worldgen import sampler
-from worldgen.backends import Array, Backend, open_backend
+from worldgen.backends import Backend, open_backend
+from worldgen.beginnings import pick_starts, prompt_rows, slot_indices, slot_seeds
 from worldgen.bundle import DEFAULT_WORLD, Starts, check_parts, find_world, source_hashes
 from worldgen.config import NFE_CHOICES, WorldConfig
 from worldgen.errors import InputError
-from worldgen.graphs import frame_graph
+from worldgen.frame_maker import FrameMaker, no_image
 from worldgen.sound_library import SoundLibrary
 from worldgen.sound_source import open_sound
+from worldgen.state import Frame, State
 from worldgen.uncertainty import Uncertainty
 
-
-@dataclass(frozen=True)
-class Frame:
-    """What a world shows. With batch=n every field has a leading axis n.
-
-    image: (h, w, 3) uint8. sound: (samples, channels) float32 in [-1, 1], what is heard while the frame is on screen;
-        None where the world is silent.
-    reward: float32. terminated: bool. Arrays are the caller's own. end_probability: what terminated was decided from,
-        float32 in 0..1; None where nothing was played, or without a head.
-    uncertainty: how unlike recorded frames it is, float32, above 1 for 1 % of those; NaN for games that stayed as they
-        were, None in a world without statistics.
-    between: (h, w, 3) uint8, the picture half way from the frame before to this one, to be shown first; None unless
-        World.shows_between, and for the first frame after a reset or a restored moment.
-    """
-
-    image: np.ndarray
-    sound: np.ndarray | None
-    reward: np.ndarray | float
-    terminated: np.ndarray | bool
-    end_probability: np.ndarray | float | None = None
-    uncertainty: np.ndarray | float | None = None
-    between: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class State:
-    """Where b games are, as values: what snapshot() gives and restore() takes.
-
-    seed (b,) uint64; step (b,) int64 frames since the start; cache (b, l, 2, m, k, s, e); previous (b, 2, n, d), the
-    last frame's tokens, and as the dynamics saw them; decoder (b, r, n, c); upscale (b, h, w, 3), sound (b, ...), None
-    without; image (b, h, w, 3) uint8, the frame on screen; world: hash of the weights it belongs to; hidden (b, m, c)
-    of the frame on screen, None unless World.keeps_hidden.
-    """
-
-    seed: np.ndarray
-    step: np.ndarray
-    cache: Array
-    previous: Array
-    decoder: Array
-    upscale: Array | None
-    sound: Array | None
-    image: Array
-    world: str
-    hidden: Array | None = None
-
-    def __len__(self) -> int:
-        return len(self.seed)
-
-    def __getitem__(self, rows: np.ndarray | slice) -> State:
-        """Some of the games, or some of them several times."""
-        return State(
-            seed=self.seed[rows],
-            step=self.step[rows],
-            cache=self.cache[rows],
-            previous=self.previous[rows],
-            decoder=self.decoder[rows],
-            upscale=None if self.upscale is None else self.upscale[rows],
-            sound=None if self.sound is None else self.sound[rows],
-            image=self.image[rows],
-            world=self.world,
-            hidden=None if self.hidden is None else self.hidden[rows],
-        )
+__all__ = ["Frame", "State", "World"]
 
 
 class World:
@@ -112,18 +53,14 @@ class World:
         self._starts = starts
         self._num_slots = batch or 1
         self._state: State | None = None
-        self._is_upscaled = upscale and "upscale" in backend.specs
-        self._upscaling = "network" if self._is_upscaled else "off"
-        self.has_between = between and "between" in backend.specs
-        self._shows_between = self.has_between
-        self._before: Array | None = None  # the frame on screen before it was enlarged, where in-between ones are shown
+        self.draws_ends = False
+        """whether games end by chance, each frame with its probability of an end, rather than above end_threshold: as
+        often as the real game on average, and no agent can live on just below the threshold"""
         self._sound = open_sound(config, backend, sound, library)
         self._uncertainty = uncertainty
-        self._nfe = config.nfe
-        self._temperature, self._context_sigma = 1.0, config.context_sigma
-        self.keeps_hidden = False  # for observe("hidden"); set it before a reset
-        self._tokens = backend.specs["denoise"].outputs[0]
-        self._num_context = backend.specs["commit"].input("cache").shape[-2]
+        self._maker = FrameMaker(
+            config, backend, upscale=upscale, between=between, sound=self._sound, uncertainty=uncertainty
+        )
 
     @classmethod
     def load(
@@ -157,62 +94,77 @@ class World:
     @property
     def nfe(self) -> int:
         """Function evaluations a frame: 1, 2 or 4. May be changed while playing."""
-        return self._nfe
+        return self._maker.nfe
 
     @nfe.setter
     def nfe(self, value: int) -> None:
         if value not in NFE_CHOICES:
             raise InputError(f"nfe is one of {NFE_CHOICES}, got {value}")
-        self._nfe = value
+        self._maker.nfe = value
         if self._state is not None:
-            self._prepare()
+            self._maker.prepare(self._num_slots)
 
     @property
     def upscaling(self) -> str:
         """How frames become larger: "network" is super-resolution, "nearest" repeats pixels and saves its time, "off"
         leaves them as small as the world is. The first two may be changed for each other while playing."""
-        return self._upscaling
+        return self._maker.upscaling
 
     @upscaling.setter
     def upscaling(self, value: str) -> None:
-        if value not in (("network", "nearest") if self._is_upscaled else ("off",)):
-            raise InputError(f"upscaling {self._upscaling!r} cannot become {value!r} while playing")
-        self._upscaling = value
+        if value not in (("network", "nearest") if self._maker.is_upscaled else ("off",)):
+            raise InputError(f"upscaling {self._maker.upscaling!r} cannot become {value!r} while playing")
+        self._maker.upscaling = value
+
+    @property
+    def has_between(self) -> bool:
+        """Whether it was opened with in-between frames, and has them."""
+        return self._maker.has_between
 
     @property
     def shows_between(self) -> bool:
-        """Whether frames come with the one half way to them (Frame.between). May be changed while playing in a world
-        that was opened with in-between frames; the frames themselves stay the same."""
-        return self._shows_between
+        """Whether frames come with the one half way to them (Frame.between). May be changed while playing; the frames
+        themselves stay the same."""
+        return self._maker.shows_between
 
     @shows_between.setter
     def shows_between(self, value: bool) -> None:
         if value and not self.has_between:
             raise InputError(f"world {self.config.name!r} was opened without in-between frames, or has none")
-        self._shows_between, self._before = value, None
+        self._maker.shows_between = value
+        self._maker.jump()
 
     @property
     def temperature(self) -> float:
         """Spread of the noise that frames are made from: 1 as trained; above it less likely frames come (Ha &
         Schmidhuber 2018), below it only likely ones."""
-        return self._temperature
+        return self._maker.temperature
 
     @temperature.setter
     def temperature(self, value: float) -> None:
         if not 0 <= value <= 10:
             raise InputError(f"temperature is between 0 and 10, got {value}")
-        self._temperature = float(value)
+        self._maker.temperature = float(value)
 
     @property
     def context_sigma(self) -> float:
         """Noise level at which finished frames are shown to the dynamics: the more, the vaguer its memory."""
-        return self._context_sigma
+        return self._maker.context_sigma
 
     @context_sigma.setter
     def context_sigma(self, value: float) -> None:
         if not 0 <= value < 1:
             raise InputError(f"context_sigma is a noise level in [0, 1), got {value}")
-        self._context_sigma = float(value)
+        self._maker.context_sigma = float(value)
+
+    @property
+    def keeps_hidden(self) -> bool:
+        """Whether observe("hidden") is possible. Set it before a reset."""
+        return self._maker.keeps_hidden
+
+    @keeps_hidden.setter
+    def keeps_hidden(self, value: bool) -> None:
+        self._maker.keeps_hidden = value
 
     @property
     def backend_name(self) -> str:
@@ -236,8 +188,7 @@ class World:
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of Frame.image: the world's own, or larger with super-resolution."""
-        height, width, _ = self._backend.specs["upscale" if self._is_upscaled else "decode"].outputs[0].shape
-        return (height, width)
+        return self._maker.image_size
 
     @property
     def image(self) -> np.ndarray:
@@ -247,7 +198,7 @@ class World:
     @property
     def tokens_shape(self) -> tuple[int, ...]:
         """(n, d) of a frame's tokens."""
-        return self._tokens.shape
+        return self._backend.specs["denoise"].outputs[0].shape
 
     @property
     def hidden_shape(self) -> tuple[int, ...]:
@@ -313,15 +264,15 @@ class World:
         """
         chosen = self._mask(mask)
         rows = np.flatnonzero(chosen)
-        seeds = self._seeds(seed)[rows]
-        self._before = None
+        seeds = slot_seeds(seed, self._num_slots)[rows]
+        self._maker.jump()
         indices = np.asarray(start)
         if start is None:
-            frames, actions = self._pick_starts(seeds, None)
+            frames, actions = pick_starts(self._starts, seeds, None)
         elif indices.ndim < 2 and indices.dtype.kind in "iu":
-            frames, actions = self._pick_starts(seeds, self._per_slot(indices, "starts")[rows])
+            frames, actions = pick_starts(self._starts, seeds, slot_indices(indices, self._num_slots)[rows])
         else:
-            frames, actions = (x[rows] for x in self._prompt(indices, start_actions))
+            frames, actions = (x[rows] for x in prompt_rows(self.config, indices, start_actions, self.batch))
         if mask is None:
             self._state, frame = self._run_prompt(seeds, frames, actions)
             return self._shown(frame, draw)
@@ -338,25 +289,21 @@ class World:
             if uncertainty is not None:
                 uncertainty[rows] = frame.uncertainty
         zeros = np.zeros(self._num_slots, np.float32)
-        return self._shown(Frame(self._no_image, sound, zeros, zeros > 0, None, uncertainty), draw)
+        return self._shown(Frame(no_image(self._num_slots), sound, zeros, zeros > 0, None, uncertainty), draw)
 
     def step(self, action: Any, *, draw: bool = True) -> Frame:
         """Plays one action (an action per slot with batch=n) and shows the frame it leads to. draw: as in reset()."""
         state = self._current()
         rows = self.config.actions.encode(action, *(() if self.batch is None else (self.batch,)))
-        rows = self._backend.asarray(rows.reshape(self._num_slots, -1))
-        done = self._make_frame(state, rows)
-        self._state, frame = self._finish(state, rows, done)
-        if self._shows_between:
-            if draw and self._before is not None:
-                frame = replace(frame, between=self._backend.numpy(self._half_way(state, self._before, done["frame"])))
-            self._before = done["frame"]
+        self._state, frame = self._maker.step(state, self._backend.asarray(rows.reshape(self._num_slots, -1)), draw)
+        if frame.end_probability is not None:
+            frame = replace(frame, terminated=frame.end_probability > self._least_end(state))
         return self._shown(frame, draw)
 
     def reconstruct(self, frames: np.ndarray) -> np.ndarray:
         """What the tokenizer alone makes of frames (t, h, w, 3), or (batch, t, h, w, 3), uint8: as close to a recording
         as this world can come. The games that are being played do not notice."""
-        frames, _ = self._prompt(np.asarray(frames), None)
+        frames, _ = prompt_rows(self.config, np.asarray(frames), None, self.batch)
         specs, run, asarray = self._backend.specs, self._backend.run, self._backend.asarray
         encoder = asarray(specs["encode"].input("state").zeros(self._num_slots))
         decoder = asarray(specs["decode"].input("state").zeros(self._num_slots))
@@ -372,10 +319,10 @@ class World:
     def listen(self, frames: np.ndarray, actions: Any = None) -> np.ndarray:
         """The sound that this world gives to recorded frames (t, h, w, 3), or (batch, t, h, w, 3), uint8, and the
         actions between them: (t, samples, channels) float32, batch first. The games being played do not notice."""
-        frames, rows = self._prompt(np.asarray(frames), actions)
+        frames, rows = prompt_rows(self.config, np.asarray(frames), actions, self.batch)
         seeds = np.arange(self._num_slots, dtype=np.uint64)
         heard = []
-        for _, frame in self._prompt_frames(seeds, frames, rows):
+        for _, frame in self._maker.prompt(seeds, frames, rows):
             if frame.sound is None:
                 raise InputError(f"world {self.config.name!r} is silent")
             heard.append(frame.sound)
@@ -391,7 +338,7 @@ class World:
         out, held = [], self._backend.asarray(state)
         shown = self._backend.asarray(shown)
         for frame in frames:
-            shown, held = self._upscaled(self._backend.asarray(frame[None].copy()), shown, held)
+            shown, held = self._maker.upscaled(self._backend.asarray(frame[None].copy()), shown, held)
             out.append(self._backend.numpy(shown)[0])
         return np.stack(out)
 
@@ -410,7 +357,7 @@ class World:
     def snapshot(self) -> State:
         """A copy of where every game is. restore() continues from it, bit for bit."""
         state = self._current()
-        return self._copied(state, self._backend.numpy(state.cache))
+        return state.copied(self._backend.numpy, self._backend.numpy(state.cache))
 
     def restore(self, state: State, mask: np.ndarray | None = None) -> None:
         """Puts every game, or those of the mask (batch,), back to a snapshot; a snapshot of one game fills all slots.
@@ -420,7 +367,7 @@ class World:
         if len(state) not in (1, self._num_slots):
             raise InputError(f"the snapshot holds {len(state)} games, this world runs {self._num_slots}")
         chosen = self._mask(mask)
-        self._before = None
+        self._maker.jump()
         if self.keeps_hidden and state.hidden is None:
             raise InputError("the snapshot was taken without the hidden state, which this world keeps")
         if (state.sound is None) != (self._sound is None) or state.image.shape[1:3] != self.image_size:
@@ -443,9 +390,9 @@ class World:
         """What unwind() needs to undo the next step: a snapshot, but of the cache only the ring slot that this step
         will overwrite, (b, l, 2, m, k, 1, e). With 16 slots, an eleventh of a snapshot."""
         state = self._current()
-        slots = [int(i) for i in state.step % self._num_context]
+        slots = [int(i) for i in state.step % self._maker.num_context]
         cache = self._backend.numpy(state.cache)
-        return self._copied(state, np.stack([cache[i, ..., s : s + 1, :] for i, s in enumerate(slots)]))
+        return state.copied(self._backend.numpy, np.stack([cache[i, ..., s : s + 1, :] for i, s in enumerate(slots)]))
 
     def unwind(self, mark: State) -> None:
         """Undoes the one step that was played since mark(), bit for bit. Refuses any other mark."""
@@ -454,147 +401,15 @@ class World:
         if mark.world != self.hash or not follows:
             raise InputError("this mark is not of the step that was played last")
         cache = self._backend.numpy(state.cache)
-        for i, slot in enumerate(mark.step % self._num_context):
+        for i, slot in enumerate(mark.step % self._maker.num_context):
             cache[i, ..., slot : slot + 1, :] = mark.cache[i]
         self.restore(replace(mark, cache=cache))
 
-    def _copied(self, state: State, cache: np.ndarray) -> State:
-        numpy = self._backend.numpy
-        return State(
-            seed=state.seed.copy(),
-            step=state.step.copy(),
-            cache=cache,
-            previous=numpy(state.previous),
-            decoder=numpy(state.decoder),
-            upscale=None if state.upscale is None else numpy(state.upscale),
-            sound=None if state.sound is None else numpy(state.sound),
-            image=numpy(state.image),
-            world=state.world,
-            hidden=None if state.hidden is None else numpy(state.hidden),
-        )
-
-    # One frame
-
-    def _prepare(self) -> None:
-        if frame_graph(self._nfe) in self._backend.specs:
-            self._backend.prepare(frame_graph(self._nfe), self._num_slots)
-
-    def _make_frame(self, state: State, action: Array) -> dict[str, Array]:
-        """-> the outputs of the graph of a frame, by that graph or by those it is made of"""
-        graph = frame_graph(self._nfe)
-        if graph not in self._backend.specs:
-            return self._show(state, self._denoise(state, action), action)
-        noise = {
-            "noise": self._noise(state, sampler.DENOISE),
-            "commit_noise": self._noise(state, sampler.COMMIT),
-        }
-        return self._backend.run(graph, {**noise, **self._past(state, action), "decoder": state.decoder})
-
-    def _denoise(self, state: State, action: Array) -> Array:
-        """nfe Euler steps from pure noise -> the frame's clean tokens"""
-        run, asarray, numpy = self._backend.run, self._backend.asarray, self._backend.numpy
-        x = self._noise(state, sampler.DENOISE)
-        step_size = 1 / self._nfe
-        shared = {"step_size": self._level(step_size, state), **self._past(state, action)}
-        for sigma in sampler.sigmas(self._nfe):
-            clean = run("denoise", {"noisy": x, "sigma": self._level(sigma, state), **shared})["tokens"]
-            is_last = sigma <= step_size
-            x = clean if is_last else asarray(sampler.euler_step(numpy(x), numpy(clean), sigma, step_size))
-        return x
-
-    def _show(self, state: State, tokens: Array, action: Array) -> dict[str, Array]:
-        """Commits and decodes a frame's clean tokens -> as _make_frame()"""
-        decoded = self._backend.run("decode", {"tokens": tokens, "state": state.decoder})
-        noise = self._noise(state, sampler.COMMIT)
-        done = self._backend.run("commit", {"tokens": tokens, "noise": noise, **self._past(state, action)})
-        return {**done, "frame": decoded["frame"], "next_decoder": decoded["next_state"]}
-
-    def _finish(self, state: State, action: Array, done: dict[str, Array]) -> tuple[State, Frame]:
-        """What _make_frame() gave -> the state after it and what is shown and heard"""
-        zeros = np.zeros(len(state), np.float32)
-        reward = self._backend.numpy(done["reward"]) if "reward" in done else zeros
-        ends = self._backend.numpy(done["terminated"]) if "terminated" in done else None
-        terminated = zeros > 0 if ends is None else ends > self.config.end_threshold
-        image, held = self._enlarged(done["frame"], state)
-        sound, sound_state = None, None
-        if self._sound is not None:
-            sound, sound_state = self._sound.play(done["hidden"], action, state.sound, state.seed, state.step)
-        uncertainty = None if self._uncertainty is None else self._uncertainty.of(done["hidden"], self._backend.numpy)
-        frame = Frame(self._no_image, sound, reward, terminated, ends, uncertainty)
-        state = replace(
-            state,
-            step=state.step + 1,
-            cache=done["next_cache"],
-            previous=done["next_previous"],
-            decoder=done["next_decoder"],
-            upscale=held,
-            sound=sound_state,
-            image=image,
-            hidden=done["hidden"] if self.keeps_hidden else None,
-        )
-        return state, frame
-
-    def _past(self, state: State, action: Array) -> dict[str, Array]:
-        """What every graph of the dynamics reads besides the frame's own tokens."""
-        asarray = self._backend.asarray
-        return {
-            "previous": state.previous,
-            "context_sigma": self._level(self._context_sigma, state),
-            "action": action,
-            "cache": state.cache,
-            "position": asarray(state.step % self._backend.position_period),
-            "filled": asarray(np.minimum(state.step, self._num_context)),
-        }
-
-    def _enlarged(self, frame: Array, state: State) -> tuple[Array, Array | None]:
-        """A frame after those of the state -> the image that is shown, what the state keeps for the next"""
-        if state.upscale is None:
-            return frame, None
-        if self._upscaling == "network":
-            return self._upscaled(frame, state.image, state.upscale)
-        image = self._backend.numpy(frame)
-        image = image.repeat(self.image_size[0] // image.shape[1], axis=1)
-        image = image.repeat(self.image_size[1] // image.shape[2], axis=2)
-        held = self._backend.specs["upscale"].input("state").zeros(len(state))
-        return self._backend.asarray(image), self._backend.asarray(held)
-
-    def _half_way(self, state: State, before: Array, frame: Array) -> Array:
-        """The image half way from the one of `state`, whose frame was `before`, to the next frame. Nothing follows from
-        it, so the games are the same with and without."""
-        middle = self._backend.run("between", {"before": before, "frame": frame})["between"]
-        return self._enlarged(middle, state)[0]
-
-    def _upscaled(self, frame: Array, shown: Array, state: Array) -> tuple[Array, Array]:
-        """frame (b, h, w, 3), shown (b, H, W, 3) the image before -> image (b, H, W, 3) uint8, state"""
-        out = self._backend.run("upscale", {"frame": frame, "shown": shown, "state": state})
-        return out["image"], out["next_state"]
-
-    @property
-    def _no_image(self) -> np.ndarray:
-        """Of frames that are not drawn."""
-        return np.zeros((self._num_slots, 0, 0, 3), np.uint8)
-
-    def _noise(self, state: State, draw: int) -> Array:
-        noise = sampler.noise(state.seed, state.step, draw, self._tokens.shape)
-        if draw == sampler.DENOISE and self._temperature != 1:
-            noise *= np.float32(self._temperature)
-        return self._backend.asarray(noise)
-
-    def _level(self, value: float, state: State) -> Array:
-        return self._backend.asarray(np.full(len(state), value, np.float32))
-
-    # Beginnings
-
-    def _seeds(self, seed: int | Sequence[int]) -> np.ndarray:
-        if isinstance(seed, int | np.integer):
-            seeds = [int(seed) + i for i in range(self._num_slots)]
-        else:
-            seeds = [int(s) for s in seed]
-        if len(seeds) != self._num_slots:
-            raise InputError(f"{len(seeds)} seeds for {self._num_slots} slots")
-        if bad := [s for s in seeds if not 0 <= s < 2**63]:
-            raise InputError(f"a seed is between 0 and 2**63, got {bad[0]}")
-        return np.array(seeds, np.uint64)
+    def _least_end(self, state: State) -> float | np.ndarray:
+        """The probability above which a game has ended with the frame after this state, one or (b,)."""
+        if not self.draws_ends:
+            return self.config.end_threshold
+        return sampler.uniform(state.seed, state.step, sampler.END)
 
     def _mask(self, mask: np.ndarray | None) -> np.ndarray:
         """Of the slots meant: (slots,) bool"""
@@ -605,95 +420,18 @@ class World:
             self._current()  # the others need a game to go on with
         return chosen
 
-    def _per_slot(self, values: np.ndarray, what: str) -> np.ndarray:
-        if values.ndim and len(values) != self._num_slots:
-            raise InputError(f"{len(values)} {what} for {self._num_slots} slots")
-        return np.broadcast_to(values, self._num_slots)
-
-    def _pick_starts(self, seeds: np.ndarray, indices: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """(b, t, h, w, 3) uint8 and (b, t, width)"""
-        if self._starts is None or self.num_starts == 0:
-            raise InputError("this world has no starts: reset(start=FRAMES)")
-        if indices is None:
-            picks = [int(sampler.generator(s, 0, sampler.START).integers(self.num_starts)) for s in seeds]
-        else:
-            picks = [int(i) for i in indices]
-        if bad := [i for i in picks if not 0 <= i < self.num_starts]:
-            raise InputError(f"start {bad[0]} does not exist: this world has 0..{self.num_starts - 1}")
-        return self._starts.frames[picks], self._starts.actions[picks]
-
-    def _prompt(self, frames: np.ndarray, actions: Any) -> tuple[np.ndarray, np.ndarray]:
-        """A user's frames and the actions between them -> (b, t, h, w, 3) uint8 and (b, t, width), NULL first"""
-        height, width = self.config.height, self.config.width
-        if frames.dtype != np.uint8 or frames.ndim not in (3, 4, 5) or frames.shape[-3:] != (height, width, 3):
-            raise InputError(
-                f"a start is uint8 ({height}, {width}, 3), or such frames in a row, got {frames.dtype} {frames.shape}"
-            )
-        frames = frames[None] if frames.ndim == 3 else frames
-        if frames.shape[-4] == 0:
-            raise InputError("a start needs at least one frame")
-        if frames.ndim == 5 and len(frames) != self._num_slots:
-            raise InputError(f"{len(frames)} starts for {self._num_slots} slots")
-        frames = np.broadcast_to(frames, (self._num_slots, *frames.shape[-4:]))
-        t = frames.shape[1]
-        rows = self.config.actions.null(self._num_slots, t)
-        if actions is not None:
-            lead = (t - 1,) if self.batch is None else (self.batch, t - 1)
-            rows[:, 1:] = self.config.actions.encode(actions, *lead).reshape(self._num_slots, t - 1, -1)
-        return frames, rows
-
     def _run_prompt(self, seeds: np.ndarray, frames: np.ndarray, actions: np.ndarray) -> tuple[State, Frame]:
-        shown = self._prompt_frames(seeds, frames, actions)
+        shown = self._maker.prompt(seeds, frames, actions)
         state, frame = next(shown)
         for later in shown:
             state, frame = later
-        self._prepare()
+        self._maker.prepare(self._num_slots)
         zeros = np.zeros(len(seeds), np.float32)
-        return state, Frame(self._no_image, frame.sound, zeros, zeros > 0, None, frame.uncertainty)
-
-    def _prompt_frames(
-        self, seeds: np.ndarray, frames: np.ndarray, actions: np.ndarray
-    ) -> Iterator[tuple[State, Frame]]:
-        """Encodes and commits frames (b, t, h, w, 3); row i of actions (b, t, width) led to frame i."""
-        specs, asarray, b = self._backend.specs, self._backend.asarray, len(seeds)
-        state = State(
-            seed=seeds,
-            step=np.zeros(b, np.int64),
-            cache=asarray(specs["commit"].input("cache").zeros(b)),
-            previous=asarray(specs["commit"].input("previous").zeros(b)),
-            decoder=asarray(specs["decode"].input("state").zeros(b)),
-            upscale=asarray(specs["upscale"].input("state").zeros(b)) if self._is_upscaled else None,
-            sound=None if self._sound is None else self._sound.empty(b),
-            image=asarray(np.zeros((b, *self.image_size, 3), np.uint8)),
-            world=self.hash,
-        )
-        encoder = asarray(specs["encode"].input("state").zeros(b))
-        for i in range(frames.shape[1]):
-            encoded = self._backend.run("encode", {"frame": asarray(frames[:, i].copy()), "state": encoder})
-            encoder = encoded["next_state"]
-            action = asarray(actions[:, i].copy())
-            state, frame = self._finish(state, action, self._show(state, encoded["tokens"], action))
-            yield state, frame
+        return state, Frame(no_image(self._num_slots), frame.sound, zeros, zeros > 0, None, frame.uncertainty)
 
     def _merge(self, mask: np.ndarray, new: State) -> State:
         """The games of `new` in the slots of the mask, in their order; the other slots keep their state."""
-        old, put, rows = self._current(), self._backend.put, np.flatnonzero(mask)
-        if not rows.size:
-            return old
-        seed, step = old.seed.copy(), old.step.copy()
-        seed[rows], step[rows] = new.seed, new.step
-        return State(
-            seed=seed,
-            step=step,
-            cache=put(old.cache, rows, new.cache),
-            previous=put(old.previous, rows, new.previous),
-            decoder=put(old.decoder, rows, new.decoder),
-            upscale=None if old.upscale is None else put(old.upscale, rows, new.upscale),
-            sound=None if old.sound is None else put(old.sound, rows, new.sound),
-            image=put(old.image, rows, new.image),
-            world=new.world,
-            hidden=None if old.hidden is None or new.hidden is None else put(old.hidden, rows, new.hidden),
-        )
+        return self._current().merged(np.flatnonzero(mask), new, self._backend.put)
 
     def _current(self) -> State:
         if self._state is None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
 from worldgen.data.progress import Progress
 from worldgen.data.ray_files import is_on_ray, map_on_ray
-from worldgen.errors import InputError
+from worldgen.errors import InputError, RunError
 
 T = TypeVar("T")
 S = TypeVar("S")
+_NO_PROCESS = (
+    "no process could be started: each of them imports the script that asks for it, so a script does its work below "
+    "`if __name__ == '__main__':`"
+)
 # below this a pool costs more than it gives
 MIN_POOL_BYTES = 16 << 20
 
@@ -38,6 +43,9 @@ def map_files(
             if on_progress:
                 on_progress(i + 1, len(items), paths[i])
         return results
+    if getattr(current_process(), "_inheriting", False):  # still importing the script that began this very process
+        sys.exit(1)  # without a word: whoever began it has them
+    started = get_context("spawn").Event()
     num_done, left = 0, set(range(len(items)))
 
     def finish(i: int, result: Any) -> None:
@@ -48,13 +56,14 @@ def map_files(
         if on_progress:
             on_progress(num_done, len(items), paths[i])
 
-    with _pool(num_workers) as pool:
+    with _pool(num_workers, started.set) as pool:
         futures = {pool.submit(function, item): i for i, item in enumerate(items)}
         try:
             for future in as_completed(futures):
                 finish(futures[future], future.result())
         except BrokenProcessPool:
-            pass
+            if not started.is_set():
+                raise RunError(_NO_PROCESS) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -67,6 +76,6 @@ def map_files(
     return results
 
 
-def _pool(num_workers: int) -> ProcessPoolExecutor:
+def _pool(num_workers: int, initializer: Callable[[], None] | None = None) -> ProcessPoolExecutor:
     # spawn: fork copies the threads' locks of whoever calls, and is not everywhere
-    return ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"))
+    return ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"), initializer=initializer)

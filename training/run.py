@@ -1,0 +1,224 @@
+"""The data of a run and its networks, each opened when the first stage asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+
+from worldgen.actions import ActionMap
+from worldgen.bundle import load_network, network_hashes
+from worldgen.config import WorldConfig
+from worldgen.data.cache import Cache, open_cache
+from worldgen.data.dataset import ClipSampler, Segments, split_episodes
+from worldgen.data.ingest import find_videos
+from worldgen.data.probe import probe
+from worldgen.data.progress import say_progress
+from worldgen.errors import InputError
+from worldgen.models.tokenizer import Tokenizer
+from worldgen.training.fit import Fit
+from worldgen.training.held_out import check_same_actions
+from worldgen.training.latent_action import label, latent_action_map
+from worldgen.training.latent_data import check_one_game, playable
+from worldgen.training.native_frames import best_scale
+from worldgen.training.presets import Preset, frame_size
+from worldgen.training.recipe import Recipe
+from worldgen.training.recorded_sound import has_sound
+from worldgen.training.rollout import PROMPT
+from worldgen.training.tokens import tokenize
+from worldgen.training.world_facts import known_names
+
+SHARES = {  # of --minutes
+    "tokenizer": 0.3, "latent_action": 0.15, "dynamics": 0.6, "heads": 0.1, "super_resolution": 0.1, "between": 0.05,
+    "sound_codec": 0.05, "sound": 0.1, "sound_events": 0.05,
+}  # fmt: skip
+SOUNDS = {"generated": "sound", "retrieved": "sound_events"}  # what a world plays unless told otherwise, the best first
+NUM_CODES = 8  # of latent actions, the most
+VALIDATION_HORIZON = 16
+Say = Callable[[str], None]
+
+
+def _video_size(data: Path) -> tuple[int, int]:
+    """Width and height of the first video that can be read."""
+    error: InputError | None = None
+    for video in find_videos(data):
+        try:
+            facts = probe(video)
+            return facts.width, facts.height
+        except InputError as refusal:
+            error = error or refusal
+    assert error is not None  # find_videos() gives at least one
+    raise error
+
+
+def _finished(recipe: Recipe) -> WorldConfig | None:
+    """The world in --out, where only further stages are added to it: its size, rate and actions stay."""
+    path = recipe.out / "world.json"
+    is_added_to = recipe.stages and not {"tokenizer", "latent_action", "dynamics"} & set(recipe.stages)
+    return WorldConfig.load(path) if is_added_to and path.is_file() else None
+
+
+class Run:
+    """The data and the networks of one run; each is opened when the first stage asks for it."""
+
+    def __init__(self, recipe: Recipe, preset: Preset, say: Say, is_main: bool = True):
+        self.recipe, self.preset, self.say, self.is_main = recipe, preset, say, is_main
+        self.finished = _finished(recipe)
+        self.action_source = self.finished.action_source if self.finished else recipe.actions
+        self.width, self.height = frame_size(preset.side, *_video_size(recipe.data))
+        known = self.finished or (WorldConfig.load(recipe.source / "world.json") if recipe.source else None)
+        if known is not None:
+            self.width, self.height = known.width, known.height
+        say(f"data: {recipe.data} at {self.width}x{self.height}")
+        self.cache: Cache = open_cache(
+            recipe.data,
+            height=self.height,
+            width=self.width,
+            fps=self.finished.fps if self.finished else None,
+            on_progress=say_progress(say),
+        )
+        for note in self.cache.notes:
+            say(f"  {note}")
+        refused = [r for r in self.cache.reports if r.status == "refused"]
+        for report in refused:
+            say(f"  left out {report.path}: {report.reason}")
+        self.train, self.validation = split_episodes(self.cache)
+        say(
+            f"  {self.cache.num_frames} frames at {self.cache.fps:g} fps in {self.cache.num_episodes} episodes; "
+            f"{self.validation.num_frames} frames held out"
+        )
+        if self.action_source == "latent":
+            check_one_game(recipe.data, self.cache)
+            length = preset.fits["dynamics"].length
+            self.train, self.validation = (
+                playable(self.cache, segments, length, say) for segments in (self.train, self.validation)
+            )
+        if self.action_source == "recorded" and self.cache.actions is None:
+            raise InputError(
+                f"{recipe.data} has no recorded actions (no sidecar beside any video): use --actions latent"
+            )
+        if self.finished and self.action_source == "recorded" and self.cache.action_map is not None:
+            check_same_actions(self.finished.actions, self.cache.action_map)
+        self._labels: np.ndarray | None = None
+
+    @property
+    def device(self) -> str:
+        """Where the whole dataset is encoded and labelled."""
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    def default_stages(self) -> tuple[str, ...]:
+        has_rewards = bool((self.cache.reward != 0).any() or self.cache.terminated.any())
+        stages = ["tokenizer"] + (["latent_action"] if self.recipe.actions == "latent" else []) + ["dynamics"]
+        stages += ["heads"] if has_rewards else []
+        stages += ["super_resolution"] if best_scale(self.cache, self.recipe.data) > 1 else []
+        stages += ["sound_codec", "sound"] if has_sound(self.cache, self.recipe.data) else []
+        return tuple(stages)
+
+    def check_lengths(self, stages: tuple[str, ...]) -> None:
+        """Raises InputError now rather than hours later where episodes are shorter than the clips of a stage."""
+        for name in stages:
+            length = self.preset.fits[name].length
+            self.sampler(self.train, length)
+            self.sampler(self.validation, PROMPT + VALIDATION_HORIZON if name == "dynamics" else length)
+
+    def fit(self, name: str, stages: tuple[str, ...]) -> Fit:
+        fit = self.preset.fits[name]
+        if self.recipe.steps is not None:
+            fit = replace(fit, steps=self.recipe.steps, warmup=min(fit.warmup, self.recipe.steps // 10 + 1))
+        minutes = None
+        if self.recipe.minutes is not None:
+            minutes = self.recipe.minutes * SHARES[name] / sum(SHARES[s] for s in stages)
+        return replace(fit, minutes=minutes, seed=self.recipe.seed)
+
+    def tokens(self, processes: PartialState | None = None) -> tuple[Tokenizer, np.ndarray]:
+        """The tokenizer and the dataset's tokens (N, n, d); processes: those that all call this"""
+        tokenizer = load_network(self.recipe.out, "tokenizer").requires_grad_(False).to(self.device)
+        return tokenizer, tokenize(self.cache, tokenizer, self.recipe.out, self.say, processes)
+
+    def num_codes(self) -> int:
+        """That training begins with: the other world may have dropped some."""
+        if self.recipe.source is not None and (self.recipe.source / "latent_action").is_dir():
+            return int(load_network(self.recipe.source, "latent_action").config.num_codes)
+        return NUM_CODES
+
+    def sampler(self, segments: Segments, length: int) -> ClipSampler:
+        return ClipSampler(self.cache, segments, length, with_sound=False)
+
+    def fresh(self, make: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """A network whose first weights depend on the seed alone: other networks, that were loaded for its arguments in
+        this run and perhaps not in the next, drew numbers too."""
+        torch.manual_seed(self.recipe.seed)
+        return make(*arguments, **named)
+
+    def begin(self, network: Any, name: str, load: Callable[[Any], None] | None = None) -> Any:
+        """A fresh network, or with --from the other world's weights in it, if it has one of the kind; load: takes them,
+        strictly by default."""
+        if self.recipe.source is None or not (self.recipe.source / name).is_dir():
+            return network
+        known = load_network(self.recipe.source, name)
+        if type(known) is not type(network):
+            self.say(f"  the {name} of {self.recipe.source} is of a former kind: it is trained anew")
+            return network
+        try:
+            load(known) if load is not None else network.load_state_dict(known.state_dict())
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise InputError(
+                f"--from {self.recipe.source}: its {name} does not fit this preset and data ({reason})"
+            ) from None
+        return network
+
+    # The world's facts
+
+    def action_map(self) -> ActionMap:
+        if self.finished is not None:
+            return self.finished.actions
+        if self.action_source == "latent":
+            return self._code_map()
+        assert self.cache.action_map is not None
+        return self.cache.action_map
+
+    def _code_map(self) -> ActionMap:
+        """With --from under the other world's names, where its latent-action model was not trained any further."""
+        out = self.recipe.out
+        model = network_hashes(out, ("latent_action",))["latent_action"]
+        for world in (out, self.recipe.source):
+            if world is not None and (known := known_names(world, model)) is not None:
+                return known
+        return latent_action_map(load_network(out, "latent_action").config.num_codes)
+
+    def actions(self) -> np.ndarray:
+        """(N, width), row i chosen on frame i"""
+        if self.action_source == "recorded":
+            return np.asarray(self.cache.actions)
+        if self._labels is None:
+            self.say(f"labelling {self.cache.num_frames} frames with latent actions")
+            network = load_network(self.recipe.out, "latent_action").to(self.device)
+            self._labels = label(self.cache, network)
+        return self._labels
+
+    def config(self) -> WorldConfig:
+        has_heads = (self.recipe.out / "heads").is_dir()
+        heads = load_network(self.recipe.out, "heads").config if has_heads else None
+        base = self.finished or WorldConfig(
+            name=self.recipe.out.resolve().name,
+            height=self.height,
+            width=self.width,
+            fps=self.cache.fps,
+            actions=self.action_map(),
+            context=self.preset.context,
+            action_source=self.action_source,
+        )
+        return replace(
+            base,
+            name=self.recipe.name or base.name,
+            has_reward=has_heads,
+            has_terminated=has_heads,
+            sound=next((mode for mode, name in SOUNDS.items() if (self.recipe.out / name).is_dir()), "off"),
+            end_threshold=heads.end_threshold if heads else 0.5,
+        )

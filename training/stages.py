@@ -1,0 +1,128 @@
+"""Each stage made ready for a run: its data, and a network that fits it."""
+
+from __future__ import annotations
+
+from worldgen.bundle import load_network
+from worldgen.data.dataset import ClipSampler
+from worldgen.models.conditioning import action_arguments
+from worldgen.models.dynamics import Dynamics
+from worldgen.models.heads import Heads
+from worldgen.models.latent_action import LatentActionModel
+from worldgen.models.tokenizer import Tokenizer
+from worldgen.training.dynamics import DynamicsStage
+from worldgen.training.fit import Fit, Stage
+from worldgen.training.heads import HeadsStage
+from worldgen.training.held_out import known_segments
+from worldgen.training.latent_action import LatentActionStage, choose_labels
+from worldgen.training.output_stages import (
+    between_stage,
+    sound_codec_stage,
+    sound_events_stage,
+    sound_stage,
+    super_resolution_stage,
+)
+from worldgen.training.rollout import PROMPT
+from worldgen.training.run import VALIDATION_HORIZON, Run
+from worldgen.training.tokenizer import TokenizerStage
+from worldgen.training.world_facts import write_facts
+
+
+def make_stage(run: Run, name: str, fit: Fit) -> Stage:
+    match name:
+        case "tokenizer":
+            return _tokenizer_stage(run, fit)
+        case "latent_action":
+            return _latent_action_stage(run, fit)
+        case "dynamics":
+            return _dynamics_stage(run, fit)
+        case "heads":
+            return _heads_stage(run, fit)
+        case "super_resolution":
+            return super_resolution_stage(run, fit, *run.tokens())
+        case "between":
+            return between_stage(run, fit, *run.tokens())
+        case "sound_codec":
+            return sound_codec_stage(run, fit)
+        case "sound":
+            return sound_stage(run, fit, run.tokens()[1], run.device)
+        case "sound_events":
+            return sound_events_stage(run, fit, run.tokens()[1], run.device)
+    raise AssertionError(name)
+
+
+def _tokenizer_stage(run: Run, fit: Fit) -> Stage:
+    network = run.fresh(Tokenizer, height=run.height, width=run.width, **run.preset.tokenizer)
+    return TokenizerStage(run.begin(network, "tokenizer"), *_samplers(run, fit), fit.batch)
+
+
+def _latent_action_stage(run: Run, fit: Fit) -> Stage:
+    labels = None
+    if run.recipe.labels:
+        labels = choose_labels(run.cache, run.train, run.recipe.labels, run.recipe.seed)
+        run.say(f"  {len(labels.rows)} frames with their recorded action draw the codes towards {len(labels.names)}")
+    network = run.fresh(
+        LatentActionModel,
+        height=run.height,
+        width=run.width,
+        num_codes=run.num_codes(),
+        num_labels=len(labels.names) if labels else 0,
+        **run.preset.latent_action,
+    )
+    return LatentActionStage(run.begin(network, "latent_action"), *_samplers(run, fit), fit.batch, labels)
+
+
+def _dynamics_stage(run: Run, fit: Fit) -> Stage:
+    tokenizer, tokens = run.tokens()
+    network = run.fresh(
+        Dynamics.of_tokens, tokenizer, context=run.preset.context, **action_arguments(run.action_map()),
+        **run.preset.dynamics, **_correction(run),
+    )  # fmt: skip
+    write_facts(run)
+    network = run.begin(network, "dynamics", lambda known: _load_dynamics(run, network, known))
+    network.motion.take_basis(tokenizer)  # with --from it came with another's
+    return DynamicsStage(
+        network, tokenizer, run.config(), run.cache, tokens, run.actions(), run.sampler(run.train, fit.length),
+        _rollouts(run), fit.batch,
+    )  # fmt: skip
+
+
+def _heads_stage(run: Run, fit: Fit) -> Stage:
+    _, tokens = run.tokens()
+    dynamics = load_network(run.recipe.out, "dynamics")
+    network = run.fresh(Heads, hidden_dim=dynamics.config.dim, **run.preset.heads)
+    return HeadsStage(
+        run.begin(network, "heads"), dynamics, run.action_map(), run.config().context_sigma, run.cache, tokens,
+        run.actions(), *_samplers(run, fit), fit.batch,
+    )  # fmt: skip
+
+
+def _samplers(run: Run, fit: Fit) -> tuple[ClipSampler, ClipSampler]:
+    """Of training and of held-out clips"""
+    return run.sampler(run.train, fit.length), run.sampler(run.validation, fit.length)
+
+
+def _correction(run: Run) -> dict[str, str]:
+    """With --from that of the other world's dynamics stays."""
+    if run.recipe.source is None or not (run.recipe.source / "dynamics").is_dir():
+        return {}
+    return {"correction": load_network(run.recipe.source, "dynamics").config.correction}
+
+
+def _load_dynamics(run: Run, network: Dynamics, known: Dynamics) -> None:
+    """All of known's weights, but for its actions where the two have others."""
+    state, fresh = known.state_dict(), network.state_dict()
+    if any(known.config[key] != network.config[key] for key in ("action_kind", "action_sizes")):
+        run.say(f"  the actions of {run.recipe.source} are others: what these here do is learned anew")
+        state = {key: value for key, value in state.items() if not key.startswith("action.")}
+        state |= {key: value for key, value in fresh.items() if key.startswith("action.")}
+    network.load_state_dict(state)
+
+
+def _rollouts(run: Run) -> ClipSampler | None:
+    """Held-out clips to look at while training: every action in them is known. None where there are none."""
+    length = PROMPT + VALIDATION_HORIZON
+    segments = known_segments(run.validation, (run.actions() != run.action_map().null()).any(-1))
+    if (segments.lengths >= length).any():
+        return run.sampler(segments, length)
+    run.say(f"  no {length} frames in a row with known actions are held out: the dynamics is not validated")
+    return None

@@ -20,7 +20,7 @@ from worldgen.training.metrics import contact_sheet, psnr
 from worldgen.training.super_resolution import restored
 
 LENGTH = 3  # frames: the two around, and the middle one
-DECODED, HELD_OUT = 2000, 192  # clips that the tokenizer restores, and that training is validated on
+DECODED, HELD_OUT = 1000, 96  # clips that the tokenizer restores, and that training is validated on
 PART = 50  # of them that are looked at together
 SOFTNESS = 0.1  # of the Charbonnier loss: nearly squared for all but what is quite wrong
 SHOWN = 4  # clips in the picture of a validation

@@ -22,7 +22,7 @@ from worldgen.data.progress import say_progress
 from worldgen.errors import InputError
 from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.fit import Fit
-from worldgen.training.held_out import check_same_actions
+from worldgen.training.held_out import check_same_actions, open_for
 from worldgen.training.latent_action import label, latent_action_map
 from worldgen.training.latent_data import check_one_game, playable
 from worldgen.training.native_frames import best_scale
@@ -75,12 +75,10 @@ class Run:
         if known is not None:
             self.width, self.height = known.width, known.height
         say(f"data: {recipe.data} at {self.width}x{self.height}")
-        self.cache: Cache = open_cache(
-            recipe.data,
-            height=self.height,
-            width=self.width,
-            fps=self.finished.fps if self.finished else None,
-            on_progress=say_progress(say),
+        self.cache: Cache = (
+            open_for(self.finished, recipe.data, say)
+            if self.finished
+            else open_cache(recipe.data, height=self.height, width=self.width, on_progress=say_progress(say))
         )
         for note in self.cache.notes:
             say(f"  {note}")

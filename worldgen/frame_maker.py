@@ -160,8 +160,8 @@ class FrameMaker:
         return self._backend.asarray(image), self._backend.asarray(held)
 
     def _half_way(self, state: State, before: Array, frame: Array) -> np.ndarray:
-        """The image half way from that of `state`, whose frame was `before`, to the next frame. Nothing follows from it,
-        so games are the same with and without."""
+        """The image half way from that of `state`, whose frame was `before`, to the next frame. Nothing follows from
+        it, so games are the same with and without."""
         middle = self._backend.run("between", {"before": before, "frame": frame})["between"]
         return self._backend.numpy(self._enlarged(state, middle)[0])
 

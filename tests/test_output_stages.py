@@ -14,6 +14,7 @@ from worldgen.bundle import load_network, save_network
 from worldgen.config import WorldConfig
 from worldgen.data.recording import RecordingInfo, RecordingWriter
 from worldgen.errors import InputError
+from worldgen.sound_library import LIBRARY
 from worldgen.world import World
 
 pytest.importorskip("torch")
@@ -119,6 +120,7 @@ def test_the_sound_head_is_trained_alone_on_another_world(trained: Path, recordi
 def test_fine_tuning_begins_from_the_other_worlds_outputs(trained: Path, recordings: Path, tmp_path: Path):
     train(recordings, tmp_path / "mine", stages=("super_resolution", "sound_codec"), source=trained)
     assert (tmp_path / "mine" / "super_resolution").is_dir() and (tmp_path / "mine" / "sound").is_dir()
+    assert (tmp_path / "mine" / LIBRARY).read_bytes() == (trained / LIBRARY).read_bytes()
 
 
 def test_a_sound_head_of_the_former_kind_plays_and_is_trained_anew(trained: Path, recordings: Path, tmp_path: Path):

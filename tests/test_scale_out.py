@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,31 @@ def test_a_fetch_that_breaks_off_goes_on(store, tmp_path, monkeypatch):
     assert "9 files, 6 fetched" in said[-1]
 
 
+def test_a_cache_that_one_machine_built_is_fetched_by_the_next(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLDGEN_CACHE_STORE", "memory://caches")
+    built = open_cache(tmp_path / "rec", height=24, width=32, sample_rate=24000, cache_dir=tmp_path / "one")
+    shutil.copytree(tmp_path / "rec", tmp_path / "elsewhere", copy_function=shutil.copyfile)  # other times of change
+    with monkeypatch.context() as patch:
+        patch.setattr("worldgen.data.cache.build", lambda *_: pytest.fail("it was there"))
+        fetched = open_cache(tmp_path / "elsewhere", height=24, width=32, sample_rate=24000, cache_dir=tmp_path / "two")
+    np.testing.assert_array_equal(fetched.frames, built.frames)
+    np.testing.assert_array_equal(fetched.actions, built.actions)
+    (frames,) = (name for name in store.find("/caches") if name.endswith("frames.bin"))
+    store.pipe(frames, b"half")
+    open_cache(tmp_path / "rec", height=24, width=32, sample_rate=24000, cache_dir=tmp_path / "three")
+    assert store.size(frames) == built.frames.nbytes  # built again, and mended
+
+
+def test_a_cache_folder_in_a_store_says_how_to_share_one(tmp_path, monkeypatch):
+    record(tmp_path / "a.mkv", 20)
+    monkeypatch.setenv("WORLDGEN_CACHE", "s3://bucket/caches")
+    with pytest.raises(InputError, match="WORLDGEN_CACHE_STORE=s3://bucket/caches"):
+        open_cache(tmp_path, height=24, width=32)
+    monkeypatch.setenv("WORLDGEN_CACHE_STORE", "nosuchthing://bucket")
+    with pytest.raises(InputError, match="WORLDGEN_CACHE_STORE=nosuchthing://bucket cannot be used"):
+        open_cache(tmp_path, height=24, width=32, cache_dir=tmp_path / "cache")
+
+
 def test_a_store_that_cannot_be_read_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLDGEN_CACHE", str(tmp_path))
     assert cli.main(["check", "nosuchthing://bucket/rec"]) == 2
@@ -105,20 +131,64 @@ np.savez(sys.argv[4], frames=cache.frames, sound=cache.sound, actions=cache.acti
 """
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not os.environ.get("WORLDGEN_TEST_RAY"), reason="a cluster takes a minute: set WORLDGEN_TEST_RAY=1")
-def test_a_ray_cluster_prepares_the_same_though_a_worker_is_killed(tmp_path):
+on_ray = pytest.mark.skipif(
+    not os.environ.get("WORLDGEN_TEST_RAY"), reason="a cluster takes a minute: set WORLDGEN_TEST_RAY=1"
+)
+
+
+def run_on_ray(script: str, *arguments: Path) -> None:
     pytest.importorskip("ray")
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    environment = os.environ | {"RAY_DEDUP_LOGS": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+@on_ray
+def test_a_ray_cluster_prepares_the_same_though_a_worker_is_killed(tmp_path):
     for i in range(3):
         record(tmp_path / "data" / f"{i}.mkv", 30, first=30 * i, sample_rate=24000)
     (tmp_path / "data" / "bad.mkv").write_text("no video")
     here = open_cache(tmp_path / "data", height=24, width=32, sample_rate=24000, cache_dir=tmp_path / "cache")
-    arguments = [tmp_path / "data", tmp_path / "rays", tmp_path / "killed", tmp_path / "out.npz"]
-    command = [sys.executable, "-c", ON_RAY, *map(str, arguments)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, env=os.environ | {"RAY_DEDUP_LOGS": "0"}
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_on_ray(ON_RAY, tmp_path / "data", tmp_path / "rays", tmp_path / "killed", tmp_path / "out.npz")
     with np.load(tmp_path / "out.npz") as there:
         for name in ("frames", "sound", "actions", "starts"):
             np.testing.assert_array_equal(there[name], getattr(here, name))
+
+
+TOKENS_ON_RAY = """
+import sys
+from pathlib import Path
+import ray, torch
+torch.set_num_threads(1)
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+from worldgen.bundle import load_network
+from worldgen.data.cache import load_cache
+from worldgen.training import tokens
+tokens.LANES = 2  # several groups
+world = Path(sys.argv[2])
+tokens.tokenize(load_cache(Path(sys.argv[1])), load_network(world, "tokenizer"), world)
+assert not list(world.rglob("part-*"))
+"""
+
+
+@pytest.mark.slow
+@on_ray
+def test_a_ray_cluster_encodes_the_same_tokens(tiny_world, tmp_path):
+    torch = pytest.importorskip("torch")
+    from worldgen.bundle import load_network
+    from worldgen.training.tokens import tokenize
+
+    for i in range(5):
+        record(tmp_path / "data" / f"{i}.mkv", 30 + 5 * i, first=100 * i)
+    tokenizer = load_network(tiny_world, "tokenizer").requires_grad_(False)
+    height, width = tokenizer.config.height, tokenizer.config.width
+    cache = open_cache(tmp_path / "data", height=height, width=width, cache_dir=tmp_path / "cache")
+    for name in ("here", "there"):
+        shutil.copytree(tiny_world / "tokenizer", tmp_path / name / "tokenizer")
+    torch.set_num_threads(1)
+    here = tokenize(cache, tokenizer, tmp_path / "here")
+    run_on_ray(TOKENS_ON_RAY, cache.path, tmp_path / "there")
+    there = np.memmap(tmp_path / "there" / "training" / "tokens" / "tokens.f16", np.float16, "r", shape=here.shape)
+    np.testing.assert_allclose(here.astype(np.float32), there.astype(np.float32), atol=2e-3)

@@ -17,7 +17,8 @@ from accelerate import PartialState
 
 from worldgen.bundle import find_world, load_network, network_hashes
 from worldgen.errors import InputError
-from worldgen.files import check_folder_writable, replace_folder
+from worldgen.files import check_folder_writable, replace_folder, write_bytes
+from worldgen.sound_library import LIBRARY
 from worldgen.training.checkpoint import read_progress
 from worldgen.training.critic import CriticStage
 from worldgen.training.fit import train_stage
@@ -125,7 +126,7 @@ def _check_out(recipe: Recipe) -> None:
 
 
 def _copy_untrained(recipe: Recipe, stages: Sequence[str]) -> None:
-    """With --from: the networks of the other world that this run needs and does not train."""
+    """With --from: the networks of the other world that this run needs and does not train, and what belongs to them."""
     if recipe.source is None:
         return
     for name in STAGES:
@@ -134,6 +135,7 @@ def _copy_untrained(recipe: Recipe, stages: Sequence[str]) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
             shutil.copytree(recipe.source / name, temporary)
             replace_folder(temporary, recipe.out / name)
-    source, out = recipe.source / UNCERTAINTY, recipe.out / UNCERTAINTY
-    if not set(NETWORKS) & set(stages) and source.is_file() and not out.exists():
-        shutil.copy(source, out)
+    for file, makers in ((UNCERTAINTY, NETWORKS), (LIBRARY, ("sound_events",))):
+        source, out = recipe.source / file, recipe.out / file
+        if not set(makers) & set(stages) and source.is_file() and not out.exists():
+            write_bytes(out, source.read_bytes())

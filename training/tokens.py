@@ -1,19 +1,20 @@
 """The tokens of a whole dataset, encoded once, frame by frame as in play, and kept beside the training state. Processes
-that train together encode it together."""
+that train together encode it together; a Ray cluster does it for them where there is one."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import PartialState
 
-from worldgen.bundle import WEIGHTS
-from worldgen.data.cache import Cache
+from worldgen.bundle import WEIGHTS, load_network
+from worldgen.data.cache import Cache, load_cache
+from worldgen.data.ray_files import is_on_ray, map_on_ray
 from worldgen.files import file_hash, write_json
 from worldgen.models.tokenizer import Tokenizer, to_float
 from worldgen.training.processes import num_local
@@ -29,7 +30,8 @@ def tokenize(
     processes: PartialState | None = None,
 ) -> np.ndarray:
     """-> (N, n, d) float16 memory map, row i the tokens of cache.frames[i]. Rebuilt when data or tokenizer change.
-    processes: where all of them call it, each of the first machine's encodes its share."""
+    processes: where all of them call it, each of the first machine's encodes its share. On a Ray cluster the cache and
+    the world must lie where every node sees them."""
     folder = world / "training" / "tokens"
     folder.mkdir(parents=True, exist_ok=True)
     shape = (len(cache.frames), tokenizer.num_tokens, tokenizer.config.token_dim)
@@ -39,7 +41,7 @@ def tokenize(
         is_current = json.loads(facts.read_text()) == key and path.stat().st_size == 2 * int(np.prod(shape))
     except (OSError, ValueError):
         is_current = False
-    # those of the first machine: two machines must not map one file for writing
+    # those of the first machine
     index, count = (processes.process_index, num_local(processes)) if processes else (0, 1)
 
     def wait() -> None:
@@ -56,31 +58,63 @@ def tokenize(
                     os.posix_fallocate(file.fileno(), 0, 2 * int(np.prod(shape)))
                 file.truncate(2 * int(np.prod(shape)))
         wait()
-        if index < count:
-            out = np.memmap(path, np.float16, "r+", shape=shape)
-            _encode(cache, tokenizer, out, index, count)
-            out.flush()
+        out = np.memmap(path, np.float16, "r+", shape=shape)
+        if is_on_ray():
+            if index == 0:
+                _encode_on_ray(cache, world, out)
+        elif index < count:
+            for group in _groups(cache)[index::count]:
+                for rows, tokens in _encode(cache, tokenizer, group):
+                    out[rows] = tokens
+        out.flush()
         wait()
         if index == 0:
             write_json(facts, key)
     return np.memmap(path, np.float16, "r", shape=shape)
 
 
+def _groups(cache: Cache) -> list[np.ndarray]:
+    """The episodes, those of like length together"""
+    order = np.argsort(cache.lengths, kind="stable")
+    return np.array_split(order, max(1, len(order) // LANES))
+
+
 @torch.inference_mode()
-def _encode(cache: Cache, tokenizer: Tokenizer, out: np.ndarray, index: int, count: int) -> None:
-    """Every count-th group of episodes from index on. Those of like length run side by side; the encoder's state goes
-    with each."""
+def _encode(cache: Cache, tokenizer: Tokenizer, group: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Episodes side by side, the encoder's state going with each -> frames of the cache (k,), their tokens (k, n, d)
+    float16"""
     starts = np.asarray(cache.starts)
-    order = np.argsort(np.diff(starts), kind="stable")
     device = tokenizer.token_mean.device
-    for group in np.array_split(order, max(1, len(order) // LANES))[index::count]:
-        first, last = starts[group], starts[group + 1]
-        state = tokenizer.empty_state(len(group))
-        for offset in range(0, int((last - first).max()), 16):
-            rows = np.minimum(first[:, None] + offset + np.arange(16), last[:, None] - 1)
-            frames = torch.from_numpy(
-                np.asarray(cache.frames[rows.ravel()]).reshape(*rows.shape, *cache.frames.shape[1:])
-            )
-            tokens, state = tokenizer.encode(to_float(frames.to(device)), state)
-            inside = first[:, None] + offset + np.arange(16) < last[:, None]
-            out[rows[inside]] = tokens.half().cpu().numpy()[inside]
+    first, last = starts[group], starts[group + 1]
+    state = tokenizer.empty_state(len(group))
+    for offset in range(0, int((last - first).max()), 16):
+        rows = np.minimum(first[:, None] + offset + np.arange(16), last[:, None] - 1)
+        frames = torch.from_numpy(np.asarray(cache.frames[rows.ravel()]).reshape(*rows.shape, *cache.frames.shape[1:]))
+        tokens, state = tokenizer.encode(to_float(frames.to(device)), state)
+        inside = first[:, None] + offset + np.arange(16) < last[:, None]
+        yield rows[inside], tokens.half().cpu().numpy()[inside]
+
+
+def _encode_on_ray(cache: Cache, world: Path, out: np.ndarray) -> None:
+    """Each group into a file of its own, beside the tokens: two machines must not map one file for writing."""
+    groups = _groups(cache)
+    parts = [world / "training" / "tokens" / f"part-{i}.npz" for i in range(len(groups))]
+    items = [(cache.path.resolve(), world.resolve(), *both) for both in zip(groups, parts, strict=True)]
+    for part, failure in zip(parts, map_on_ray(_encode_part, items, parts, may_use_gpus=True), strict=True):
+        if failure is not None:
+            raise failure
+        with np.load(part) as arrays:
+            out[arrays["rows"]] = arrays["tokens"]
+        part.unlink()
+
+
+def _encode_part(item: tuple[Path, Path, np.ndarray, Path]) -> None:
+    """On a worker."""
+    path, world, group, part = item
+    cache = load_cache(path)
+    if cache is None:
+        raise FileNotFoundError(f"{path} is not seen by every node: set WORLDGEN_CACHE to shared storage")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tokenizer = load_network(world, "tokenizer").requires_grad_(False).to(device)
+    rows, tokens = zip(*_encode(cache, tokenizer, group), strict=True)
+    np.savez(part, rows=np.concatenate(rows), tokens=np.concatenate(tokens))

@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 from worldgen.actions import ActionMap
 from worldgen.data.cache_build import CACHE_VERSION, build, checksum
 from worldgen.data.cache_shard import Settings
+from worldgen.data.cache_store import cache_store, require_local
 from worldgen.data.ingest import FileReport, find_videos
 from worldgen.data.mapped_npz import map_npz
 from worldgen.data.progress import Progress
@@ -113,6 +114,8 @@ def open_cache(
     cache = load_cache(entry)
     if cache is not None:
         return cache
+    store = cache_store()
+    shared = _key(folder, videos, asked, is_shared=True) if store else ""
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -123,8 +126,12 @@ def open_cache(
     building.mkdir()
     try:
         with build_lock(building):
-            build(building, folder, videos, asked, on_progress)
+            is_fetched = store is not None and store.fetch(shared, building) and load_cache(building) is not None
+            if not is_fetched:
+                build(building, folder, videos, asked, on_progress)
         _publish(building, entry)
+        if store is not None and not is_fetched:
+            store.put(shared, entry)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -143,7 +150,8 @@ def open_cache(
 
 def cache_root(cache_dir: Path | None = None) -> Path:
     """Where caches are kept: cache_dir, or $WORLDGEN_CACHE, or ~/.cache/worldgen."""
-    return Path(cache_dir or os.environ.get("WORLDGEN_CACHE") or Path.home() / ".cache" / "worldgen").expanduser()
+    root = Path(cache_dir or os.environ.get("WORLDGEN_CACHE") or Path.home() / ".cache" / "worldgen")
+    return require_local(root).expanduser()
 
 
 def build_lock(building: Path) -> FileLock:
@@ -219,18 +227,20 @@ def load_cache(entry: Path) -> Cache | None:
         return None
 
 
-def _key(folder: Path, videos: list[Path], asked: dict[str, Any]) -> str:
-    """Changes with any file's name, size, time of change or sampled content, and with what was asked for."""
+def _key(folder: Path, videos: list[Path], asked: dict[str, Any], is_shared: bool = False) -> str:
+    """Changes with any file's name, size, time of change or sampled content, and with what was asked for. is_shared:
+    without the times, which differ between machines, and with more samples instead."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps([CACHE_VERSION, asked], sort_keys=True).encode())
     for video in videos:
         beside = [video.with_suffix(s) for s in (*SIDECAR_SUFFIXES, ".json")]
         for path in [video, *(p for p in beside if p.is_file())]:
             stat = path.stat() if path.is_file() else None  # a pipe would never end
-            facts = [os.fsencode(path.relative_to(folder)).hex(), stat and [stat.st_size, stat.st_mtime_ns]]
+            times = [] if stat is None or is_shared else [stat.st_mtime_ns]
+            facts = [os.fsencode(path.relative_to(folder)).hex(), stat and [stat.st_size, *times]]
             digest.update(json.dumps(facts).encode())
             if stat is not None:
-                digest.update(checksum(path, num_blocks=8).encode())
+                digest.update(checksum(path, num_blocks=256 if is_shared else 8).encode())
     return digest.hexdigest()
 
 

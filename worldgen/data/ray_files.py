@@ -19,13 +19,15 @@ def is_on_ray() -> bool:
 
 
 def map_on_ray(
-    function: Callable[[Any], Any], items: list[Any], paths: list[Path], on_progress: Progress | None = None
-) -> list[Any]:
-    """As map_files(). What is written to paths must be seen from every node: recordings and cache on shared storage."""
+    function: Callable[[Any], Any], items: list[Any], paths: list[Path], on_progress: Progress | None = None,
+    may_use_gpus: bool = False,
+) -> list[Any]:  # fmt: skip
+    """As map_files(). What is written to paths must be seen from every node: recordings and cache on shared storage.
+    may_use_gpus: a GPU for each item where the cluster has any."""
     try:
-        import ray
+        import ray.data  # ray comes without it too
     except ImportError:
-        raise MissingExtraError("RAY_ADDRESS is set and preparing recordings on it", "ray") from None
+        raise MissingExtraError("preparing recordings on a Ray cluster", "ray") from None
     if not ray.is_initialized():
         ray.init(log_to_driver=False)
     context = ray.data.DataContext.get_current()
@@ -38,8 +40,9 @@ def map_on_ray(
     def work(row: dict[str, Any]) -> dict[str, Any]:
         return {"i": row["i"], "result": [function(ray.get(shared[row["i"]]))]}
 
-    results: list[Any] = [InputError(f"{path}: the decoder crashed on it") for path in paths]
-    for done, row in enumerate(data.map(work).iter_rows()):
+    results: list[Any] = [InputError(f"{path}: its process died, again and again") for path in paths]
+    num_gpus = 1 if may_use_gpus and ray.cluster_resources().get("GPU") else None
+    for done, row in enumerate(data.map(work, num_gpus=num_gpus).iter_rows()):
         results[row["i"]] = row["result"][0]
         if on_progress:
             on_progress(done + 1, len(items), paths[row["i"]])

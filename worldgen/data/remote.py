@@ -26,22 +26,27 @@ def url_of(folder: Path) -> str | None:
     return f"{found[1]}://{found[2]}" if found else None
 
 
+def open_url(url: str) -> tuple[Any, str]:
+    """-> fsspec's file system, and the place in it"""
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError:
+        raise MissingExtraError(f"opening {url}", "train") from None
+    return url_to_fs(url)
+
+
 def local_folder(folder: Path, root: Path, say: Callable[[str], None] = print) -> Path:
     """The folder itself, or for a URL a copy of its recordings under root, brought up to date. InputError where it
     cannot be read; what is broken off is fetched again."""
     url = url_of(folder)
     if url is None:
         return folder
-    try:
-        from fsspec.core import url_to_fs
-    except ImportError:
-        raise MissingExtraError(f"reading {url}", "train") from None
     copy = root / "remote" / hashlib.blake2b(url.encode(), digest_size=12).hexdigest()
     try:
         copy.mkdir(parents=True, exist_ok=True)
         with FileLock(copy / ".lock"):  # of several processes one fetches, the others find it done
-            num_files, fetched = _fetch(copy, url, *url_to_fs(url))
-    except InputError:
+            num_files, fetched = _fetch(copy, url, *open_url(url))
+    except (InputError, MissingExtraError):
         raise
     except Exception as error:  # every file system raises its own
         reason = " ".join(str(error).split())[:200] or type(error).__name__

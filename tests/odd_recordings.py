@@ -176,6 +176,12 @@ def timestamps_jump_an_hour(folder):
     write_video(folder / "a.mkv", coded(), times_ms=times)
 
 
+@odd("repaired", "timestamps jump")
+def timestamps_jump_an_hour_near_the_beginning(folder):
+    times = [round(i * 1000 / 30) + (3_600_000 if i >= 20 else 0) for i in range(N)]
+    write_video(folder / "a.mkv", coded(), times_ms=times)
+
+
 @odd("repaired", "60 rows", "timestamps jump")
 def timestamps_jump_an_hour_with_rows(folder):
     timestamps_jump_an_hour(folder)
@@ -252,7 +258,9 @@ def thousand_frames_a_second(folder):
 
 @odd("ok")
 def a_frame_every_two_seconds(folder):
+    """Stored out of order, up to six seconds apart, which is no damage."""
     write_video(folder / "a.mkv", coded(20), times_ms=[2000 * i for i in range(20)])
+    rows(folder / "a.mkv", 20)
 
 
 # Picture

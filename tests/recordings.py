@@ -65,11 +65,12 @@ def write_video(
     codec: str = "libx264",
     muxer: dict[str, str] | None = None,
     options: dict[str, str] | None = None,
-    sound: np.ndarray | None = None,
+    sound: np.ndarray | list[tuple[int, np.ndarray]] | None = None,
     sound_at_ms: int = 0,
     sample_rate: int = 48000,
 ) -> None:
-    """A video that worldgen did not write: any timestamps, muxer options, sound (samples,) int16 that starts late."""
+    """A video that worldgen did not write: any timestamps, muxer options, sound (samples,) int16 that starts late, or
+    such pieces, each with the sample it begins at."""
     with av.open(str(path), "w", container_options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=fps)
         stream.height, stream.width = frames[0].shape[:2]
@@ -85,10 +86,12 @@ def write_video(
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
         if audio is not None:
-            for i in range(0, len(sound), 1024):
-                block = av.AudioFrame.from_ndarray(sound[None, i : i + 1024], format="s16", layout="mono")
-                block.sample_rate, block.pts = sample_rate, i + sound_at_ms * sample_rate // 1000
-                container.mux(audio.encode(block))
+            pieces = sound if isinstance(sound, list) else [(sound_at_ms * sample_rate // 1000, sound)]
+            for first, piece in pieces:
+                for i in range(0, len(piece), 1024):
+                    block = av.AudioFrame.from_ndarray(piece[None, i : i + 1024], format="s16", layout="mono")
+                    block.sample_rate, block.pts = sample_rate, first + i
+                    container.mux(audio.encode(block))
             container.mux(audio.encode(None))
 
 

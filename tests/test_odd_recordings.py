@@ -7,8 +7,10 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from odd_recordings import EXPECTED, ODD, coded, rows
@@ -55,6 +57,40 @@ def test_training_reads_an_odd_file_beside_a_good_one_without_a_shift(tmp_path, 
             # no decoder reports every damaged picture; a shift would make all that follow differ
             assert (shown == known).mean() > 0.9
             assert (cache.actions[first:last, 0] == known % 3).mean() > 0.9 or name == "two_kinds_of_rows"
+
+
+@pytest.mark.parametrize("ms, left", [(0, 90), (2_000, 90), (3_600_000, 50)])
+def test_sound_stays_with_its_frames_where_recorder_and_clock_pause(tmp_path, ms, left):
+    """Picture and sound go on later on the file's clock, by nothing, by two seconds and by an hour."""
+    times = [round(i * 1000 / 30) + (ms if i >= 40 else 0) for i in range(90)]
+    sound = np.repeat(np.arange(90, dtype=np.int16) * 100, 1600)  # 48 kHz: every frame its own level
+    pieces = [(0, sound[: 40 * 1600]), (40 * 1600 + 48 * ms, sound[40 * 1600 :])]
+    write_video(tmp_path / "a.mkv", coded(90), times_ms=times, sound=pieces)
+    cache = open_cache(tmp_path, height=48, width=64, fps=30, sample_rate=24000, cache_dir=tmp_path / "cache")
+    shown = [number_of(frame) for frame in cache.frames]
+    heard = np.median(cache.sound[:, 200:600, 0], axis=1) / 100
+    assert len(shown) == left and shown[-1] == 89
+    np.testing.assert_allclose(heard, shown, atol=0.2)
+
+
+def test_sound_stays_with_its_frames_where_pictures_are_gone(tmp_path):
+    sound = np.repeat(np.arange(90, dtype=np.int16) * 100, 1600)
+    write_video(tmp_path / "b.mkv", coded(90), sound=sound, options={"bf": "0"})
+    with av.open(str(tmp_path / "b.mkv")) as old, av.open(str(tmp_path / "a.mkv"), "w") as new:
+        tracks = {stream.index: new.add_stream_from_template(stream) for stream in old.streams}
+        seen = Counter()
+        for packet in old.demux():
+            kind = packet.stream.type
+            seen[kind] += 1
+            if packet.size and not (kind == "video" and (seen[kind] <= 12 or 36 < seen[kind] <= 60)):
+                packet.stream = tracks[packet.stream.index]
+                new.mux(packet)
+    (tmp_path / "b.mkv").unlink()
+    cache = open_cache(tmp_path, height=48, width=64, fps=30, sample_rate=24000, cache_dir=tmp_path / "cache")
+    shown = [number_of(frame) for frame in cache.frames]
+    heard = np.median(cache.sound[:, 200:600, 0], axis=1) / 100
+    assert shown[0] >= 12 and shown[-1] == 89 and cache.num_episodes == 2 and len(shown) > 40
+    np.testing.assert_allclose(heard, shown, atol=0.2)
 
 
 def test_copies_and_links_are_used_once(tmp_path):

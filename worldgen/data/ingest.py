@@ -131,7 +131,7 @@ def open_recording(path: Path) -> Recording:
     path = Path(path)
     info = read_info(path)
     facts = probe(path, info.fps if info else None)
-    repairs: list[str] = []
+    repairs = list(facts.repairs)
     notes: list[str] = []
     if info and abs(info.fps / facts.fps - 1) > 0.01:
         notes.append(f"NAME.json says {info.fps:g} fps, the video runs at {facts.fps:g}: its timestamps are believed")

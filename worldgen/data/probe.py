@@ -23,7 +23,7 @@ ASPECT_TOLERANCE = 0.02
 # a picture that stands for longer is a damaged timestamp, which could ask for millions of held frames
 MAX_STILL_SECONDS = 60
 # pictures that are stored before those that they follow are at most 16 apart
-MAX_REORDER_SECONDS = 1.0
+MAX_REORDER_SECONDS, MAX_REORDER_FRAMES = 1.0, 16
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class VideoFacts:
     origin: the instant of the first frame on the file's own clock, seconds. pts, time_base: that clock.
     is_cut_off: the file ends before it says it does. is_unfinished: it does not say, as it was never closed.
     is_start_lost: the first frame here is not the file's first. is_out_of_order: its timestamps run back.
+    notes: what a person should know. repairs: what was left out.
     """
 
     fps: float
@@ -55,6 +56,7 @@ class VideoFacts:
     num_audio_tracks: int
     rotation: int
     notes: tuple[str, ...]
+    repairs: tuple[str, ...]
     pts: np.ndarray
     time_base: Fraction
     origin: float
@@ -104,6 +106,8 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
     stamps = np.array(pts, np.int64)
     back = float((np.maximum.accumulate(stamps) - stamps).max() * time_base)
     stamps = np.unique(stamps)
+    usual = float(np.median(np.diff(stamps)) * time_base) if len(stamps) > 1 else 0.0
+    is_out_of_order = back > max(MAX_REORDER_SECONDS, MAX_REORDER_FRAMES * usual)
     first_kept, last_kept = longest_run(stamps, MAX_STILL_SECONDS / float(time_base))
     num_kept, num_stamps = last_kept - first_kept, len(stamps)
     stamps = stamps[first_kept:last_kept]
@@ -120,7 +124,8 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
     width, height = first.width, first.height
     if rotation % 2:
         width, height, aspect = height, width, 1 / aspect
-    notes = []
+    notes: list[str] = []
+    repairs: list[str] = []
     if times is None:
         notes.append(f"variable frame rate: about {fps:.5g} fps, resampled by timestamps")
     if rotation:
@@ -134,12 +139,12 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
     end = seconds[-1] + 1 / fps
     is_cut_off = is_broken or (claimed_end is not None and claimed_end > end + max(2 / fps, 0.1))
     if num_kept < num_stamps:
-        notes.append(
+        repairs.append(
             f"timestamps jump by over {MAX_STILL_SECONDS} s: only the longest stretch is used, {num_kept} of "
             f"{num_stamps} frames"
         )
-    if back > MAX_REORDER_SECONDS:
-        notes.append(f"timestamps run back by {back:.2f} s: what comes again is left out")
+    if is_out_of_order:
+        repairs.append(f"timestamps run back by {back:.2f} s: what comes again is left out")
     if any(component.is_alpha for component in first.format.components):
         notes.append("transparency is left out")
     if claimed is None:
@@ -155,12 +160,13 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
         is_cut_off=is_cut_off,
         is_unfinished=claimed is None,
         is_start_lost=first_kept > 0,
-        is_out_of_order=back > MAX_REORDER_SECONDS,
+        is_out_of_order=is_out_of_order,
         has_sound=bool(num_audio_tracks),
         sample_rate=sample_rate,
         num_audio_tracks=num_audio_tracks,
         rotation=rotation,
         notes=tuple(notes),
+        repairs=tuple(repairs),
         pts=stamps,
         time_base=time_base,
         origin=float(stamps[0] * time_base) + offset,

@@ -71,8 +71,8 @@ def super_resolution_stage(run: Run, fit: Fit, tokenizer: Tokenizer, tokens: np.
 
 def between_stage(run: Run, fit: Fit, tokenizer: Tokenizer, tokens: np.ndarray) -> BetweenStage:
     network = run.begin(run.fresh(Between, **run.preset.between), "between")
-    clips = (run.sampler(segments, fit.length) for segments in (run.train, run.validation))
-    return BetweenStage(network, tokenizer, tokens, *clips, fit.batch)
+    train, validation = (run.sampler(segments, fit.length) for segments in (run.train, run.validation))
+    return BetweenStage(network, tokenizer, tokens, train, validation, fit.batch)
 
 
 def sound_codec_stage(run: Run, fit: Fit) -> SoundCodecStage:

@@ -54,9 +54,9 @@ class Between(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decla
         self.layers = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=d, dilation=d) for d in dilations)
         # two flows, the shares of both frames as they are and moved, red, green and blue on top
         self.last = nn.Conv2d(channels + frames, (2 + 2 + 4 + 3) * FOLD**2, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        bias = torch.tensor([0.0] * 4 + [0.0, 0.0, RELIANCE, RELIANCE] + [0.0] * 3)
-        self.last.bias.data.copy_(bias.repeat_interleave(FOLD**2))
+        shares = torch.tensor([0.0] * 4 + [0.0, 0.0, RELIANCE, RELIANCE] + [0.0] * 3)
+        self.last.weight = nn.Parameter(torch.zeros_like(self.last.weight))
+        self.last.bias = nn.Parameter(shares.repeat_interleave(FOLD**2))
 
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
         """before, after (b, 3, h, w) in [-1, 1], h and w even -> (b, 3, h, w) about [-1, 1]"""

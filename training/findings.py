@@ -21,6 +21,7 @@ def findings(figures: dict[str, Any]) -> list[str]:
         *_stability(figures.get("stability"), figures["fps"]),
         *_outcomes(figures["outcomes"]),
         *_large_picture(figures.get("large_picture")),
+        *_between(figures.get("between")),
         *_sound(figures.get("sound")),
         *_cost(figures.get("cost"), figures["fps"]),
     ]
@@ -69,6 +70,17 @@ def _large_picture(figures: dict[str, Any] | None) -> list[str]:
     return [
         f"Super-resolution to {figures['width']}x{figures['height']} is {gain['decoder']:+.1f} dB against bicubic from "
         f"the tokenizer's frames, {gain['area']:+.1f} dB from shrunk recordings."
+    ]
+
+
+def _between(figures: dict[str, Any] | None) -> list[str]:
+    if figures is None:
+        return []
+    found = figures["decoder"]
+    gain = {way: found["network"]["psnr"] - found[way]["psnr"] for way in ("blend", "repeat")}
+    return [
+        f"In-between frames, made from the tokenizer's, are {gain['blend']:+.1f} dB against blending and "
+        f"{gain['repeat']:+.1f} dB against repeating."
     ]
 
 

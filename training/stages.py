@@ -17,7 +17,13 @@ from worldgen.training.fit import Fit, Stage
 from worldgen.training.heads import HeadsStage
 from worldgen.training.held_out import known_segments
 from worldgen.training.latent_action import LatentActionStage, choose_labels
-from worldgen.training.output_stages import sound_codec_stage, sound_events_stage, sound_stage, super_resolution_stage
+from worldgen.training.output_stages import (
+    between_stage,
+    sound_codec_stage,
+    sound_events_stage,
+    sound_stage,
+    super_resolution_stage,
+)
 from worldgen.training.rollout import PROMPT
 from worldgen.training.run import VALIDATION_HORIZON, Run
 from worldgen.training.tokenizer import TokenizerStage
@@ -38,6 +44,8 @@ def make_stage(run: Run, name: str, fit: Fit) -> Stage:
             return _heads_stage(run, fit)
         case "super_resolution":
             return super_resolution_stage(run, fit, *run.tokens())
+        case "between":
+            return between_stage(run, fit, *run.tokens())
         case "sound_codec":
             return sound_codec_stage(run, fit)
         case "sound":

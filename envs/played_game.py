@@ -24,6 +24,7 @@ class PlayedGame:
     hash = ""
     nfe = 1
     upscaling = "off"
+    has_between = shows_between = False
     num_starts = 0
     starts = None
 

@@ -149,7 +149,9 @@ def record_games(world: Path, reference: Backend) -> Games:
 
 def new_game(world: Path, backend: Backend, upscale: bool = True) -> World:
     config, starts = WorldConfig.load(world / "world.json"), Starts.load(world)
-    return World(config, backend, starts, len(SEEDS), upscale=upscale, library=SoundLibrary.load(world))
+    return World(
+        config, backend, starts, len(SEEDS), upscale=upscale, between=upscale, library=SoundLibrary.load(world)
+    )
 
 
 def begin(game: World) -> None:

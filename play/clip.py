@@ -27,6 +27,7 @@ class ClipWriter:
 
     scale: picture pixels per pixel of the world's own size; frames that super-resolution has enlarged are enlarged by
     what is left of it, nearest. legend: draw the strip of keys. is_double: two pictures side by side.
+    Where the world shows in-between frames the clip has twice its rate.
     """
 
     def __init__(self, path: Path, world: World, *, scale: int = 4, legend: bool = True, is_double: bool = False):
@@ -44,7 +45,8 @@ class ClipWriter:
         self._picture = np.zeros((height + strip, width, 3), np.uint8)
         self._height = height
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        size, fps = (width, height + strip), world.config.fps
+        self._pictures = 2 if world.shows_between else 1  # a frame
+        size, fps = (width, height + strip), self._pictures * world.config.fps
         self._video: VideoWriter | GifWriter
         if self.path.suffix == ".gif":
             self._video = GifWriter(self._temporary, *size, fps)
@@ -54,7 +56,15 @@ class ClipWriter:
             )
 
     def write(self, frame: Frame, action: Any = None, beside: Beside | None = None) -> None:
-        image = frame.image
+        if self._pictures == 1:
+            self._write(frame.image, frame.sound, action, beside)
+            return
+        # without an in-between picture the frame is there half a frame early: better than the old one for longer
+        first, second = (None, None) if frame.sound is None else np.array_split(frame.sound, 2)
+        self._write(frame.image if frame.between is None else frame.between, first, action, beside)
+        self._write(frame.image, second, action, beside)
+
+    def _write(self, image: np.ndarray, sound: np.ndarray | None, action: Any, beside: Beside | None) -> None:
         if beside is not None:
             pictures = (beside.image, image) if beside.is_left else (image, beside.image)
             image = np.concatenate(pictures, axis=1)
@@ -62,7 +72,7 @@ class ClipWriter:
         self._picture[: self._height] = large
         if self._legend:
             self._picture[self._height :] = draw_legend(large.shape[1], self._actions, action)
-        self._video.write(self._picture, frame.sound)
+        self._video.write(self._picture, sound)
 
     def close(self) -> None:
         self._video.close()

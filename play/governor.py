@@ -1,18 +1,19 @@
 """Holding the rate: less effort for a frame where frames take too long, more again where there is time.
 
-Fewer denoising steps come first, then super-resolution is left out. No waiting and no world here: note() is told how
-long each frame took and answers with what to change to.
+In-between frames go first, then denoising steps, then super-resolution. No waiting and no world here: note() is told
+how long each frame took and answers with what to change to.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from worldgen.config import NFE_CHOICES
 
 WINDOW = 24  # frames judged together
 TOO_SLOW = 0.9  # of a frame's time: more than that, and frames will be dropped
+TOO_SLOW_BETWEEN = 0.5  # with in-between frames: more, and a frame is late for its half of the time
 EASY = 0.55  # of a frame's time, as the frame would take with more effort
 DEARER = 2.0  # at most so many times longer than a frame of the next lower effort: twice the steps
 PATIENCE_SECONDS = 10.0  # of ease before more is tried; doubled each time that it was too much
@@ -20,20 +21,27 @@ PATIENCE_SECONDS = 10.0  # of ease before more is tried; doubled each time that 
 
 @dataclass(frozen=True)
 class Effort:
-    """What goes into a frame: denoising steps, and how it is enlarged (World.upscaling)."""
+    """What goes into a frame: denoising steps, how it is enlarged (World.upscaling), and whether the one half way to it
+    is made too."""
 
     nfe: int
     upscaling: str
+    between: bool = False
 
     def described(self) -> str:
-        return f"nfe {self.nfe}" + (", no super-resolution" if self.upscaling == "nearest" else "")
+        parts = [f"nfe {self.nfe}"]
+        parts += ["no super-resolution"] if self.upscaling == "nearest" else []
+        parts += ["in-between frames"] if self.between else []
+        return ", ".join(parts)
 
     def lower(self) -> Effort | None:
         """The next one that takes less time."""
+        if self.between:
+            return replace(self, between=False)
         fewer = [n for n in NFE_CHOICES if n < self.nfe]
         if fewer:
-            return Effort(fewer[-1], self.upscaling)
-        return Effort(self.nfe, "nearest") if self.upscaling == "network" else None
+            return replace(self, nfe=fewer[-1])
+        return replace(self, upscaling="nearest") if self.upscaling == "network" else None
 
 
 class Governor:
@@ -58,7 +66,8 @@ class Governor:
             return None
         slow = sorted(self._recent)[int(0.75 * WINDOW)]  # one slow frame is no reason
         lower = effort.lower()
-        if slow > TOO_SLOW * self._period_ms and lower is not None:
+        limit = TOO_SLOW_BETWEEN if effort.between else TOO_SLOW
+        if slow > limit * self._period_ms and lower is not None:
             self._patience *= 2 if self._was_raised else 1
             return self._change(lower, False)
         higher = self._higher(effort)

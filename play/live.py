@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ class NoDisplayError(RunError):
 class View:
     """A frame to show, the action that led to it (None: a reset, a loaded or rewound moment) and whether the game
     moved on to it, so that its sound is to be heard. pressed_at: when the first new key it obeys was pressed.
-    beside: a second picture."""
+    beside: a second picture. An in-between picture comes before its frame as a view of its own, without sound."""
 
     frame: Frame
     action: Any
@@ -91,6 +91,7 @@ class LivePlayer:
         self._saved: SavePoint | None = None
         self._seconds = 0.0
         self._playing_since: float | None = None
+        self._later: tuple[float, View] | None = None  # a frame whose in-between one is on screen, and when it is due
         self._lock = threading.Lock()
         self._view = View(player.frame, None, False, beside=self._beside())
         self._view_is_new = True
@@ -132,7 +133,8 @@ class LivePlayer:
     @property
     def effort(self) -> Effort:
         """What goes into a frame now."""
-        return Effort(self.player.nfe, self.player.world.upscaling)
+        world = self.player.world
+        return Effort(self.player.nfe, world.upscaling, world.shows_between)
 
     @property
     def seconds(self) -> float:
@@ -159,7 +161,7 @@ class LivePlayer:
         self._show(self.player.restart(start=start))
 
     def set_nfe(self, nfe: int) -> None:
-        self._want(Effort(nfe, self.governor.wanted.upscaling))
+        self._want(replace(self.governor.wanted, nfe=nfe))
 
     def toggle_auto(self) -> bool:
         """Whether the effort is lowered where frames take too long -> the new state."""
@@ -215,6 +217,9 @@ class LivePlayer:
     def tick(self) -> float:
         """Does what is due now -> seconds to sleep before the next tick."""
         self._run_commands()
+        if self._later is not None and (wait := self._later[0] - self._clock()) > 0:
+            return wait
+        self._show_later()
         is_moving = not self.paused and not self.rewinding
         if not is_moving and not self._steps_wanted:
             self._rest()
@@ -230,7 +235,8 @@ class LivePlayer:
             self.player.stats.dropped += self._pacer.tick(now)
         self._steps_wanted = max(0, self._steps_wanted - 1)
         self._step()
-        return self._pacer.wait(self._clock()) if is_moving else 0.0
+        due = self._pacer.wait(self._clock()) if is_moving else 0.0
+        return due if self._later is None else max(0.0, self._later[0] - self._clock())
 
     def _step(self) -> None:
         self.pressed_at = None
@@ -241,17 +247,34 @@ class LivePlayer:
             return
         self._note()
         frame = self.player.step(action)
+        view = View(frame, action, True, self.pressed_at, self._beside())
+        if frame.between is None:
+            self._publish(view)
+        else:
+            self._publish(View(replace(frame, image=frame.between), action, False, beside=self._view.beside))
+            now, half = self._clock(), self._pacer.period / 2
+            # half a frame later, but before the next step is due
+            self._later = now + (half if self.paused else min(half, self._pacer.wait(now))), view
+        self._hold_the_rate()
+        if self._max_frames is not None and self.player.stats.frames >= self._max_frames:
+            self._show_later()
+            self.is_over = True
+
+    def _show_later(self) -> None:
+        """The frame whose in-between one is on screen, if there is one."""
+        if self._later is not None:
+            (_, view), self._later = self._later, None
+            self._publish(view)
+
+    def _publish(self, view: View) -> None:
         with self._lock:
             # shown frames are taken; one that was not is replaced unseen
             is_unseen = self._view_is_new and self._view.is_step
             self.player.stats.dropped += is_unseen
-            pressed_at = self._view.pressed_at if is_unseen else None
-            pressed_at = self.pressed_at if pressed_at is None else pressed_at
-            self._view, self._view_is_new = View(frame, action, True, pressed_at, self._beside()), True
-        self._on_view(self._view)
-        self._hold_the_rate()
-        if self._max_frames is not None and self.player.stats.frames >= self._max_frames:
-            self.is_over = True
+            if is_unseen and self._view.pressed_at is not None:
+                view = replace(view, pressed_at=self._view.pressed_at)
+            self._view, self._view_is_new = view, True
+        self._on_view(view)
 
     def _hold_the_rate(self) -> None:
         before = self.effort
@@ -270,6 +293,8 @@ class LivePlayer:
             self.player.set_nfe(effort.nfe)
         if effort.upscaling != self.player.world.upscaling:
             self.player.set_upscaling(effort.upscaling)
+        if effort.between != self.player.world.shows_between:
+            self.player.world.shows_between = effort.between
 
     def _note(self, jumps: bool = False) -> None:
         if self.remembers:
@@ -300,6 +325,7 @@ class LivePlayer:
                 command = self._commands.get_nowait()
             except Empty:
                 return
+            self._show_later()  # whatever it does, it does it after the frame
             command()
 
     def _rest(self) -> None:

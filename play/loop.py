@@ -217,4 +217,5 @@ class Player:
             "height": int(height),
             "backend": self.world.backend_name,
             "nfe": int(self.world.nfe),
+            "between": bool(self.world.shows_between),
         }

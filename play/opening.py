@@ -41,7 +41,9 @@ def open_world(options: PlayOptions, session: Session | None, load: Callable[...
         nfe = session.nfe if nfe is None else nfe
         upscale = upscale and session.upscaling != "off"
         sound = session.sound if sound is None else sound
-    world = load(name, backend=backend, nfe=nfe, upscale=upscale, sound=sound)
+    # a blind test compares with recordings of the world's own rate
+    between = options.between and options.blind is None
+    world = load(name, backend=backend, nfe=nfe, upscale=upscale, between=between, sound=sound)
     if session is not None:
         session.require(world)
         if session.upscaling == "nearest" and upscale:

@@ -31,6 +31,8 @@ class PlayOptions:
     """generated, retrieved (from recorded sounds) or off; by default the world's."""
     upscale: bool = True
     """Show larger frames, where the world has super-resolution."""
+    between: bool = True
+    """Show the frame half way to each too, where the world has in-between frames: twice the rate."""
     start: str | None = None
     """A picture or clip to start from, or the number of one of the world's own starts."""
     replay: Path | None = None
@@ -56,7 +58,7 @@ class PlayOptions:
     fullscreen: bool = False
     """Open the window over the whole screen."""
     auto: bool = True
-    """Fewer denoising steps while frames take too long, then no super-resolution."""
+    """While frames take too long: no in-between frames, then fewer denoising steps, then no super-resolution."""
     worlds: tuple[Path, ...] = (Path("."),)
     """Folders whose worlds the start screen shows beside the bundled ones."""
     captures: Path = Path(".")

@@ -26,8 +26,8 @@ def draw_panel(lines: Sequence[str], scale: int = 1) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Figures:
-    """What the window knows of the last moments. fps: frames shown a second; key_ms: from a key to its picture, p50 and
-    p99, None before the first; underruns: of the sound, None without sound; effort: that goes into a frame, and the
+    """What the window knows of the last moments. fps: pictures shown a second; key_ms: from a key to its picture, p50
+    and p99, None before the first; underruns: of the sound, None without sound; effort: that goes into a frame, and the
     one that was asked for, which is another where it takes too long."""
 
     fps: float
@@ -41,8 +41,9 @@ class Figures:
 
 def hud_lines(player: Player, figures: Figures) -> list[str]:
     stats, world = player.stats, player.world
+    shown = world.config.fps * (1 + world.shows_between)
     lines = [
-        f"{figures.fps:.1f} of {world.config.fps:g} fps {figures.state}".rstrip(),
+        f"{figures.fps:.1f} of {shown:g} fps{' with in-between' * world.shows_between} {figures.state}".rstrip(),
         f"model {stats.percentile(50, recent=True):.1f} ms p50 {stats.percentile(99, recent=True):.1f} p99",
     ]
     if figures.key_ms is not None:

@@ -105,9 +105,10 @@ def _engines(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def loud_world(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny world with untrained super-resolution and sound, exported. Read only."""
+    """The tiny world with untrained super-resolution, in-between frames and sound, exported. Read only."""
     torch = pytest.importorskip("torch")
     from worldgen.export.to_onnx import export_onnx
+    from worldgen.models.between import Between
     from worldgen.models.sound import SoundHead
     from worldgen.models.sound_codec import SoundCodec
     from worldgen.models.super_resolution import SuperResolution
@@ -118,14 +119,16 @@ def loud_world(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         torch.manual_seed(0)
         enlarge = SuperResolution(scale=SCALE, channels=8, num_layers=1)
         enlarge.fold()
+        between = Between(channels=8, num_layers=2)
         codec = SoundCodec(
             samples=SAMPLES, channels=CHANNELS, sample_rate=SAMPLES * FPS, latent_dim=6, dim=16, num_atoms=8
         )
         head = SoundHead(hidden_dim=32, latent_dim=6, action_kind="discrete", action_sizes=[5], dim=16)
-        for network in (enlarge, head):
+        for network in (enlarge, head, between):
             for parameter in network.parameters():
                 parameter.data += 0.05 * torch.randn_like(parameter)
-        for name, network in (("super_resolution", enlarge), ("sound_codec", codec), ("sound", head)):
+        networks = {"super_resolution": enlarge, "between": between, "sound_codec": codec, "sound": head}
+        for name, network in networks.items():
             save_network(network, folder, name)
     config = WorldConfig.load(folder / "world.json")
     write_json(folder / "world.json", replace(config, sound="generated").to_json())

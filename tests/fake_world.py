@@ -50,12 +50,15 @@ class FakeWorld:
         frame_seconds: float = 0.0,
         actions: ActionMap = ACTIONS,
         hash: str = "f" * 64,
+        between: bool = False,
     ):
         self.config = WorldConfig("fake", height, width, fps, actions, context=8, has_terminated=ends_after is not None)
         self.sample_rate = sample_rate
         self.hash = hash
         self.nfe = 2
         self.upscaling = "network" if scale > 1 else "off"
+        self.has_between = self.shows_between = between
+        self._before: np.ndarray | None = None
         self.uncertainty: float | None = None
         self.sound = "off" if sample_rate is None else "generated"
         self.calls: list[object] = []
@@ -77,7 +80,7 @@ class FakeWorld:
             background[:] = 10 + 10 * start
         place = np.random.default_rng(seed).integers([h, w])
         self.calls.append(("reset", seed))
-        self._state = FakeState(self.hash, seed, 0, place, background)
+        self._state, self._before = FakeState(self.hash, seed, 0, place, background), None
         return replace(self._frame(), sound=None)
 
     def step(self, action: object) -> Frame:
@@ -89,7 +92,11 @@ class FakeWorld:
         place = (self._state.place + push * self.nfe) % [self.config.height, self.config.width]
         self.calls.append(action)
         self._state = replace(self._state, step=self._state.step + 1, place=place)
-        return self._frame()
+        frame, before = self._frame(), self._before
+        self._before = frame.image
+        if not self.shows_between or before is None:
+            return frame
+        return replace(frame, between=before // 2 + frame.image // 2)
 
     def snapshot(self) -> FakeState:
         return self._state
@@ -97,7 +104,7 @@ class FakeWorld:
     def restore(self, state: FakeState) -> None:
         if state.hash != self.hash:
             raise InputError("a snapshot of another world")
-        self._state = state
+        self._state, self._before = state, None
 
     mark = snapshot
 

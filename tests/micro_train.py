@@ -36,6 +36,7 @@ def train(
     import torch
 
     torch.set_num_threads(1)
+    from test_output_stages import LENGTHS
     from test_output_stages import micro as micro_outputs
     from test_training import micro
 
@@ -48,7 +49,7 @@ def train(
         first = micro().fits["tokenizer"]
         fits = {name: replace(first, batch=8, log_seconds=0.0, optimizer="muon" if muon else "adamw")
                 for name in ("tokenizer", "latent_action", "dynamics", "heads", *outputs.fits)}  # fmt: skip
-        fits["super_resolution"] = replace(fits["super_resolution"], length=2)
+        fits |= {name: replace(fits[name], length=length) for name, length in LENGTHS.items()}
         return replace(outputs, latent_action=micro().latent_action, fits=fits)
 
     presets.PRESETS["micro"] = preset

@@ -5,6 +5,7 @@ from __future__ import annotations
 from worldgen.play.governor import WINDOW, Effort, Governor
 
 FPS = 20  # 50 ms a frame
+BOTH = Effort(2, "network", between=True)
 FULL, TWO, ONE, PLAIN = Effort(4, "network"), Effort(2, "network"), Effort(1, "network"), Effort(1, "nearest")
 
 
@@ -31,6 +32,15 @@ def test_super_resolution_goes_last_and_comes_back_first():
     governor = Governor(FPS, TWO)
     assert changes(run(governor, {TWO: 120, ONE: 90, PLAIN: 60}, 10, TWO)) == [TWO, ONE, PLAIN]
     assert changes(run(governor, {TWO: 16, ONE: 12, PLAIN: 8}, 60, PLAIN)) == [PLAIN, ONE, TWO]
+
+
+def test_in_between_frames_go_first_once_a_frame_takes_half_its_time_and_come_back_last():
+    governor = Governor(FPS, BOTH)
+    assert set(run(governor, {BOTH: 24}, 10, BOTH)) == {BOTH}
+    assert changes(run(governor, {BOTH: 30, TWO: 24, ONE: 12}, 10, BOTH)) == [BOTH, TWO]
+    assert changes(run(governor, {BOTH: 110, TWO: 100, ONE: 20}, 4, BOTH)) == [BOTH, TWO, ONE]
+    assert changes(run(governor, {BOTH: 15, TWO: 12, ONE: 8}, 90, ONE)) == [ONE, TWO, BOTH]
+    assert BOTH.described() == "nfe 2, in-between frames"
 
 
 def test_a_world_that_has_none_keeps_its_one_step():

@@ -57,6 +57,19 @@ def test_a_clip_holds_exactly_the_frames_that_were_counted_four_times_enlarged(t
     assert (stats["width"], stats["height"], stats["dropped"]) == (32, 24, 0)
 
 
+def test_a_clip_of_a_world_with_in_between_frames_has_twice_the_rate_and_the_same_sound(tmp_path):
+    world = FakeWorld(fps=15, sample_rate=24000, between=True)
+    stats = play_headless(world, frames=20, out=tmp_path / "clip.mp4", legend=False)
+    frames, samples, fps = read_clip(tmp_path / "clip.mp4")
+    assert (len(frames), fps, stats["frames"], stats["between"]) == (40, 30, 20, True)
+    assert stats["sound_seconds"] == pytest.approx(20 / 15, abs=1e-3) and samples >= 20 * 1600
+    plain = play_headless(FakeWorld(fps=15, sample_rate=24000), frames=20, out=tmp_path / "plain.mp4", legend=False)
+    others, same_samples, _ = read_clip(tmp_path / "plain.mp4")
+    assert plain["between"] is False and same_samples == samples
+    for shown, alone in zip(frames[1::2], others, strict=True):  # the frames themselves are the same
+        assert np.abs(shown.astype(int) - alone).mean() < 3
+
+
 def test_a_clip_has_the_sound_of_its_frames(tmp_path):
     stats = play_headless(FakeWorld(sample_rate=24000, ends_after=11), frames=45, out=tmp_path / "clip.mp4")
     _, samples, _ = read_clip(tmp_path / "clip.mp4")

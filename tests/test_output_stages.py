@@ -22,6 +22,7 @@ pytest.importorskip("accelerate")
 
 from worldgen.models.plain_sound import PlainSoundHead
 from worldgen.training import presets
+from worldgen.training.between_figures import between_figures
 from worldgen.training.enlarge import nearest
 from worldgen.training.evaluate import for_json
 from worldgen.training.fit import Fit
@@ -29,12 +30,13 @@ from worldgen.training.held_out import open_held_out
 from worldgen.training.large_picture import large_picture_figures
 from worldgen.training.pipeline import Recipe, train_world
 from worldgen.training.presets import Preset
-from worldgen.training.report_outputs import large_picture_section, sound_section
+from worldgen.training.report_outputs import between_section, large_picture_section, sound_section
 from worldgen.training.sound_figures import sound_figures
 
 RATE = 8000
-STAGES = ("tokenizer", "dynamics", "super_resolution", "sound_codec", "sound", "sound_events")
+STAGES = ("tokenizer", "dynamics", "super_resolution", "between", "sound_codec", "sound", "sound_events")
 HEADS = STAGES[2:]
+LENGTHS = {"super_resolution": 2, "between": 3}  # of clips
 
 
 def micro() -> Preset:
@@ -47,10 +49,11 @@ def micro() -> Preset:
         dynamics={"dim": 32, "num_layers": 2, "num_heads": 2},
         heads={"dim": 16},
         super_resolution={"channels": 8, "num_layers": 1},
+        between={"channels": 8, "num_layers": 1},
         sound_codec={"latent_dim": 6, "dim": 16, "num_atoms": 8},
         sound={"dim": 16},
         sound_events={"dim": 16},
-        fits={name: replace(fit, length=2) if name == "super_resolution" else fit for name in (*STAGES, "heads")},
+        fits={name: replace(fit, length=LENGTHS.get(name, 5)) for name in (*STAGES, "heads")},
     )
 
 
@@ -101,6 +104,9 @@ def test_a_run_of_all_stages_gives_a_world_with_larger_frames_and_sound(trained:
         frame = world.reset(0)
         assert frame.image.shape == (2 * SIDE, 2 * SIDE, 3) and frame.sound.shape == (RATE // FPS, 1)
         assert np.isfinite(world.step(1).sound).all()
+    world = World.load(trained, backend="torch", between=True)
+    world.reset(0)
+    assert world.step(1).between is None and world.step(1).between.shape == (2 * SIDE, 2 * SIDE, 3)
 
 
 def test_the_sound_head_is_trained_alone_on_another_world(trained: Path, recordings: Path, tmp_path: Path):
@@ -146,7 +152,7 @@ def test_the_default_stages_are_those_that_the_recordings_allow(tmp_path: Path):
     record(tmp_path / "b.mkv", 1, scale=3)
     record(tmp_path / "c.mkv", 2, scale=3)
     rich = Run(Recipe(tmp_path, tmp_path / "out", preset="micro"), micro(), say=lambda text: None)
-    assert rich.default_stages() == STAGES[:-1]
+    assert rich.default_stages() == tuple(s for s in STAGES[:-1] if s != "between")  # for those who ask for it
 
 
 def test_small_and_silent_recordings_are_refused_by_name(trained: Path, tmp_path: Path):
@@ -172,6 +178,10 @@ def test_both_are_measured_and_shown(trained: Path, recordings: Path, tmp_path: 
     assert figures["scale"] == 2 and figures["area"]["nearest"]["psnr"] > 30  # each pixel of the toy is 2x2
     assert figures["area"]["scale2x"] is not None
     assert large_picture_section(for_json(figures), strip)[1][:4] == b"\x89PNG"
+    halfway, strip = between_figures(world, held_out)
+    assert halfway["recorded"]["network"]["psnr"] == pytest.approx(halfway["recorded"]["blend"]["psnr"], abs=1)
+    assert halfway["recorded"]["repeat"]["flicker"] <= halfway["real_flicker"] + 1 and halfway["frames"] > 10
+    assert between_section(for_json(halfway), strip)[1][:4] == b"\x89PNG"
     heard = sound_figures(trained, world, held_out, recordings)
     assert not isinstance(heard, str)
     sounds, play = heard

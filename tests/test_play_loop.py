@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from fake_world import FakeWorld
 
 from worldgen.actions import ActionMap
 from worldgen.play.governor import Effort
-from worldgen.play.live import LivePlayer
+from worldgen.play.live import LivePlayer, View
 from worldgen.play.loop import Player
 from worldgen.play.pacing import Pacer
 from worldgen.play.panel import Figures, hud_lines
@@ -24,7 +25,7 @@ from worldgen.play.ui_keys import COMMANDS, HeldKeys, bind_commands, help_lines
 IDLE, LEFT, RIGHT = 0, 1, 2
 STATS = {
     "frames", "seconds", "fps", "frame_ms_p50", "frame_ms_p95", "frame_ms_p99", "dropped", "sound_seconds", "width",
-    "height", "backend", "nfe",
+    "height", "backend", "nfe", "between",
 }  # fmt: skip
 
 
@@ -362,6 +363,59 @@ def test_too_slow_a_world_lowers_its_effort_shows_it_and_comes_back():
     while (action := choose(player)) is not None:
         player.step(action)
     assert player.log.session().checksums == session.checksums
+
+
+def views_of(live: LivePlayer, clock: Clock, seconds: float) -> list[tuple[float, View]]:
+    """What the window would be given, and when"""
+    shown: list[tuple[float, View]] = []
+    live._on_view = lambda view: shown.append((clock.now, view))
+    play_for(live, clock, seconds)
+    return shown
+
+
+def test_an_in_between_picture_comes_first_and_its_frame_half_a_frame_later_with_its_sound():
+    clock = Clock()
+    world = TimedWorld(clock, [0.02], fps=10, between=True, sample_rate=8000)
+    live = live_player(clock, world)
+    play_for(live, clock, 0.31)
+    shown = views_of(live, clock, 1.0)
+    shown = shown[shown[0][1].is_step :][:18]  # it may have begun with a frame
+    betweens, frames = shown[::2], shown[1::2]
+    assert not any(view.is_step for _, view in betweens)
+    assert all(view.is_step and view.frame.sound is not None and view.action == LEFT for _, view in frames)
+    times = [at for at, _ in shown]
+    assert np.diff(times) == pytest.approx(0.05)
+    assert not any(np.array_equal(a.frame.image, b.frame.image) for (_, a), (_, b) in pairwise(shown))
+    assert (live.player.stats.dropped, live.player.stats.frames) == (0, len(world.calls) - 1)
+
+
+def test_a_command_comes_after_the_frame_whose_in_between_picture_is_on_screen():
+    clock = Clock()
+    live = live_player(clock, TimedWorld(clock, [0.02], fps=10, between=True), max_frames=3)
+    live.tick()
+    clock.pass_(0.2)
+    live.tick()  # the second frame: its in-between picture
+    assert live.take_view().frame.image is not live.player.frame.image
+    seen = []
+    live.post(lambda: seen.append(live.take_view().frame))
+    live.tick()
+    assert seen == [live.player.frame]
+    play_for(live, clock, 1.0)
+    assert live.is_over and live._view.frame is live.player.frame  # the last one too
+
+
+def test_in_between_frames_are_given_up_where_they_cost_the_budget_and_said_in_the_figures():
+    clock, said = Clock(), []
+    world = TimedWorld(clock, [0.06], fps=10, between=True)
+    live = live_player(clock, world, on_notice=said.append)
+    figures = Figures(20.0, effort=live.effort, wanted=live.governor.wanted)
+    assert hud_lines(live.player, figures)[0] == "20.0 of 20 fps with in-between"
+    play_for(live, clock, 10)
+    assert not world.shows_between and said == ["too slow: nfe 2"]
+    assert live.player.summary()["between"] is False
+    live.governor.is_on = False
+    live.set_nfe(1)  # and by hand they are back
+    assert world.shows_between and world.nfe == 1
 
 
 def test_the_figures_say_all_that_the_player_knows():

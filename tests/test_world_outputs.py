@@ -70,6 +70,44 @@ def test_super_resolution_is_switched_off_and_on_in_the_middle_of_a_game(loud_wo
     assert (small.upscaling, small.sound, world.sound) == ("off", "generated", "generated")
 
 
+def test_in_between_frames_come_with_the_same_game(loud_world: Path, backend: str):
+    plain, both = World.load(loud_world, backend=backend), World.load(loud_world, backend=backend, between=True)
+    small = World.load(loud_world, backend=backend, upscale=False)
+    for world in (plain, both, small):
+        assert world.reset(3).between is None
+    frames, alone, little = (play(world) for world in (both, plain, small))
+    for frame, same in zip(frames, alone, strict=True):
+        np.testing.assert_array_equal(frame.image, same.image)
+        np.testing.assert_array_equal(frame.sound, same.sound)
+        assert same.between is None
+    assert frames[0].between is None  # nothing was kept of the prompt
+    assert all(f.between.shape == f.image.shape and f.between.dtype == np.uint8 for f in frames[1:])
+    both.upscaling = "nearest"
+    pictures = np.stack([f.image for f in [*little, small.step(1)]])
+    middle = small.between(pictures[-2:-1], pictures[-1:])[0]
+    np.testing.assert_array_equal(both.step(1).between, middle.repeat(SCALE, 0).repeat(SCALE, 1))
+
+
+def test_in_between_frames_are_switched_off_and_on_and_none_joins_two_games(loud_world: Path, backend: str):
+    world = World.load(loud_world, backend=backend, between=True, batch=2)
+    world.reset([0, 1])
+    world.step([1, 2])
+    assert world.step([1, 2]).between.shape == world.image.shape
+    state = world.snapshot()
+    world.restore(state)
+    assert world.step([1, 2]).between is None
+    world.reset([5, 6], mask=np.array([True, False]))
+    assert world.step([1, 2]).between is None and world.step([1, 2], draw=False).between is None
+    world.shows_between = False
+    assert world.step([1, 2]).between is None
+    world.shows_between = True
+    assert world.step([1, 2]).between is None and world.step([1, 2]).between is not None
+    without = World.load(loud_world, backend=backend)
+    assert not without.has_between
+    with pytest.raises(InputError, match="opened without in-between frames"):
+        without.shows_between = True
+
+
 def test_what_stands_still_does_not_flicker_and_what_moves_is_drawn_anew(loud_world: Path, backend: str):
     world = World.load(loud_world, backend=backend, upscale=False)
     rng = np.random.default_rng(0)
@@ -159,6 +197,9 @@ def test_what_a_world_does_not_have_is_named(loud_world: Path, tiny_world: Path,
         World.load(tiny_world, sound="generated")
     with pytest.raises(InputError, match="has no super-resolution"):
         World.load(tiny_world).upscale(np.zeros((1, SIDE, SIDE, 3), np.uint8))
+    with pytest.raises(InputError, match="has no in-between frames"):
+        World.load(tiny_world).between(*np.zeros((2, 1, SIDE, SIDE, 3), np.uint8))
+    assert not World.load(tiny_world, between=True).shows_between
     shutil.copytree(tiny_world, tmp_path / "promises")
     path = tmp_path / "promises" / "world.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "sound": "generated"}))

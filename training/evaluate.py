@@ -24,6 +24,7 @@ from worldgen.config import NFE_CHOICES, WorldConfig
 from worldgen.errors import InputError
 from worldgen.files import write_json
 from worldgen.measure import measure_in_new_process
+from worldgen.training.between_figures import between_figures
 from worldgen.training.control import AT, control_figures
 from worldgen.training.counterfactual import MakeGame, counterfactual_figures
 from worldgen.training.distribution import distribution_figures
@@ -58,9 +59,10 @@ AVERAGES = (
 
 @dataclass(frozen=True)
 class Extras:
-    """What the report shows of the other outputs: a strip of enlarged frames (h, w, 3), and sounds."""
+    """What the report shows of the other outputs: strips of enlarged and of in-between frames (h, w, 3), and sounds."""
 
     large_picture: np.ndarray | None = None
+    between: np.ndarray | None = None
     sound: SoundPlay | None = None
 
 
@@ -154,6 +156,10 @@ def evaluate(
         else:
             figures["large_picture"], strip = enlarged
             extras = replace(extras, large_picture=strip)
+    if "between" in world.graphs:
+        watch.stage("making in-between frames")
+        figures["between"], strip = between_figures(world, held_out)
+        extras = replace(extras, between=strip)
     loud_world = World.load(folder, backend=backend, batch=min(SOUND_CLIPS, len(starts)), nfe=nfe, upscale=False)
     if loud_world.sample_rate is not None:
         watch.stage("listening")
@@ -264,6 +270,7 @@ def measure(
         "standard": None,
         "stability": None,
         "large_picture": None,
+        "between": None,
         "sound": None,
         "retrieved_sound": None,
         "averages": AVERAGES,

@@ -21,6 +21,7 @@ def findings(figures: dict[str, Any]) -> list[str]:
         *_stability(figures.get("stability"), figures["fps"]),
         *_outcomes(figures["outcomes"]),
         *_large_picture(figures.get("large_picture")),
+        *_between(figures.get("between")),
         *_sound(figures.get("sound")),
         *_cost(figures.get("cost"), figures["fps"]),
     ]
@@ -69,6 +70,17 @@ def _large_picture(figures: dict[str, Any] | None) -> list[str]:
     return [
         f"Super-resolution to {figures['width']}x{figures['height']} is {gain['decoder']:+.1f} dB against bicubic from "
         f"the tokenizer's frames, {gain['area']:+.1f} dB from shrunk recordings."
+    ]
+
+
+def _between(figures: dict[str, Any] | None) -> list[str]:
+    if figures is None:
+        return []
+    found = figures["decoder"]
+    gain = {way: found["network"]["psnr"] - found[way]["psnr"] for way in ("blend", "repeat")}
+    return [
+        f"In-between frames, made from the tokenizer's, are {gain['blend']:+.1f} dB against blending and "
+        f"{gain['repeat']:+.1f} dB against repeating."
     ]
 
 
@@ -170,9 +182,9 @@ def _latent_actions(scored: dict[str, Any] | None) -> list[str]:
         said.append(f"These codes are never used: {_listed(scored['unused'])}.")
     if scored["nmi"] is not None:
         said.append(
-            f"A code tells {scored['accuracy']:.0%} of the actions that were really pressed, what it is rounded from "
-            f"{scored['probe']:.0%}, a network trained on the actions {scored['labelled']:.0%} (guessing "
-            f"{scored['chance']:.0%}); their normalised mutual information is {scored['nmi']:.2f}."
+            f"A code tells {scored['accuracy']:.0%} of the actions that were really pressed, how well all codes "
+            f"explain a frame {scored['probe']:.0%}, a network trained on the actions {scored['labelled']:.0%} "
+            f"(guessing {scored['chance']:.0%}); their normalised mutual information is {scored['nmi']:.2f}."
         )
     return said
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from worldgen.training import (
     action_clips,
+    between_figures,
     button_map,
     by_action,
     control,
@@ -78,6 +79,7 @@ GLOSSARY: dict[str, dict[str, str]] = {
     "stability": stability.KEYS,
     "outcomes": outcomes.KEYS,
     "large_picture": large_picture.KEYS,
+    "between": between_figures.KEYS,
     "sound": sound_figures.KEYS,
     "retrieved_sound": sound_figures.KEYS,
     "cost": COST,
@@ -105,6 +107,7 @@ TITLES = {
     "stability": "long games, null if left out",
     "outcomes": "reward and end, null without heads or actions",
     "large_picture": "super-resolution, null without it",
+    "between": "in-between frames, null without them",
     "sound": "null where the world is silent",
     "retrieved_sound": "of a world that generates its sound and has a library too, its library; else null",
     "cost": "of one game, in a process of its own",

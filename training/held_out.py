@@ -89,7 +89,7 @@ class HeldOut:
 def open_held_out(world: Path, config: WorldConfig, data: Path, say: Callable[[str], None] = print) -> HeldOut:
     """Raises InputError when nothing is held out, or the recordings are of another action space."""
     say(f"recordings: {data} at {config.width}x{config.height}, {config.fps:g} fps (decoded on first use)")
-    cache = _open_cache(config, data, say)
+    cache = open_for(config, data, say)
     notes = list(cache.notes)
     segments, trained, facts = _leave_out_trained(world, cache, data, notes)
     actions, known, source = _actions(world, config, cache, segments, notes, say)
@@ -108,9 +108,9 @@ def open_held_out(world: Path, config: WorldConfig, data: Path, say: Callable[[s
     return HeldOut(cache, segments, actions, facts, notes, trained)
 
 
-def _open_cache(config: WorldConfig, data: Path, say: Callable[[str], None]) -> Cache:
-    """At the world's size and rate. Training asks for the recordings' own rate: where that is the world's, the cache
-    that it built is found again instead of decoding everything once more."""
+def open_for(config: WorldConfig, data: Path, say: Callable[[str], None]) -> Cache:
+    """Recordings at a world's size and rate. Training asks for the recordings' own rate: where that is the world's, the
+    cache that it built is found again instead of decoding everything once more."""
     if any(abs(info.fps - config.fps) < 1e-3 for info in _infos(data)[:1]):
         cache = open_cache(data, height=config.height, width=config.width, on_progress=say_progress(say))
         if abs(cache.fps - config.fps) < 1e-3:

@@ -1,4 +1,5 @@
-"""The stages of super-resolution and sound, made ready for a run: their data, and networks that fit it."""
+"""The stages of super-resolution, in-between frames and sound, made ready for a run: their data, and networks that fit
+it."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import numpy as np
 from worldgen.bundle import load_network
 from worldgen.data.dataset import ClipSampler, Segments
 from worldgen.errors import InputError
+from worldgen.models.between import Between
 from worldgen.models.conditioning import action_arguments
 from worldgen.models.dynamics import Dynamics
 from worldgen.models.sound import SoundHead
@@ -18,6 +20,7 @@ from worldgen.models.sound_codec import SoundCodec
 from worldgen.models.sound_events import SoundEvents
 from worldgen.models.super_resolution import SuperResolution
 from worldgen.models.tokenizer import Tokenizer
+from worldgen.training.between import BetweenStage
 from worldgen.training.fit import Fit
 from worldgen.training.hidden_states import HiddenStates, hidden_states
 from worldgen.training.native_frames import best_scale, native_clips
@@ -64,6 +67,12 @@ def super_resolution_stage(run: Run, fit: Fit, tokenizer: Tokenizer, tokens: np.
     network = run.fresh(SuperResolution, scale=scale, palette=palette, **run.preset.super_resolution)
     network = run.begin(network, "super_resolution", network.load_folded)
     return SuperResolutionStage(network, tokenizer, cache, tokens, train, validation, fit.batch)
+
+
+def between_stage(run: Run, fit: Fit, tokenizer: Tokenizer, tokens: np.ndarray) -> BetweenStage:
+    network = run.begin(run.fresh(Between, **run.preset.between), "between")
+    train, validation = (run.sampler(segments, fit.length) for segments in (run.train, run.validation))
+    return BetweenStage(network, tokenizer, tokens, train, validation, fit.batch)
 
 
 def sound_codec_stage(run: Run, fit: Fit) -> SoundCodecStage:

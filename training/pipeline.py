@@ -41,6 +41,7 @@ PARENTS = {
     "dynamics": ("tokenizer", "latent_action"),
     "heads": ("tokenizer", "dynamics"),
     "super_resolution": ("tokenizer",),
+    "between": ("tokenizer",),
     "sound_codec": (),
     "sound": ("tokenizer", "dynamics", "sound_codec"),
     "sound_events": ("tokenizer", "dynamics"),

@@ -23,6 +23,7 @@ class Preset:
     heads: dict[str, Any]
     fits: dict[str, Fit]
     super_resolution: dict[str, Any] = field(default_factory=dict)
+    between: dict[str, Any] = field(default_factory=dict)
     sound_codec: dict[str, Any] = field(default_factory=dict)
     sound: dict[str, Any] = field(default_factory=dict)
     sound_events: dict[str, Any] = field(default_factory=dict)
@@ -34,19 +35,21 @@ def tiny() -> Preset:
         side=64,
         context=16,
         tokenizer={"token_dim": 160, "channels": [48, 64, 128]},
-        latent_action={"channels": [32, 64, 96], "dim": 48},
+        latent_action={},
         dynamics={"dim": 192, "num_layers": 6, "num_heads": 6},
         heads={"dim": 32},
         super_resolution={"channels": 48, "num_layers": 6},
+        between={"channels": 32, "num_layers": 4},
         sound_codec={"latent_dim": 48, "dim": 256, "num_atoms": 96},
         sound={"dim": 96},
         sound_events={"dim": 96},
         fits={
             "tokenizer": Fit(steps=4000, batch=8, length=8, learning_rate=1e-3),
-            "latent_action": Fit(steps=1500, batch=12, length=5, learning_rate=2e-3, ema=0.99),
+            "latent_action": Fit(steps=1500, batch=12, length=5, learning_rate=4e-3, ema=0.99),
             "dynamics": Fit(steps=8000, batch=8, length=17, learning_rate=1e-3, optimizer="muon"),
             "heads": Fit(steps=600, batch=16, length=17, learning_rate=1e-3, ema=0.99),
             "super_resolution": Fit(steps=3000, batch=8, length=2, learning_rate=1e-3, ema=0.995),
+            "between": Fit(steps=1500, batch=16, length=3, learning_rate=2e-3, ema=0.99),
             "sound_codec": Fit(steps=3000, batch=8, length=16, learning_rate=1e-3, ema=0.995),
             "sound": Fit(steps=3000, batch=24, length=20, learning_rate=1e-3, ema=0.995),
             "sound_events": Fit(steps=3000, batch=24, length=20, learning_rate=1e-3, ema=0.995),
@@ -60,10 +63,11 @@ def small() -> Preset:
         side=128,
         context=32,
         tokenizer={"token_dim": 192, "channels": [96, 192, 384], "num_convs": 3},
-        latent_action={"channels": [32, 64, 96, 128], "dim": 96},
+        latent_action={"dim": 64, "hidden_dim": 128, "num_places": 512},
         dynamics={"dim": 512, "num_layers": 10, "num_heads": 8, "reach": 16},
         heads={"dim": 256},
         super_resolution={"channels": 64, "num_layers": 8},
+        between={"channels": 48, "num_layers": 5},
         sound_codec={"latent_dim": 64, "dim": 512, "num_atoms": 160},
         sound={"dim": 256},
         sound_events={"dim": 192},
@@ -73,6 +77,7 @@ def small() -> Preset:
             "dynamics": Fit(steps=30_000, batch=64, length=33, learning_rate=5e-4, warmup=1000, ema=0.9995),
             "heads": Fit(steps=3000, batch=64, length=33, learning_rate=5e-4, ema=0.99),
             "super_resolution": Fit(steps=20_000, batch=64, length=2, learning_rate=1e-3),
+            "between": Fit(steps=20_000, batch=64, length=3, learning_rate=1e-3),
             "sound_codec": Fit(steps=20_000, batch=32, length=32, learning_rate=5e-4),
             "sound": Fit(steps=20_000, batch=32, length=33, learning_rate=5e-4),
             "sound_events": Fit(steps=20_000, batch=32, length=33, learning_rate=5e-4),
@@ -86,10 +91,11 @@ def base() -> Preset:
         side=256,
         context=64,
         tokenizer={"token_dim": 256, "channels": [128, 256, 512], "num_convs": 4},
-        latent_action={"channels": [48, 96, 192, 256, 256], "dim": 192},
+        latent_action={"dim": 96, "hidden_dim": 192, "num_places": 1024},
         dynamics={"dim": 896, "num_layers": 16, "num_heads": 14, "reach": 32},
         heads={"dim": 256},
         super_resolution={"channels": 64, "num_layers": 8},
+        between={"channels": 48, "num_layers": 5},
         sound_codec={"latent_dim": 64, "dim": 512, "num_atoms": 160},
         sound={"dim": 256},
         sound_events={"dim": 192},
@@ -99,6 +105,7 @@ def base() -> Preset:
             "dynamics": Fit(steps=200_000, batch=32, length=65, learning_rate=3e-4, warmup=2000, ema=0.9998),
             "heads": Fit(steps=5000, batch=32, length=65, learning_rate=5e-4, ema=0.99),
             "super_resolution": Fit(steps=40_000, batch=64, length=2, learning_rate=1e-3),
+            "between": Fit(steps=40_000, batch=64, length=3, learning_rate=1e-3),
             "sound_codec": Fit(steps=40_000, batch=32, length=32, learning_rate=5e-4),
             "sound": Fit(steps=40_000, batch=32, length=64, learning_rate=5e-4),
             "sound_events": Fit(steps=40_000, batch=32, length=64, learning_rate=5e-4),

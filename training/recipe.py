@@ -7,7 +7,10 @@ from pathlib import Path
 
 from worldgen.errors import InputError
 
-STAGES = ("tokenizer", "latent_action", "dynamics", "heads", "super_resolution", "sound_codec", "sound", "sound_events")
+STAGES = (
+    "tokenizer", "latent_action", "dynamics", "heads", "super_resolution", "between", "sound_codec", "sound",
+    "sound_events",
+)  # fmt: skip
 CRITICISED = ("tokenizer", "super_resolution")  # the stages that make pictures
 
 

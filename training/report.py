@@ -12,7 +12,7 @@ from worldgen.files import write_bytes
 from worldgen.training.glossary import GLOSSARY, TITLES
 from worldgen.training.plots import control_plot, horizon_plot, stability_plot
 from worldgen.training.replay import Replay
-from worldgen.training.report_outputs import large_picture_section, sound_section
+from worldgen.training.report_outputs import between_section, large_picture_section, sound_section
 from worldgen.training.report_tables import (
     by_nfe,
     control_text,
@@ -98,6 +98,9 @@ def write_report(
     if figures["large_picture"] and extras is not None and extras.large_picture is not None:
         about, strip = large_picture_section(figures["large_picture"], extras.large_picture)
         sections.append(("Super-resolution", [about, f"<figure>{_image(strip, 'sheet')}</figure>"]))
+    if figures["between"] and extras is not None and extras.between is not None:
+        about, strip = between_section(figures["between"], extras.between)
+        sections.append(("In-between frames", [about, f"<figure>{_image(strip, 'sheet')}</figure>"]))
     if figures["sound"] and extras is not None and extras.sound is not None:
         about, plot = sound_section(figures["sound"], extras.sound, folder)
         sections.append(("Sound", [about, _plot(plot)]))

@@ -1,4 +1,4 @@
-"""The report's sections on super-resolution and sound."""
+"""The report's sections on super-resolution, in-between frames and sound."""
 
 from __future__ import annotations
 
@@ -20,24 +20,41 @@ CLIP_SCALE = 4
 def large_picture_section(figures: dict[str, Any], strip: np.ndarray) -> tuple[str, bytes]:
     """-> a table in HTML, a picture as PNG"""
     names = {"network": "super-resolution", "bicubic": "bicubic", "nearest": "nearest", "scale2x": "Scale2x"}
+    table = _picture_table(figures, names, {"area": "from shrunk recordings", "decoder": "from the tokenizer's frames"})
+    return (
+        f"{table}<p class='small'>{figures['scale']} times larger, {figures['width']}x{figures['height']}, "
+        f"{figures['frames']} held-out frames. Flicker: mean change of pixels that stand still, in grey levels; in the "
+        f"recordings it is {_shown(figures['real_flicker'])}. Below: bicubic, super-resolution, recorded.</p>"
+    ), to_png(strip)
+
+
+def between_section(figures: dict[str, Any], strip: np.ndarray) -> tuple[str, bytes]:
+    """-> a table in HTML, a picture as PNG"""
+    names = {"network": "in-between frames", "blend": "blending", "repeat": "the frame before again"}
+    table = _picture_table(figures, names, {"recorded": "from recorded frames", "decoder": "from the tokenizer's"})
+    return (
+        f"{table}<p class='small'>{figures['frames']} held-out frames, each made from the two around it, which in play "
+        f"are half as far apart; {figures['ms']:.1f} ms each. Flicker: mean change of pixels that stand still, in grey "
+        f"levels; in the recordings it is {_shown(figures['real_flicker'])}. Below, where most moves: the frame "
+        "before, made, recorded, the frame after.</p>"
+    ), to_png(strip)
+
+
+def _picture_table(figures: dict[str, Any], names: dict[str, str], kinds: dict[str, str]) -> str:
+    """names: of the ways, the rows; kinds: of what they were given, the columns"""
     rows = ""
     for key, name in names.items():
         cells = ""
-        for kind in ("area", "decoder"):
+        for kind in kinds:
             found = figures[kind][key]
             cells += "".join(
-                f"<td>{'&ndash;' if found is None else format(found[k], form)}</td>"
+                f"<td>{'&ndash;' if found is None or found[k] is None else format(found[k], form)}</td>"
                 for k, form in (("psnr", ".2f"), ("ssim", ".3f"), ("flicker", ".2f"))
             )
         rows += f"<tr><td>{name}</td>{cells}</tr>"
-    head = "<th></th>" + "".join(f"<th>{t}</th>" for t in ("PSNR, dB", "SSIM", "flicker") * 2)
-    return (
-        "<table><thead><tr><th></th><th colspan=3>from shrunk recordings</th><th colspan=3>from the tokenizer's "
-        f"frames</th></tr><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        f"<p class='small'>{figures['scale']} times larger, {figures['width']}x{figures['height']}, "
-        f"{figures['frames']} held-out frames. Flicker: mean change of pixels that stand still, in grey levels; in the "
-        f"recordings it is {figures['real_flicker']:.2f}. Below: bicubic, super-resolution, recorded.</p>"
-    ), to_png(strip)
+    head = "<th></th>" + "".join(f"<th>{t}</th>" for t in ("PSNR, dB", "SSIM", "flicker") * len(kinds))
+    over = "<th></th>" + "".join(f"<th colspan=3>{kind}</th>" for kind in kinds.values())
+    return f"<table><thead><tr>{over}</tr><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def sound_section(figures: dict[str, Any], play: SoundPlay, folder: Path) -> tuple[str, bytes]:

@@ -22,7 +22,7 @@ from worldgen.data.progress import say_progress
 from worldgen.errors import InputError
 from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.fit import Fit
-from worldgen.training.held_out import check_same_actions
+from worldgen.training.held_out import check_same_actions, open_for
 from worldgen.training.latent_action import label, latent_action_map
 from worldgen.training.latent_data import check_one_game, playable
 from worldgen.training.native_frames import best_scale
@@ -34,7 +34,7 @@ from worldgen.training.tokens import tokenize
 from worldgen.training.world_facts import known_names
 
 SHARES = {  # of --minutes
-    "tokenizer": 0.3, "latent_action": 0.15, "dynamics": 0.6, "heads": 0.1, "super_resolution": 0.1,
+    "tokenizer": 0.3, "latent_action": 0.15, "dynamics": 0.6, "heads": 0.1, "super_resolution": 0.1, "between": 0.05,
     "sound_codec": 0.05, "sound": 0.1, "sound_events": 0.05,
 }  # fmt: skip
 SOUNDS = {"generated": "sound", "retrieved": "sound_events"}  # what a world plays unless told otherwise, the best first
@@ -75,12 +75,10 @@ class Run:
         if known is not None:
             self.width, self.height = known.width, known.height
         say(f"data: {recipe.data} at {self.width}x{self.height}")
-        self.cache: Cache = open_cache(
-            recipe.data,
-            height=self.height,
-            width=self.width,
-            fps=self.finished.fps if self.finished else None,
-            on_progress=say_progress(say),
+        self.cache: Cache = (
+            open_for(self.finished, recipe.data, say)
+            if self.finished
+            else open_cache(recipe.data, height=self.height, width=self.width, on_progress=say_progress(say))
         )
         for note in self.cache.notes:
             say(f"  {note}")

@@ -75,8 +75,9 @@ class SuperResolutionStage:
         """tokens (N, n, d) of the cache's frames"""
         self.network = network
         self._batch, self._train, self._validation = batch, train, validation
-        self._inputs = [_small(cache, train), restored(tokenizer, tokens, cache, train)]
-        self._held_out = {"area": _small(cache, validation), "decoder": restored(tokenizer, tokens, cache, validation)}
+        self._inputs = [_small(cache, train), restored(tokenizer, tokens, cache, train.rows, train.frames.shape[1])]
+        decoded = restored(tokenizer, tokens, cache, validation.rows, validation.frames.shape[1])
+        self._held_out = {"area": _small(cache, validation), "decoder": decoded}
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         s = self.network.config.scale
@@ -126,14 +127,14 @@ def _small(cache: Cache, clips: NativeClips) -> np.ndarray:
 
 
 @torch.inference_mode()
-def restored(tokenizer: Tokenizer, tokens: np.ndarray, cache: Cache, clips: NativeClips) -> np.ndarray:
-    """What the decoder shows for them: (p, t, h, w, 3) uint8. Its memory reaches as many frames back as it has layers;
-    where a clip begins with its episode it begins empty."""
-    reach, t = tokenizer.config.num_memories, clips.frames.shape[1]
-    first = cache.starts[np.searchsorted(cache.starts, clips.rows, side="right") - 1]
+def restored(tokenizer: Tokenizer, tokens: np.ndarray, cache: Cache, rows: np.ndarray, t: int) -> np.ndarray:
+    """What the decoder shows for clips of t frames that begin at these rows (p,) of the cache: (p, t, h, w, 3) uint8.
+    Its memory reaches as many frames back as it has layers; where a clip begins with its episode it begins empty."""
+    reach = tokenizer.config.num_memories
+    first = cache.starts[np.searchsorted(cache.starts, rows, side="right") - 1]
     device = tokenizer.token_mean.device
-    out = np.empty((len(clips.rows), t, cache.height, cache.width, 3), np.uint8)
-    for i, (row, begin) in enumerate(zip(clips.rows.tolist(), first.tolist(), strict=True)):
+    out = np.empty((len(rows), t, cache.height, cache.width, 3), np.uint8)
+    for i, (row, begin) in enumerate(zip(rows.tolist(), first.tolist(), strict=True)):
         before = max(begin, row - reach)
         clip = torch.from_numpy(np.array(tokens[before : row + t], np.float32))[None].to(device)
         frames, _ = tokenizer.decode(clip, tokenizer.empty_state(1))

@@ -31,7 +31,9 @@ from worldgen.errors import InputError
 from worldgen.files import file_hash, is_sealed, replace_folder, write_bytes
 from worldgen.graphs import REQUIRED, GraphSpec
 
-PLAYED_NETWORKS = ("tokenizer", "dynamics", "heads", "super_resolution", "sound_codec", "sound", "sound_events")
+PLAYED_NETWORKS = (
+    "tokenizer", "dynamics", "heads", "super_resolution", "between", "sound_codec", "sound", "sound_events",
+)  # fmt: skip
 NETWORKS = ("latent_action", *PLAYED_NETWORKS)
 OPTIONAL_NETWORKS = PLAYED_NETWORKS[2:]
 TRAINED_ON = "trained_on.json"

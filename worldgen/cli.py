@@ -133,7 +133,7 @@ class TrainOptions:
     steps: int | None = None
     """steps of every stage, instead of the preset's"""
     stages: tuple[str, ...] = ()
-    """only these: tokenizer latent_action dynamics heads super_resolution sound_codec sound sound_events"""
+    """only these: tokenizer latent_action dynamics heads super_resolution between sound_codec sound sound_events"""
     source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """fine-tune: begin from this world's weights"""
     resume: bool = False

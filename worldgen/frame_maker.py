@@ -17,15 +17,18 @@ from worldgen.uncertainty import Uncertainty
 
 
 class FrameMaker:
-    """Runs a backend's graphs. nfe, temperature, context_sigma, upscaling and keeps_hidden are World's."""
+    """Runs a backend's graphs. nfe, temperature, context_sigma, upscaling, shows_between and keeps_hidden are
+    World's."""
 
     def __init__(
-        self, config: WorldConfig, backend: Backend, *, upscale: bool, sound: SoundSource | None,
+        self, config: WorldConfig, backend: Backend, *, upscale: bool, between: bool, sound: SoundSource | None,
         uncertainty: Uncertainty | None,
     ):  # fmt: skip
         self._backend, self._sound, self._uncertainty = backend, sound, uncertainty
         self.is_upscaled = upscale and "upscale" in backend.specs
         self.upscaling = "network" if self.is_upscaled else "off"
+        self.has_between = self.shows_between = between and "between" in backend.specs
+        self._before: Array | None = None  # the frame on screen, before it was enlarged
         self.nfe, self.temperature, self.context_sigma = config.nfe, 1.0, config.context_sigma
         self.keeps_hidden = False
         self._tokens = backend.specs["denoise"].outputs[0]
@@ -41,9 +44,20 @@ class FrameMaker:
         if frame_graph(self.nfe) in self._backend.specs:
             self._backend.prepare(frame_graph(self.nfe), num_slots)
 
-    def step(self, state: State, action: Array) -> tuple[State, Frame]:
-        """action (b, width) -> the state after it, and a frame: not drawn, and not said to have ended"""
-        return self._finish(state, action, self._make(state, action))
+    def step(self, state: State, action: Array, draw: bool = True) -> tuple[State, Frame]:
+        """action (b, width) -> the state after it, and a frame: not drawn but for the one half way to it, and not said
+        to have ended"""
+        done = self._make(state, action)
+        after, frame = self._finish(state, action, done)
+        if self.shows_between:
+            if draw and self._before is not None:
+                frame = replace(frame, between=self._half_way(state, self._before, done["frame"]))
+            self._before = done["frame"]
+        return after, frame
+
+    def jump(self) -> None:
+        """What is made next does not follow what is on screen."""
+        self._before = None
 
     def prompt(self, seeds: np.ndarray, frames: np.ndarray, actions: np.ndarray) -> Iterator[tuple[State, Frame]]:
         """Encodes and commits frames (b, t, h, w, 3); row i of actions (b, t, width) led to frame i."""
@@ -144,6 +158,12 @@ class FrameMaker:
         image = image.repeat(self.image_size[1] // image.shape[2], axis=2)
         held = self._backend.specs["upscale"].input("state").zeros(len(state))
         return self._backend.asarray(image), self._backend.asarray(held)
+
+    def _half_way(self, state: State, before: Array, frame: Array) -> np.ndarray:
+        """The image half way from that of `state`, whose frame was `before`, to the next frame. Nothing follows from
+        it, so games are the same with and without."""
+        middle = self._backend.run("between", {"before": before, "frame": frame})["between"]
+        return self._backend.numpy(self._enlarged(state, middle)[0])
 
     def upscaled(self, frame: Array, shown: Array, state: Array) -> tuple[Array, Array]:
         """frame (b, h, w, 3), shown (b, H, W, 3) the image before -> image (b, H, W, 3) uint8, state"""

@@ -20,6 +20,8 @@ class Frame:
         float32 in 0..1; None where nothing was played, or without a head.
     uncertainty: how unlike recorded frames it is, float32, above 1 for 1 % of those; NaN for games that stayed as they
         were, None in a world without statistics.
+    between: (h, w, 3) uint8, the picture half way from the frame before to this one, to be shown first; None unless
+        World.shows_between, and with the first frame after a reset or a restored moment.
     """
 
     image: np.ndarray
@@ -28,6 +30,7 @@ class Frame:
     terminated: np.ndarray | bool
     end_probability: np.ndarray | float | None = None
     uncertainty: np.ndarray | float | None = None
+    between: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

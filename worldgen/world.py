@@ -35,12 +35,14 @@ class World:
         batch: int | None = None,
         *,
         upscale: bool = True,
+        between: bool = False,
         sound: str | None = None,
         library: SoundLibrary | None = None,
         uncertainty: Uncertainty | None = None,
     ):
         """batch: number of games side by side, giving every frame a leading axis; None for one game without it.
         upscale: show larger frames, where the backend has super-resolution.
+        between: give in-between frames too, where the backend has the graph for them.
         sound: "generated", "retrieved" (from the library) or "off"; None is the world's own, where the backend has a
             sound head. uncertainty: the statistics that Frame.uncertainty needs."""
         if batch is not None and batch < 1:
@@ -56,7 +58,9 @@ class World:
         often as the real game on average, and no agent can live on just below the threshold"""
         self._sound = open_sound(config, backend, sound, library)
         self._uncertainty = uncertainty
-        self._maker = FrameMaker(config, backend, upscale=upscale, sound=self._sound, uncertainty=uncertainty)
+        self._maker = FrameMaker(
+            config, backend, upscale=upscale, between=between, sound=self._sound, uncertainty=uncertainty
+        )
 
     @classmethod
     def load(
@@ -67,10 +71,11 @@ class World:
         batch: int | None = None,
         nfe: int | None = None,
         upscale: bool = True,
+        between: bool = False,
         sound: str | None = None,
     ) -> World:
         """name: a bundled world or a folder. backend: see open_backend(). nfe: instead of the world's own.
-        upscale, sound: as the constructor takes them."""
+        upscale, between, sound: as the constructor takes them."""
         folder = find_world(name)
         config, starts = WorldConfig.load(folder / "world.json"), Starts.load(folder)
         engine = open_backend(folder, backend)
@@ -79,8 +84,9 @@ class World:
         hidden = next(x.shape for x in engine.specs["commit"].outputs if x.name == "hidden")
         uncertainty = Uncertainty.load(folder, lambda: source_hashes(folder), hidden)
         world = cls(
-            config, engine, starts, batch, upscale=upscale, sound=sound, library=library, uncertainty=uncertainty
-        )
+            config, engine, starts, batch, upscale=upscale, between=between, sound=sound, library=library,
+            uncertainty=uncertainty,
+        )  # fmt: skip
         if nfe is not None:
             world.nfe = nfe
         return world
@@ -109,6 +115,24 @@ class World:
         if value not in (("network", "nearest") if self._maker.is_upscaled else ("off",)):
             raise InputError(f"upscaling {self._maker.upscaling!r} cannot become {value!r} while playing")
         self._maker.upscaling = value
+
+    @property
+    def has_between(self) -> bool:
+        """Whether it was opened with in-between frames, and has them."""
+        return self._maker.has_between
+
+    @property
+    def shows_between(self) -> bool:
+        """Whether frames come with the one half way to them (Frame.between). May be changed while playing; the frames
+        themselves stay the same."""
+        return self._maker.shows_between
+
+    @shows_between.setter
+    def shows_between(self, value: bool) -> None:
+        if value and not self.has_between:
+            raise InputError(f"world {self.config.name!r} was opened without in-between frames, or has none")
+        self._maker.shows_between = value
+        self._maker.jump()
 
     @property
     def temperature(self) -> float:
@@ -241,6 +265,7 @@ class World:
         chosen = self._mask(mask)
         rows = np.flatnonzero(chosen)
         seeds = slot_seeds(seed, self._num_slots)[rows]
+        self._maker.jump()
         indices = np.asarray(start)
         if start is None:
             frames, actions = pick_starts(self._starts, seeds, None)
@@ -270,7 +295,7 @@ class World:
         """Plays one action (an action per slot with batch=n) and shows the frame it leads to. draw: as in reset()."""
         state = self._current()
         rows = self.config.actions.encode(action, *(() if self.batch is None else (self.batch,)))
-        self._state, frame = self._maker.step(state, self._backend.asarray(rows.reshape(self._num_slots, -1)))
+        self._state, frame = self._maker.step(state, self._backend.asarray(rows.reshape(self._num_slots, -1)), draw)
         if frame.end_probability is not None:
             frame = replace(frame, terminated=frame.end_probability > self._least_end(state))
         return self._shown(frame, draw)
@@ -317,6 +342,18 @@ class World:
             out.append(self._backend.numpy(shown)[0])
         return np.stack(out)
 
+    def between(self, before: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        """The frames half way from those `before` to `frames`, both (n, h, w, 3) uint8 of the world's own size: as
+        many. The games being played do not notice."""
+        if "between" not in self._backend.specs:
+            raise InputError(f"world {self.config.name!r} has no in-between frames")
+        asarray, numpy = self._backend.asarray, self._backend.numpy
+        made = []
+        for pair in zip(before, frames, strict=True):
+            first, second = (asarray(x[None].copy()) for x in pair)
+            made.append(numpy(self._backend.run("between", {"before": first, "frame": second})["between"]))
+        return np.concatenate(made)
+
     def snapshot(self) -> State:
         """A copy of where every game is. restore() continues from it, bit for bit."""
         state = self._current()
@@ -330,6 +367,7 @@ class World:
         if len(state) not in (1, self._num_slots):
             raise InputError(f"the snapshot holds {len(state)} games, this world runs {self._num_slots}")
         chosen = self._mask(mask)
+        self._maker.jump()
         if self.keeps_hidden and state.hidden is None:
             raise InputError("the snapshot was taken without the hidden state, which this world keeps")
         if (state.sound is None) != (self._sound is None) or state.image.shape[1:3] != self.image_size:
@@ -410,4 +448,5 @@ class World:
         ends = None if frame.end_probability is None else float(np.ravel(frame.end_probability)[0])
         reward, terminated = float(np.ravel(frame.reward)[0]), bool(np.ravel(frame.terminated)[0])
         uncertainty = None if frame.uncertainty is None else float(np.ravel(frame.uncertainty)[0])
-        return Frame(frame.image[0], sound, reward, terminated, ends, uncertainty)
+        between = None if frame.between is None else frame.between[0]
+        return Frame(frame.image[0], sound, reward, terminated, ends, uncertainty, between)

@@ -12,6 +12,7 @@ _CLASSES = {
     "dynamics": ("worldgen.models.dynamics", "Dynamics"),
     "heads": ("worldgen.models.heads", "Heads"),
     "super_resolution": ("worldgen.models.super_resolution", "SuperResolution"),
+    "between": ("worldgen.models.between", "Between"),
     "sound_codec": ("worldgen.models.sound_codec", "SoundCodec"),
     "sound": ("worldgen.models.sound", "SoundHead"),
     "sound_events": ("worldgen.models.sound_events", "SoundEvents"),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from worldgen import sampler
 from worldgen.config import NFE_CHOICES
 from worldgen.graphs import GraphSpec, TensorSpec, frame_graph, frame_spec
+from worldgen.models.between import Between
 from worldgen.models.dynamics import Dynamics
 from worldgen.models.heads import Heads
 from worldgen.models.sound import SoundHead
@@ -121,6 +122,15 @@ class Upscale(nn.Module):
         return image, torch.where(moves, now, state)
 
 
+class HalfWay(nn.Module):
+    def __init__(self, between: Between):
+        super().__init__()
+        self.between = between
+
+    def forward(self, before: Tensor, frame: Tensor) -> Tensor:
+        return to_uint8(self.between(to_float(before), to_float(frame)))
+
+
 class Sound(nn.Module):
     """Its state is one vector: the head's, and the codec's tail."""
 
@@ -155,6 +165,7 @@ def step_modules(
     dynamics: Dynamics,
     heads: Heads | None = None,
     super_resolution: SuperResolution | None = None,
+    between: Between | None = None,
     sound_codec: SoundCodec | None = None,
     sound: SoundHead | None = None,
     sound_events: SoundEvents | None = None,
@@ -169,6 +180,8 @@ def step_modules(
     modules |= {frame_graph(nfe): FrameStep(denoise, commit, decode, nfe) for nfe in NFE_CHOICES}
     if super_resolution is not None:
         modules["upscale"] = Upscale(super_resolution)
+    if between is not None:
+        modules["between"] = HalfWay(between)
     if sound_codec is not None and sound is not None:
         modules["sound"] = Sound(sound_codec, sound)
     if sound_events is not None:
@@ -181,6 +194,7 @@ def step_specs(
     dynamics: Dynamics,
     heads: Heads | None = None,
     super_resolution: SuperResolution | None = None,
+    between: Between | None = None,
     sound_codec: SoundCodec | None = None,
     sound: SoundHead | None = None,
     sound_events: SoundEvents | None = None,
@@ -239,6 +253,9 @@ def step_specs(
         specs.append(
             GraphSpec("upscale", (frame, shown, held), (image, TensorSpec("next_state", "float32", (h, w, 3))))
         )
+    if between is not None:
+        before, middle = (TensorSpec(name, "uint8", frame.shape) for name in ("before", "between"))
+        specs.append(GraphSpec("between", (before, frame), (middle,)))
     if sound_codec is not None and sound is not None:
         noise = TensorSpec("noise", "float32", (sound.noise_dim,))
         samples = TensorSpec("samples", "float32", (sound_codec.config.samples, sound_codec.config.channels))

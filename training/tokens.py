@@ -58,15 +58,15 @@ def tokenize(
                     os.posix_fallocate(file.fileno(), 0, 2 * int(np.prod(shape)))
                 file.truncate(2 * int(np.prod(shape)))
         wait()
-        out = np.memmap(path, np.float16, "r+", shape=shape)
-        if is_on_ray():
-            if index == 0:
+        if index < (1 if is_on_ray() else count):  # two machines must not map one file for writing
+            out = np.memmap(path, np.float16, "r+", shape=shape)
+            if is_on_ray():
                 _encode_on_ray(cache, world, out)
-        elif index < count:
-            for group in _groups(cache)[index::count]:
-                for rows, tokens in _encode(cache, tokenizer, group):
-                    out[rows] = tokens
-        out.flush()
+            else:
+                for group in _groups(cache)[index::count]:
+                    for rows, tokens in _encode(cache, tokenizer, group):
+                        out[rows] = tokens
+            out.flush()
         wait()
         if index == 0:
             write_json(facts, key)
@@ -96,7 +96,7 @@ def _encode(cache: Cache, tokenizer: Tokenizer, group: np.ndarray) -> Iterator[t
 
 
 def _encode_on_ray(cache: Cache, world: Path, out: np.ndarray) -> None:
-    """Each group into a file of its own, beside the tokens: two machines must not map one file for writing."""
+    """Each group into a file of its own, beside the tokens."""
     groups = _groups(cache)
     parts = [world / "training" / "tokens" / f"part-{i}.npz" for i in range(len(groups))]
     items = [(cache.path.resolve(), world.resolve(), *both) for both in zip(groups, parts, strict=True)]

@@ -26,7 +26,7 @@ from worldgen.data.cache import open_cache
 from worldgen.envs.catalogue import make_game
 from worldgen.errors import InputError
 from worldgen.training.clone import button_table, play_games, sampler, train_policy
-from worldgen.training.latent_action import code_of, latents_of
+from worldgen.training.latent_action import latents_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def clone(options: Options) -> dict[str, Any]:
     rows = np.setdiff1d(np.arange(cache.num_frames), np.asarray(cache.starts[1:]) - 1)
     rows = rows[cache.actions[rows, 0] < num_buttons]
     buttons = np.asarray(cache.actions)[rows, 0]
-    codes = code_of(network, latents_of(cache, network, rows))
+    codes = latents_of(cache, network, rows).argmax(1)
     order = np.random.default_rng(options.seed).permutation(np.arange(len(rows) // 10, len(rows)))
     few = np.sort(order[: options.labels])
     table = button_table(codes[few], buttons[few], num_codes, num_buttons)

@@ -3,8 +3,8 @@ and resumes each by another number; compares all that a checkpoint holds.
 
     python tests/share_training.py            # exit 1 unless DDP is equal bit for bit and FSDP2 to 2e-4
 
-The codebook of the latent-action model follows its inputs in every part of a batch, so of that stage, which is trained
-alone, it is the losses that agree, to 5 %.
+The codes of the latent-action model share out every part of a batch among themselves. Of that stage, which is trained
+alone, the losses are compared, to 5 %.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def latent_world(tiny_world: Path, tmp_path: Path) -> Path:
     world = tmp_path / "latent"
     shutil.copytree(tiny_world, world)
     torch.manual_seed(0)
-    network = LatentActionModel(height=SIDE, width=SIDE, num_codes=5, channels=[16, 16], dim=16)
+    network = LatentActionModel(height=SIDE, width=SIDE, num_codes=5, dim=16)
     save_network(network, world, "latent_action")
     raw = json.loads((world / "world.json").read_text())
     raw |= {"action_source": "latent", "actions": latent_action_map(5).to_json()}

@@ -346,7 +346,7 @@ def use_micro_preset(monkeypatch: pytest.MonkeyPatch) -> None:
             side=16,
             context=4,
             tokenizer={"token_dim": 8, "channels": [8, 16], "num_convs": 1},
-            latent_action={"channels": [16, 16], "dim": 16},
+            latent_action={"dim": 16},
             dynamics={"dim": 32, "num_layers": 2, "num_heads": 2},
             heads={"dim": 16},
             fits=dict.fromkeys(("tokenizer", "latent_action", "dynamics", "heads"), fit),

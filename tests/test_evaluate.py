@@ -525,7 +525,7 @@ def test_a_latent_world_is_played_with_the_actions_it_infers(tiny_world, toy_rec
     world = tmp_path / "w"
     shutil.copytree(tiny_world, world)
     save_network(
-        LatentActionModel(height=SIDE, width=SIDE, num_codes=5, channels=[16, 16], dim=16),
+        LatentActionModel(height=SIDE, width=SIDE, num_codes=5, dim=16),
         world,
         "latent_action",
     )

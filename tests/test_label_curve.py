@@ -18,7 +18,7 @@ def test_the_curve_has_a_row_for_each_share(monkeypatch: pytest.MonkeyPatch, toy
     def micro() -> presets.Preset:
         tiny = presets.tiny()
         fits = {n: replace(f, steps=4, batch=6, length=5) for n, f in tiny.fits.items()}
-        return replace(tiny, side=16, latent_action={"channels": [16, 16], "dim": 16}, fits=fits)
+        return replace(tiny, side=16, latent_action={"dim": 16}, fits=fits)
 
     monkeypatch.setitem(presets.PRESETS, "micro", micro)
     monkeypatch.setattr("worldgen.training.action_reader.STEPS", 20)

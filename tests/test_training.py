@@ -48,7 +48,7 @@ def micro(**changes: object) -> Preset:
         side=SIDE,
         context=4,
         tokenizer={"token_dim": 8, "channels": [8, 16], "num_convs": 1},
-        latent_action={"channels": [16, 16], "dim": 16},
+        latent_action={"dim": 16},
         dynamics={"dim": 32, "num_layers": 2, "num_heads": 2},
         heads={"dim": 16},
         fits={name: replace(fit, **changes) for name in ("tokenizer", "latent_action", "dynamics", "heads")},

@@ -23,7 +23,8 @@ KEYS = {
     "nothing, 1 everything",
     "accuracy": "share of recorded actions that are right when each code stands for one action (several codes may "
     "stand for the same), fitted on other episodes; the mean over the actions that occur",
-    "probe": "the same of a linear probe of what the code is rounded from: what rounding loses is the difference",
+    "probe": "the same of a linear probe of how well every code explains a frame: what keeping the best alone loses is "
+    "the difference",
     "chance": "what guessing would give",
     "labelled": "the same of a small network that was trained on the recorded actions themselves: what can be seen",
     "probe_ratio": "probe / labelled",

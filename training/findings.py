@@ -182,9 +182,9 @@ def _latent_actions(scored: dict[str, Any] | None) -> list[str]:
         said.append(f"These codes are never used: {_listed(scored['unused'])}.")
     if scored["nmi"] is not None:
         said.append(
-            f"A code tells {scored['accuracy']:.0%} of the actions that were really pressed, what it is rounded from "
-            f"{scored['probe']:.0%}, a network trained on the actions {scored['labelled']:.0%} (guessing "
-            f"{scored['chance']:.0%}); their normalised mutual information is {scored['nmi']:.2f}."
+            f"A code tells {scored['accuracy']:.0%} of the actions that were really pressed, how well all codes "
+            f"explain a frame {scored['probe']:.0%}, a network trained on the actions {scored['labelled']:.0%} "
+            f"(guessing {scored['chance']:.0%}); their normalised mutual information is {scored['nmi']:.2f}."
         )
     return said
 

@@ -27,7 +27,7 @@ from worldgen.training.action_reader import known_reader
 from worldgen.training.button_map import button_map_figures
 from worldgen.training.code_scores import action_classes, agreement, mean_recall
 from worldgen.training.held_out import HeldOut
-from worldgen.training.latent_action import code_of, latents_of
+from worldgen.training.latent_action import latents_of
 from worldgen.training.pipeline import Recipe, Run, train_world
 from worldgen.training.presets import get_preset
 
@@ -89,7 +89,7 @@ def _scores(run_: Run, network: Any, labelled: float | None, seed: int) -> tuple
     actions, kinds = found
     is_learned = np.arange(len(rows)) < len(learned)
     latents = latents_of(cache, network, rows)
-    codes, num_codes = code_of(network, latents), int(network.config.num_codes)
+    codes, num_codes = latents.argmax(1), int(network.config.num_codes)
     figures = agreement(codes, actions, is_learned, num_codes, kinds.names, latents)
     names = [str(i) for i in range(num_codes)]
     _, buttons = button_map_figures(codes, actions, kinds.names, is_learned, num_codes, names, 200, seed)

@@ -2,8 +2,9 @@
 
 worldgen train videos/ --out worlds/mine --actions latent --stages latent_action --steps 200
 
-The encoder sees a shifted, tinted view of the clip, the decoder the clip itself: a code cannot say what is where, only
-what happens. Where some frames have recorded actions, --labels lets a share of them draw the codes towards buttons.
+Expectation: which codes explain each transition of a batch, all codes equally often, so that none is left without work.
+Maximisation: each code gets better at what it explains. Where some frames have recorded actions, --labels lets a share
+of them draw the codes towards buttons.
 """
 
 from __future__ import annotations
@@ -12,22 +13,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
-from torch.nn import functional as F
 
 from worldgen.actions import ActionMap
 from worldgen.data.cache import Cache
 from worldgen.data.dataset import ClipSampler, Segments
 from worldgen.errors import InputError
-from worldgen.models.latent_action import LatentActionModel
+from worldgen.models.latent_action import LatentActionModel, transitions
 from worldgen.models.tokenizer import to_float, to_uint8
 from worldgen.training.code_scores import action_classes
 from worldgen.training.metrics import contact_sheet, psnr
-from worldgen.training.tokenizer import motion_weight
 
-SHIFT = 4  # pixels that the encoder's view is moved by at most
-TINT = 0.2  # standard deviation of its gain in each colour
-CODEBOOK_WEIGHT, LABEL_WEIGHT = 0.02, 0.02  # beside the error of the picture
+TEMPERATURE = 8.0  # nats of evidence for a code that count as one
+BALANCING = 3  # rounds of making codes equally frequent in a batch
+LABEL_WEIGHT = 20.0  # what a label says beside a transition's pixels
+LABEL_SCALE = 10.0  # of its logits: they are to be learned faster than weights
 UNKNOWN = -1
 RARE = 0.005  # of all frames: a code that explains fewer is dropped
 
@@ -42,10 +43,9 @@ class LatentActionStage:
         validation: ClipSampler,
         batch: int,
         labels: Labels | None = None,
-        motion: float = 4.0,
     ):
         self.network = network
-        self._train, self._batch, self._motion, self._labels = train, batch, motion, labels
+        self._train, self._batch, self._labels = train, batch, labels
         self._all_starts = train.all_starts() if labels is not None else np.zeros(0, np.int64)
         self._held_out = validation.evenly(32).frames
         self._statistics = train.evenly(256).frames
@@ -55,7 +55,7 @@ class LatentActionStage:
             return {"frames": torch.from_numpy(self._train.sample(rng, self._batch).frames)}
         starts, length = self._train.draw(rng, self._batch), self._train.length
         # every third clip holds a labelled frame, so that a few of them count at all
-        seen = rng.choice(self._labels.rows, len(starts[::3])) - rng.integers(0, length - 1, len(starts[::3]))
+        seen = rng.choice(self._labels.rows, len(starts[::3])) - rng.integers(1, length - 1, len(starts[::3]))
         starts[::3] = np.where(np.isin(seen, self._all_starts), seen, starts[::3])
         return {
             "frames": torch.from_numpy(self._train.at(starts).frames),
@@ -64,19 +64,26 @@ class LatentActionStage:
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
         frames = to_float(batch["frames"])
-        latents = network.latents(another_view(frames, generator))
-        quantised, codes, codebook_loss = network.quantizer(latents)
-        predicted = network.decode(frames[:, :-1], quantised)
-        weight = motion_weight(frames, self._motion)[:, 1:]
-        # the first frame has no past to tell its speed from
-        error = (weight * (predicted.float() - frames[:, 1:]).square())[:, 1:].mean()
-        loss = error + CODEBOOK_WEIGHT * codebook_loss
-        figures = {"error": error.detach(), "perplexity": perplexity(codes)}
+        t = frames.shape[1] - 1
+        # the first transition of a clip has no past to tell its speed from
+        past, after = (rearrange(x, "(b t) ... -> b t ...", t=t)[:, 1:].flatten(0, 1) for x in transitions(frames))
+        order = torch.rand(after[:, 0].flatten(1).shape, generator=generator, device=after.device)
+        places = network.busy(past, after, order)
+        evidence = network.evidence(past, after, places)
+        told = evidence.detach()
+        label_loss = None
         if "labels" in batch:
-            logits = torch.stack([network.to_labels(x) for x in (latents, quantised)]).flatten(0, 2).float()
-            wanted = batch["labels"].flatten().repeat(2)
-            label_loss = F.cross_entropy(logits, wanted, ignore_index=UNKNOWN)
-            loss = loss + LABEL_WEIGHT * label_loss.nan_to_num()  # a part of the batch may have none
+            labels = batch["labels"][:, 1:].flatten()
+            is_known = labels != UNKNOWN
+            meanings = (LABEL_SCALE * network.label_logits).log_softmax(-1)[:, labels.clamp_min(0)].T
+            told = told + LABEL_WEIGHT * meanings.detach() * is_known[:, None]
+            label_loss = -meanings * is_known[:, None] / is_known.sum().clamp_min(1)
+        shares = balanced(told / TEMPERATURE)
+        loss = -(shares * evidence).sum(1).mean() / places.shape[1]
+        figures = {"surprise": loss.detach(), "perplexity": perplexity(evidence.argmax(1))}
+        if label_loss is not None:
+            label_loss = (shares * label_loss).sum()
+            loss = loss + label_loss
             figures["label_loss"] = label_loss.detach()
         return loss, figures
 
@@ -84,9 +91,8 @@ class LatentActionStage:
     def validate(self, network) -> tuple[dict[str, float], np.ndarray]:
         real = torch.from_numpy(self._held_out).to(network.device)
         frames = to_float(real)
-        predicted, codes, _ = network(frames)
-        wrong = codes.flatten().roll(1).view_as(codes)
-        other = network.decode(frames[:, :-1], network.quantizer.codes[wrong])
+        predicted, codes = network(frames)
+        other = network.decode(frames[:, :-1], codes.flatten().roll(1).view_as(codes))
         made, made_wrong = to_uint8(predicted).cpu().numpy(), to_uint8(other).cpu().numpy()
         truth = self._held_out[:, 1:]
         figures = {
@@ -103,6 +109,16 @@ class LatentActionStage:
         codes = network.encode(to_float(torch.from_numpy(self._statistics).to(network.device)))
         share = torch.bincount(codes.flatten(), minlength=network.config.num_codes) / codes.numel()
         network.keep_codes(torch.nonzero(share >= RARE).flatten())
+
+
+def balanced(evidence: Tensor) -> Tensor:
+    """evidence (f, k) -> shares of each transition that fall to each code, those of a transition summing to 1, those of
+    a code nearly alike (Sinkhorn and Knopp; as in SwAV, Caron et al. 2020)"""
+    shares = evidence.softmax(1)
+    for _ in range(BALANCING):
+        shares = shares / (shares.mean(0) * shares.shape[1] + 1e-3)
+        shares = shares / shares.sum(1, keepdim=True)
+    return shares
 
 
 @dataclass(frozen=True)
@@ -133,16 +149,6 @@ def choose_labels(cache: Cache, segments: Segments, share: float, seed: int) -> 
     return Labels(np.sort(rows[order]), actions, action_map.names)
 
 
-def another_view(frames: Tensor, generator: torch.Generator) -> Tensor:
-    """frames (b, t, 3, h, w) -> each clip moved by up to SHIFT pixels and tinted, all its frames alike"""
-    b, t, _, h, w = frames.shape
-    wide = F.pad(frames.flatten(1, 2), (SHIFT,) * 4, mode="replicate").view(b, t, 3, h + 2 * SHIFT, w + 2 * SHIFT)
-    device = frames.device
-    places = torch.randint(0, 2 * SHIFT + 1, (b, 2), generator=generator, device=device).tolist()
-    moved = torch.stack([clip[..., y : y + h, x : x + w] for clip, (y, x) in zip(wide, places, strict=True)])
-    return moved * (1 + TINT * torch.randn(b, 1, 3, 1, 1, generator=generator, device=device))
-
-
 def perplexity(codes: Tensor) -> Tensor:
     """How many codes are in use, as the exponential of their entropy: 1 .. num_codes"""
     counts = torch.bincount(codes.flatten()).float()
@@ -156,28 +162,23 @@ def latent_action_map(num_codes: int) -> ActionMap:
 
 
 @torch.inference_mode()
-def latents_of(cache: Cache, network: LatentActionModel, rows: np.ndarray, batch: int = 128) -> np.ndarray:
-    """What happened from each frame of the cache (n,) to the next one, before it is made a code: (n, d) float32. The
-    last frame of an episode has no next one and is none of them."""
+def latents_of(cache: Cache, network: LatentActionModel, rows: np.ndarray, batch: int = 64) -> np.ndarray:
+    """How much worse than the best each code explains what comes after each frame of the cache (n,), in nats: (n, k)
+    float32. The last frame of an episode has no next one and is none of them."""
     first = cache.starts[np.searchsorted(cache.starts, rows, side="right") - 1]
-    found = [np.zeros((0, network.config.code_dim), np.float32)]
+    found = [np.zeros((0, network.config.num_codes), np.float32)]
     for i in range(0, len(rows), batch):
-        part = rows[i : i + batch]
-        triples = np.stack([np.maximum(part - 1, first[i : i + batch]), part, part + 1])
-        frames = np.asarray(cache.frames[triples.ravel()]).reshape(*triples.shape, *cache.frames.shape[1:])
-        found.append(network.transition(*to_float(torch.from_numpy(frames).to(network.device))).cpu().numpy())
+        part = rows[i : i + batch, None]
+        wanted = np.maximum(part + np.arange(-2, 2), first[i : i + batch, None])
+        frames = np.asarray(cache.frames[wanted.ravel()]).reshape(*wanted.shape, *cache.frames.shape[1:])
+        pictures = to_float(torch.from_numpy(frames).to(network.device))
+        found.append(network.compare(pictures[:, :3], pictures[:, 3]).cpu().numpy())
     return np.concatenate(found)
-
-
-def code_of(network: LatentActionModel, latents: np.ndarray) -> np.ndarray:
-    """latents (n, d) -> codes (n,)"""
-    with torch.inference_mode():
-        return network.quantizer(torch.from_numpy(latents).to(network.device))[1].cpu().numpy()
 
 
 def label(cache: Cache, network: LatentActionModel) -> np.ndarray:
     """The code chosen on each frame of the dataset, (N, 1) int64; NULL on the last frame of every episode."""
     actions = latent_action_map(network.config.num_codes).null(len(cache.frames))
     rows = np.setdiff1d(np.arange(len(cache.frames)), np.asarray(cache.starts[1:]) - 1)
-    actions[rows, 0] = code_of(network, latents_of(cache, network, rows))
+    actions[rows, 0] = latents_of(cache, network, rows).argmax(1)
     return actions

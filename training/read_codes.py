@@ -9,7 +9,6 @@ import numpy as np
 
 from worldgen.bundle import load_network
 from worldgen.training.action_clips import ActionClips
-from worldgen.training.latent_action import code_of
 
 KEYS = {
     "read_as": "the code that is read most often off the frames that this one makes",
@@ -31,8 +30,7 @@ def read_codes(world: Path, clips: ActionClips) -> dict[str, dict[str, Any]]:
     for code, name in enumerate(clips.actions.names):
         frames = np.concatenate([clips.shown[:, None], clips.frames[code]], axis=1)
         with torch.inference_mode():
-            latents = network.latents(to_float(torch.from_numpy(frames).to(network.device))).cpu().numpy()
-        read = code_of(network, latents.reshape(-1, latents.shape[-1])).reshape(latents.shape[:2])  # (s, t)
+            read = network.encode(to_float(torch.from_numpy(frames).to(network.device))).cpu().numpy()  # (s, t)
         counts = np.bincount(read.ravel(), minlength=len(clips.actions.names))
         most = int(counts.argmax())
         out[name] = {

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import torch
+
 from worldgen.bundle import load_network
 from worldgen.data.dataset import ClipSampler
 from worldgen.models.conditioning import action_arguments
 from worldgen.models.dynamics import Dynamics
 from worldgen.models.heads import Heads
-from worldgen.models.latent_action import LatentActionModel
+from worldgen.models.latent_action import NUM_MOVES, LatentActionModel
 from worldgen.models.tokenizer import Tokenizer
+from worldgen.training.common_moves import common_moves
 from worldgen.training.dynamics import DynamicsStage
 from worldgen.training.fit import Fit, Stage
 from worldgen.training.heads import HeadsStage
@@ -25,6 +28,8 @@ from worldgen.training.rollout import PROMPT
 from worldgen.training.run import VALIDATION_HORIZON, Run
 from worldgen.training.tokenizer import TokenizerStage
 from worldgen.training.world_facts import write_facts
+
+MOVING_CLIPS = 400  # that tell latent actions how far things move in a game
 
 
 def make_stage(run: Run, name: str, fit: Fit) -> Stage:
@@ -68,7 +73,9 @@ def _latent_action_stage(run: Run, fit: Fit) -> Stage:
         num_labels=len(labels.names) if labels else 0,
         **run.preset.latent_action,
     )
-    return LatentActionStage(run.begin(network, "latent_action"), *_samplers(run, fit), fit.batch, labels)
+    train, validation = _samplers(run, fit)
+    network.take_moves(torch.from_numpy(common_moves(train.evenly(MOVING_CLIPS).frames, NUM_MOVES)))
+    return LatentActionStage(run.begin(network, "latent_action"), train, validation, fit.batch, labels)
 
 
 def _dynamics_stage(run: Run, fit: Fit) -> Stage:

@@ -4,7 +4,7 @@
 
 Every kill is SIGKILL, after a random time; a checkpoint is written after every step, so that many fall into one. Half
 of the kills are in a world with recorded actions, half in one with latent ones, both with sound and larger frames: all
-eight stages. Now and then the newest checkpoint is damaged as well.
+nine stages. Now and then the newest checkpoint is damaged as well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-STAGES = ("tokenizer", "latent_action", "dynamics", "heads", "super_resolution", "sound_codec", "sound", "sound_events")
+STAGES = (
+    "tokenizer", "latent_action", "dynamics", "heads", "super_resolution", "between", "sound_codec", "sound",
+    "sound_events",
+)  # fmt: skip
 
 
 def begin(data: Path, out: Path, steps: int, actions: str, resume: bool, stages: tuple[str, ...] = ()) -> int:

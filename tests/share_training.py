@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-STAGES = ("tokenizer", "dynamics", "heads", "super_resolution", "sound_codec", "sound", "sound_events")
+STAGES = ("tokenizer", "dynamics", "heads", "super_resolution", "between", "sound_codec", "sound", "sound_events")
 # a rounding error in a gradient near zero is a part of a step to Adam, and a step is 1e-3
 TOLERANCE = 2e-4
 CURVE_TOLERANCE = 0.05

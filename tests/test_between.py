@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from conftest import toy_frame
 
+from worldgen.data.cache import open_cache
+from worldgen.data.dataset import ClipSampler, split_episodes
+
 torch = pytest.importorskip("torch")
 
 from worldgen.models.between import Between, warp  # noqa: E402
-from worldgen.models.tokenizer import to_float  # noqa: E402
-from worldgen.training.between import between_loss, motion  # noqa: E402
+from worldgen.models.tokenizer import Tokenizer, to_float, to_uint8  # noqa: E402
+from worldgen.training.between import BetweenStage, between_loss, motion  # noqa: E402
+from worldgen.training.tokens import restored, tokenize  # noqa: E402
 
 
 def moving(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -60,3 +64,24 @@ def test_motion_is_what_changes_from_the_first_frame_to_the_last():
     clips[1, 2] = 5
     clips[0, 1] = 99  # in the middle only
     assert motion(clips).tolist() == [0, 5]
+
+
+def test_half_of_a_batch_is_what_the_tokenizer_makes_of_clips_whole_episodes_through(toy_recordings, tmp_path):
+    cache = open_cache(toy_recordings, height=16, width=16)
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(height=16, width=16, token_dim=8, channels=[8, 16])
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    tokens = tokenize(cache, tokenizer, tmp_path, say=lambda text: None)
+    with torch.no_grad():
+        episode, _ = tokenizer.decode(torch.from_numpy(tokens[:20].astype(np.float32))[None], tokenizer.empty_state(1))
+    rows = np.array([0, 1, 12, 3])
+    clips = restored(tokenizer, tokens, cache, rows, 3)
+    for row, clip in zip(rows, clips, strict=True):
+        np.testing.assert_allclose(clip, to_uint8(episode[0, row : row + 3]), atol=1)
+    train, validation = (ClipSampler(cache, s, 3, with_sound=False) for s in split_episodes(cache))
+    stage = BetweenStage(Between(channels=8, num_layers=1), tokenizer, tokens, train, validation, batch=4)
+    first, again = (stage.batch(np.random.default_rng(5))["frames"] for _ in range(2))
+    assert first.shape == (4, 3, 16, 16, 3) and torch.equal(first, again)
+    assert not (first[:2] == 128).any() and (first[2:] == 128).any()  # grey is what an untrained decoder gives
+    figures, sheet = stage.validate(stage.network)
+    assert abs(figures["over_blend_recorded"]) < 1 and sheet.dtype == np.uint8

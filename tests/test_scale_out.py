@@ -84,7 +84,9 @@ def test_a_cache_that_one_machine_built_is_fetched_by_the_next(store, tmp_path, 
         fetched = open_cache(tmp_path / "elsewhere", height=24, width=32, sample_rate=24000, cache_dir=tmp_path / "two")
     np.testing.assert_array_equal(fetched.frames, built.frames)
     np.testing.assert_array_equal(fetched.actions, built.actions)
-    (frames,) = (name for name in store.find("/caches") if name.endswith("frames.bin"))
+    put = store.find("/caches")
+    assert {Path(name).name for name in put} == {"frames.bin", "rows.npz", "meta.json"}
+    (frames,) = (name for name in put if name.endswith("frames.bin"))
     store.pipe(frames, b"half")
     open_cache(tmp_path / "rec", height=24, width=32, sample_rate=24000, cache_dir=tmp_path / "three")
     assert store.size(frames) == built.frames.nbytes  # built again, and mended

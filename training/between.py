@@ -17,7 +17,7 @@ from worldgen.data.dataset import ClipSampler
 from worldgen.models.between import Between
 from worldgen.models.tokenizer import Tokenizer, to_float, to_uint8
 from worldgen.training.metrics import contact_sheet, psnr
-from worldgen.training.super_resolution import restored
+from worldgen.training.tokens import restored
 
 LENGTH = 3  # frames: the two around, and the middle one
 DECODED, HELD_OUT = 1000, 96  # clips that the tokenizer restores, and that training is validated on

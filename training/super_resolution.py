@@ -21,6 +21,7 @@ from worldgen.models.tokenizer import Tokenizer, to_float, to_uint8
 from worldgen.training.enlarge import bicubic
 from worldgen.training.metrics import contact_sheet, psnr
 from worldgen.training.native_frames import NativeClips
+from worldgen.training.tokens import restored
 
 CROP = 32  # pixels a side of the small frame
 STEADINESS = 0.5  # weight of the error of changes
@@ -124,19 +125,3 @@ def _small(cache: Cache, clips: NativeClips) -> np.ndarray:
     """The cache's own frames of the clips: (p, t, h, w, 3)"""
     rows = clips.rows[:, None] + np.arange(clips.frames.shape[1])
     return np.asarray(cache.frames[rows.ravel()]).reshape(*rows.shape, *cache.frames.shape[1:])
-
-
-@torch.inference_mode()
-def restored(tokenizer: Tokenizer, tokens: np.ndarray, cache: Cache, rows: np.ndarray, t: int) -> np.ndarray:
-    """What the decoder shows for clips of t frames that begin at these rows (p,) of the cache: (p, t, h, w, 3) uint8.
-    Its memory reaches as many frames back as it has layers; where a clip begins with its episode it begins empty."""
-    reach = tokenizer.config.num_memories
-    first = cache.starts[np.searchsorted(cache.starts, rows, side="right") - 1]
-    device = tokenizer.token_mean.device
-    out = np.empty((len(rows), t, cache.height, cache.width, 3), np.uint8)
-    for i, (row, begin) in enumerate(zip(rows.tolist(), first.tolist(), strict=True)):
-        before = max(begin, row - reach)
-        clip = torch.from_numpy(np.array(tokens[before : row + t], np.float32))[None].to(device)
-        frames, _ = tokenizer.decode(clip, tokenizer.empty_state(1))
-        out[i] = to_uint8(frames[0, row - before :]).cpu().numpy()
-    return out

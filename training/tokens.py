@@ -16,7 +16,7 @@ from worldgen.bundle import WEIGHTS, load_network
 from worldgen.data.cache import Cache, load_cache
 from worldgen.data.ray_files import is_on_ray, map_on_ray
 from worldgen.files import file_hash, write_json
-from worldgen.models.tokenizer import Tokenizer, to_float
+from worldgen.models.tokenizer import Tokenizer, to_float, to_uint8
 from worldgen.training.processes import num_local
 
 LANES = 32  # episodes encoded side by side
@@ -58,19 +58,36 @@ def tokenize(
                     os.posix_fallocate(file.fileno(), 0, 2 * int(np.prod(shape)))
                 file.truncate(2 * int(np.prod(shape)))
         wait()
-        out = np.memmap(path, np.float16, "r+", shape=shape)
-        if is_on_ray():
-            if index == 0:
+        if index < (1 if is_on_ray() else count):  # two machines must not map one file for writing
+            out = np.memmap(path, np.float16, "r+", shape=shape)
+            if is_on_ray():
                 _encode_on_ray(cache, world, out)
-        elif index < count:
-            for group in _groups(cache)[index::count]:
-                for rows, tokens in _encode(cache, tokenizer, group):
-                    out[rows] = tokens
-        out.flush()
+            else:
+                for group in _groups(cache)[index::count]:
+                    for rows, tokens in _encode(cache, tokenizer, group):
+                        out[rows] = tokens
+            out.flush()
         wait()
         if index == 0:
             write_json(facts, key)
     return np.memmap(path, np.float16, "r", shape=shape)
+
+
+@torch.inference_mode()
+def restored(tokenizer: Tokenizer, tokens: np.ndarray, cache: Cache, rows: np.ndarray, t: int) -> np.ndarray:
+    """What the decoder shows for clips of t frames that begin at these rows (p,) of the cache: (p, t, h, w, 3) uint8.
+    Its memory reaches as many frames back as it has layers; where a clip begins with its episode it begins empty."""
+    first = cache.starts[np.searchsorted(cache.starts, rows, side="right") - 1]
+    leads = np.minimum(rows - first, tokenizer.config.num_memories)
+    device = tokenizer.token_mean.device
+    out = np.empty((len(rows), t, cache.height, cache.width, 3), np.uint8)
+    for lead in np.unique(leads).tolist():
+        clips = np.flatnonzero(leads == lead)
+        for part in np.array_split(clips, -(-len(clips) // LANES)):
+            known = np.stack([tokens[row - lead : row + t] for row in rows[part]]).astype(np.float32)
+            frames, _ = tokenizer.decode(torch.from_numpy(known).to(device), tokenizer.empty_state(len(part)))
+            out[part] = to_uint8(frames[:, lead:]).cpu().numpy()
+    return out
 
 
 def _groups(cache: Cache) -> list[np.ndarray]:
@@ -96,7 +113,7 @@ def _encode(cache: Cache, tokenizer: Tokenizer, group: np.ndarray) -> Iterator[t
 
 
 def _encode_on_ray(cache: Cache, world: Path, out: np.ndarray) -> None:
-    """Each group into a file of its own, beside the tokens: two machines must not map one file for writing."""
+    """Each group into a file of its own, beside the tokens."""
     groups = _groups(cache)
     parts = [world / "training" / "tokens" / f"part-{i}.npz" for i in range(len(groups))]
     items = [(cache.path.resolve(), world.resolve(), *both) for both in zip(groups, parts, strict=True)]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from worldgen.data.remote import open_url, url_of
-from worldgen.errors import InputError
+from worldgen.errors import InputError, MissingExtraError
 
 VARIABLE = "WORLDGEN_CACHE_STORE"
 
@@ -37,17 +37,17 @@ class CacheStore:
 
     def put(self, key: str, entry: Path) -> None:
         """Whoever put the same meanwhile put the same bytes."""
-        names = sorted((path.name for path in entry.iterdir() if path.is_file()), key=lambda name: name == "meta.json")
+        names = [path.name for path in entry.iterdir() if path.is_file() and not path.name.startswith(".")]
         with self._said():
             self._system.makedirs(f"{self._place}/{key}", exist_ok=True)
-            for name in names:
+            for name in sorted(names, key=lambda name: name == "meta.json"):
                 self._system.put_file(str(entry / name), f"{self._place}/{key}/{name}")
 
     @contextmanager
     def _said(self) -> Iterator[None]:
         try:
             yield
-        except ImportError:
+        except MissingExtraError:
             raise
         except Exception as error:  # every file system raises its own
             reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -104,7 +104,7 @@ def test_a_code_knows_its_transition_and_nothing_later():
 def test_a_sure_code_explains_what_moved_as_it_says_and_not_what_moved_otherwise():
     """Code 0 says that all comes from the left, code 1 that all comes from the right; three pixels a frame."""
     network = make(num_codes=2)
-    network.take_moves(torch.tensor([[0, -3], [0, 3], *[[9, 9]] * 22]))
+    network.take_moves(torch.tensor([[0, -6], [0, 6], *[[9, 9]] * 22]))
     for parameter in (network.predictors, network.biases):
         parameter.data.zero_()
     network.biases[0, 1] = network.biases[1, 2] = 20.0
@@ -113,7 +113,7 @@ def test_a_sure_code_explains_what_moved_as_it_says_and_not_what_moved_otherwise
     assert network.encode(right).tolist() == [[0, 0, 0]]
     assert network.encode(right.flip(1)).tolist() == [[1, 1, 1]]
     made = network.decode(right[:, :-1], torch.zeros(1, 3, dtype=torch.int64))
-    torch.testing.assert_close(made[..., 3:], right[:, 1:][..., 3:], atol=1e-4, rtol=0)
+    torch.testing.assert_close(made[..., 3:], right[:, 1:, ..., 3:], atol=1e-4, rtol=0)
     past, after = transitions(right)
     sure = network.evidence(past, after, torch.tensor([[5, 9, 14, 80]] * 3))[:, 0]
     torch.testing.assert_close(sure, torch.zeros(3), atol=1e-3, rtol=0)  # nothing was a surprise
@@ -173,7 +173,7 @@ def test_the_moves_of_a_game_are_found():
                 clips[b, t, 24:] = floor[:, b + 3 * t : b + 3 * t + 32]
     moves = common_moves(clips, 24)
     assert moves.shape == (24, 2) and len(np.unique(moves, axis=0)) == 24
-    assert {(-1, -2), (0, 3)} <= {tuple(move) for move in moves[:4].tolist()}
+    assert {(-2, -4), (0, 6)} <= {tuple(move) for move in moves[:4].tolist()}
     assert common_moves(np.zeros_like(clips), 24).shape == (24, 2)  # nothing moves
 
 

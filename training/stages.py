@@ -29,7 +29,7 @@ from worldgen.training.run import VALIDATION_HORIZON, Run
 from worldgen.training.tokenizer import TokenizerStage
 from worldgen.training.world_facts import write_facts
 
-MOVING_CLIPS = 400  # that tell latent actions how far things move in a game
+MOVING_CLIPS = 200  # that tell latent actions how far things move in a game
 
 
 def make_stage(run: Run, name: str, fit: Fit) -> Stage:

@@ -90,12 +90,12 @@ class LatentActionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
             self.biases[:, 0] = STILL
         self.label_logits = nn.Parameter(torch.zeros(num_codes, num_labels)) if num_labels else None
         near = torch.cartesian_prod(torch.arange(-2, 3), torch.arange(-2, 3))
-        self.register_buffer("moves", near[(near != 0).any(1)])
+        self.register_buffer("moves", 2 * near[(near != 0).any(1)])
         order = torch.rand(height * width, generator=torch.Generator().manual_seed(0))
         self.register_buffer("order", order, persistent=False)
 
     def take_moves(self, moves: Tensor) -> None:
-        """moves (m, 2) int64: how far below and to the right of a pixel the colour lay that it has now"""
+        """moves (m, 2) int64: how many half pixels below and to the right of a pixel the colour lay that it has now"""
         self.moves.copy_(moves)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,13 +155,15 @@ class LatentActionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         y, x = places // w, places % w
         patches = (y // PATCH) * (w // PATCH) + x // PATCH
         moves = torch.cat([torch.zeros_like(self.moves[:1]), self.moves])
-        steps = torch.arange(-NEAR, NEAR + 1, device=past.device)
+        steps = 2 * torch.arange(-NEAR, NEAR + 1, device=past.device)
         around = torch.cartesian_prod(steps, steps)
+        # pictures are smaller than games, and things move by fractions of their pixels
+        halves = F.interpolate(last, size=(2 * h - 1, 2 * w - 1), mode="bilinear", align_corners=True)
 
         def colours(offsets: Tensor) -> Tensor:
-            rows = (y[..., None] + offsets[:, 0]).clamp(0, h - 1)
-            columns = (x[..., None] + offsets[:, 1]).clamp(0, w - 1)
-            return _at(last, (rows * w + columns).flatten(1)).unflatten(1, (-1, len(offsets)))
+            rows = (2 * y[..., None] + offsets[:, 0]).clamp(0, 2 * h - 2)
+            columns = (2 * x[..., None] + offsets[:, 1]).clamp(0, 2 * w - 2)
+            return _at(halves, (rows * (2 * w - 1) + columns).flatten(1)).unflatten(1, (-1, len(offsets)))
 
         near = colours(around).flatten(2)
         features = torch.cat([_at(self.surroundings(motion), patches), near, _at(motion, places)], dim=-1)

@@ -45,11 +45,13 @@ class Effort:
 
 
 class Governor:
-    """Chooses between the effort that is `wanted` and lower ones, to keep `fps`."""
+    """Chooses between the effort that is `wanted` and lower ones, to keep `fps`. may_change_game: False gives up
+    in-between frames alone, as a replay has its own numbers of steps."""
 
     def __init__(self, fps: float, wanted: Effort):
         self.wanted = wanted
         self.is_on = True
+        self.may_change_game = True
         self._period_ms = 1000 / fps
         self._fps = fps
         self._recent: deque[float] = deque(maxlen=WINDOW)
@@ -65,12 +67,14 @@ class Governor:
         if len(self._recent) < WINDOW:
             return None
         slow = sorted(self._recent)[int(0.75 * WINDOW)]  # one slow frame is no reason
-        lower = effort.lower()
+        lower = effort.lower() if effort.between or self.may_change_game else None
         limit = TOO_SLOW_BETWEEN if effort.between else TOO_SLOW
         if slow > limit * self._period_ms and lower is not None:
             self._patience *= 2 if self._was_raised else 1
             return self._change(lower, False)
         higher = self._higher(effort)
+        if higher is not None and not (higher.between or self.may_change_game):
+            higher = None
         is_easy = higher is not None and slow * DEARER < EASY * self._period_ms
         self._easy_frames = self._easy_frames + 1 if is_easy else 0
         if higher is not None and self._easy_frames >= self._patience * self._fps:

@@ -109,7 +109,9 @@ class LivePlayer:
         self.wait()
         if self.governor.is_on:
             world, wanted = self.player.world, self.governor.wanted
-            world.nfe, world.upscaling = wanted.nfe, wanted.upscaling
+            world.shows_between = wanted.between
+            if self.governor.may_change_game:
+                world.nfe, world.upscaling = wanted.nfe, wanted.upscaling
 
     def wait(self) -> None:
         """Until the game is over; raises what went wrong in it."""

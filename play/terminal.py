@@ -68,7 +68,7 @@ def play_in_terminal(
         said.append((time.monotonic() + SAID_SECONDS, message))
 
     live = LivePlayer(player, choose or from_keys, max_frames=max_frames, on_notice=say)
-    live.governor.is_on = hold_rate and choose is None
+    live.governor.is_on, live.governor.may_change_game = hold_rate, choose is None
     commands = Commands(live, captures, say)
     with _raw_terminal(out) as fd:
         live.start()

@@ -79,7 +79,7 @@ class Window:
             companion=companion,
             remembers=remembers,
         )
-        self.live.governor.is_on = hold_rate and choose is None  # a replay has its own numbers of steps
+        self.live.governor.is_on, self.live.governor.may_change_game = hold_rate, choose is None
         self._commands = Commands(self.live, folder, self._say)
         self._gamepads = Gamepads(self._pad, self._held.release_all, self._say)
         self._bindings, problem = Bindings.load(self._config.name, self._config.actions)

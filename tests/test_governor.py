@@ -43,6 +43,14 @@ def test_in_between_frames_go_first_once_a_frame_takes_half_its_time_and_come_ba
     assert BOTH.described() == "nfe 2, in-between frames"
 
 
+def test_in_a_replay_only_in_between_frames_are_given_up():
+    governor = Governor(FPS, BOTH)
+    governor.may_change_game = False
+    assert changes(run(governor, {BOTH: 110, TWO: 100}, 30, BOTH)) == [BOTH, TWO]
+    assert changes(run(governor, {BOTH: 15, TWO: 12}, 90, TWO)) == [TWO, BOTH]
+    assert changes(run(governor, {ONE: 8}, 90, ONE)) == [ONE]  # the replay's own steps stay
+
+
 def test_a_world_that_has_none_keeps_its_one_step():
     none = Effort(1, "off")
     assert set(run(Governor(FPS, none), {none: 90}, 10, none)) == {none}

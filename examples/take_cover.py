@@ -30,8 +30,9 @@ from worldgen.envs.game_env import GameEnv
 from worldgen.envs.record import Progress, record
 from worldgen.errors import InputError
 from worldgen.files import write_bytes, write_json
-from worldgen.training.pipeline import Recipe, train_world
+from worldgen.training.pipeline import train_world
 from worldgen.training.ppo import Policy, PpoRecipe, play_episodes, train_ppo
+from worldgen.training.recipe import Recipe
 
 EPISODE_SECONDS = 60.0  # as long as take_cover lets a game last; others are cut there
 EVALUATION_SEED = 1_000_000  # of the first episode that is counted; no recording and no training has these

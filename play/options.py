@@ -24,7 +24,7 @@ class PlayOptions:
     seed: int = 0
     """Decides the start, the noise and random actions."""
     backend: str = "auto"
-    """auto, onnxruntime or torch."""
+    """auto, onnxruntime, torch or tensorrt; with a suffix for a device or precision, such as onnxruntime:fp16."""
     nfe: int | None = None
     """Denoising steps a frame: 1, 2 or 4; by default the world's."""
     sound: str | None = None

@@ -42,7 +42,8 @@ def train(
 
     from worldgen.command import run
     from worldgen.training import checkpoint, fit, presets
-    from worldgen.training.pipeline import Recipe, train_world
+    from worldgen.training.pipeline import train_world
+    from worldgen.training.recipe import Recipe
 
     def preset() -> presets.Preset:
         outputs = micro_outputs()

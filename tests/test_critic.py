@@ -16,7 +16,8 @@ torch = pytest.importorskip("torch")
 from worldgen.bundle import load_network  # noqa: E402
 from worldgen.models.tokenizer import Tokenizer  # noqa: E402
 from worldgen.training.critic import Critic, Criticised, critic_loss, sharpness_loss  # noqa: E402
-from worldgen.training.pipeline import Recipe, train_world  # noqa: E402
+from worldgen.training.pipeline import train_world  # noqa: E402
+from worldgen.training.recipe import Recipe  # noqa: E402
 
 
 def pictures(count: int = 8) -> tuple[torch.Tensor, torch.Tensor]:

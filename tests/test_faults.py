@@ -28,7 +28,8 @@ from worldgen.errors import InputError, RunError  # noqa: E402
 from worldgen.training import checkpoint, presets  # noqa: E402
 from worldgen.training import fit as fit_module  # noqa: E402
 from worldgen.training.folder_lock import sole_training  # noqa: E402
-from worldgen.training.pipeline import Recipe, train_world  # noqa: E402
+from worldgen.training.pipeline import train_world  # noqa: E402
+from worldgen.training.recipe import Recipe  # noqa: E402
 from worldgen.training.tokenizer import TokenizerStage  # noqa: E402
 
 

@@ -28,8 +28,9 @@ from worldgen.training.evaluate import for_json
 from worldgen.training.fit import Fit
 from worldgen.training.held_out import open_held_out
 from worldgen.training.large_picture import large_picture_figures
-from worldgen.training.pipeline import Recipe, train_world
+from worldgen.training.pipeline import train_world
 from worldgen.training.presets import Preset
+from worldgen.training.recipe import Recipe
 from worldgen.training.report_outputs import between_section, large_picture_section, sound_section
 from worldgen.training.sound_figures import sound_figures
 
@@ -144,7 +145,7 @@ def test_a_users_own_sounds_need_the_stage_that_plays_them(trained: Path, record
 
 
 def test_the_default_stages_are_those_that_the_recordings_allow(tmp_path: Path):
-    from worldgen.training.pipeline import Run
+    from worldgen.training.run import Run
 
     record(tmp_path / "a.mkv", 0, scale=1, rate=None)
     plain = Run(Recipe(tmp_path, tmp_path / "out", preset="micro"), micro(), say=lambda text: None)

@@ -33,8 +33,9 @@ from worldgen.training.dynamics import DynamicsStage  # noqa: E402
 from worldgen.training.fit import Fit, learning_rate_share, update_average  # noqa: E402
 from worldgen.training.heads import HeadsStage  # noqa: E402
 from worldgen.training.latent_action import LatentActionStage, label  # noqa: E402
-from worldgen.training.pipeline import Recipe, train_world  # noqa: E402
+from worldgen.training.pipeline import train_world  # noqa: E402
 from worldgen.training.presets import PRESETS, Preset, frame_size, get_preset  # noqa: E402
+from worldgen.training.recipe import Recipe  # noqa: E402
 from worldgen.training.tokenizer import TokenizerStage  # noqa: E402
 from worldgen.world import World  # noqa: E402
 

@@ -43,8 +43,8 @@ from worldgen.training.held_out import HeldOut, open_held_out
 from worldgen.training.inverse_dynamics import inverse_dynamics_figures
 from worldgen.training.nfe import nfe_figures
 from worldgen.training.picture import picture_figures
-from worldgen.training.pipeline import Recipe
 from worldgen.training.presets import get_preset
+from worldgen.training.recipe import Recipe
 from worldgen.training.replay import replay
 from worldgen.training.rollout import PROMPT
 from worldgen.training.variants import VARIANTS, Variant

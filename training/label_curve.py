@@ -28,8 +28,10 @@ from worldgen.training.button_map import button_map_figures
 from worldgen.training.code_scores import action_classes, agreement, mean_recall
 from worldgen.training.held_out import HeldOut
 from worldgen.training.latent_action import latents_of
-from worldgen.training.pipeline import Recipe, Run, train_world
+from worldgen.training.pipeline import train_world
 from worldgen.training.presets import get_preset
+from worldgen.training.recipe import Recipe
+from worldgen.training.run import Run
 
 MAX_PAIRS = 6000
 

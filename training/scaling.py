@@ -36,8 +36,9 @@ from worldgen.models.dynamics import Dynamics
 from worldgen.training.dynamics import DynamicsStage
 from worldgen.training.fit import Fit, train_stage
 from worldgen.training.ground import Ground, prepare
-from worldgen.training.pipeline import Recipe, train_world
+from worldgen.training.pipeline import train_world
 from worldgen.training.presets import get_preset
+from worldgen.training.recipe import Recipe
 
 WIDTHS = (4, 2, 1)  # the preset's, divided by these
 Say = Callable[[str], None]

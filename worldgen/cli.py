@@ -161,8 +161,9 @@ def train(argv: Sequence[str]) -> int:
     from worldgen.export.to_onnx import export_onnx
     from worldgen.training.card import write_card
     from worldgen.training.evaluate import evaluate
-    from worldgen.training.pipeline import Recipe, train_world
+    from worldgen.training.pipeline import train_world
     from worldgen.training.processes import is_main
+    from worldgen.training.recipe import Recipe
 
     facts = {k: v for k, v in vars(options).items() if k != "json"}
     facts["data"] = _local(options.data, say)

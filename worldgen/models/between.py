@@ -46,7 +46,7 @@ class Between(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decla
         # one channel for each shift of a pixel, as a convolution: (s, 1, 2 * down + 1, 2 * right + 1)
         kernel = torch.eye(num_shifts).view(num_shifts, 1, *y.shape)
         self.register_buffer("shift_kernel", kernel, persistent=False)
-        self.strictness = nn.Parameter(torch.tensor(STRICTNESS))
+        self.strictness = nn.Parameter(torch.tensor([STRICTNESS]))  # one number, but FSDP2 takes no scalars
         self.prior = nn.Parameter(-INERTIA * self.shifts.norm(dim=0))
         frames = 2 * 3 * FOLD**2
         # beside the frames: both as they are moved, small, the flow, and how well it matches

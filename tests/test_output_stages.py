@@ -124,6 +124,23 @@ def test_fine_tuning_begins_from_the_other_worlds_outputs(trained: Path, recordi
     assert (tmp_path / "mine" / LIBRARY).read_bytes() == (trained / LIBRARY).read_bytes()
 
 
+def test_fine_tuning_to_other_actions_leaves_the_sound_of_the_former_ones_out(
+    trained: Path, recordings: Path, tmp_path: Path
+):
+    shutil.copytree(trained, tmp_path / "other")
+    for name in ("dynamics", "sound", "sound_events"):
+        network = load_network(trained, name)
+        arguments = {k: v for k, v in network.config.items() if not k.startswith("_")}
+        save_network(type(network)(**arguments | {"action_sizes": [9]}), tmp_path / "other", name)
+    out = tmp_path / "mine"
+    said = train(recordings, out, stages=("dynamics",), source=tmp_path / "other")
+    assert any("sound" in line and "follows other actions" in line for line in said)
+    assert not (out / "sound").exists() and (out / "sound_codec").is_dir()
+    world = World.load(out, backend="torch")
+    world.reset(0)
+    assert world.sample_rate is None and world.step(0).sound is None
+
+
 def test_a_sound_head_of_the_former_kind_plays_and_is_trained_anew(trained: Path, recordings: Path, tmp_path: Path):
     shutil.copytree(trained, tmp_path / "former")
     c = load_network(trained, "sound").config

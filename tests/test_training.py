@@ -20,6 +20,7 @@ pytest.importorskip("accelerate")
 from safetensors.torch import load_file  # noqa: E402
 
 from worldgen.bundle import WEIGHTS, Starts, load_network, save_network  # noqa: E402
+from worldgen.cli import main  # noqa: E402
 from worldgen.config import WorldConfig  # noqa: E402
 from worldgen.data.cache import open_cache  # noqa: E402
 from worldgen.data.dataset import ClipSampler, all_segments, split_episodes  # noqa: E402
@@ -521,6 +522,28 @@ def test_fine_tuning_on_what_was_played_in_a_world_begins_from_its_weights(
         for name in known.keys() - MEASURED:
             torch.testing.assert_close(tuned[name], known[name], atol=1e-6, rtol=1e-5, msg=f"{stage} {name}")
     assert WorldConfig.load(out / "world.json").name == "tuned"
+
+
+def test_the_first_stages_alone_of_fine_tuning_are_not_exported_yet(
+    toy_recordings: Path, tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.setitem(presets.PRESETS, "micro", micro)
+    out = tmp_path / "tuned"
+    words = [
+        toy_recordings,
+        "--out",
+        out,
+        "--from",
+        trained,
+        "--preset",
+        "micro",
+        "--stages",
+        "tokenizer",
+        "--steps",
+        1,
+    ]
+    assert main(["train", *map(str, words)]) == 0, capsys.readouterr().err
+    assert (out / "dynamics").is_dir() and not (out / "world.json").exists()
 
 
 def test_fine_tuning_with_another_shape_is_refused(

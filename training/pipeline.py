@@ -7,6 +7,7 @@ command with --resume goes on where it was.
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from accelerate import PartialState
 from worldgen.bundle import find_world, load_network, network_hashes
 from worldgen.errors import InputError
 from worldgen.files import check_folder_writable, replace_folder, write_bytes
+from worldgen.models.conditioning import action_arguments
 from worldgen.sound_library import LIBRARY
 from worldgen.training.checkpoint import read_progress
 from worldgen.training.critic import CriticStage
@@ -26,7 +28,7 @@ from worldgen.training.folder_lock import sole_training
 from worldgen.training.presets import get_preset
 from worldgen.training.processes import shares_cpu
 from worldgen.training.recipe import STAGES, Recipe
-from worldgen.training.run import Run, Say
+from worldgen.training.run import SOUNDS, Run, Say
 from worldgen.training.stages import make_stage
 from worldgen.training.super_resolution import SuperResolutionStage
 from worldgen.training.tokenizer import TokenizerStage
@@ -87,6 +89,8 @@ def _train_stages(
     for name in STAGES:
         if name not in stages:
             continue
+        if name == "dynamics" and processes.is_main_process:
+            _drop_sound_of_other_actions(run, stages)
         fit = run.fit(name, stages)
         began = time.monotonic()
         if name not in WITHOUT_TOKENS and processes.num_processes > 1:
@@ -113,6 +117,21 @@ def _train_stages(
             write_uncertainty(run, fit.length)
         processes.wait_for_everyone()
     return summary
+
+
+def _drop_sound_of_other_actions(run: Run, stages: Sequence[str]) -> None:
+    """With --from a world with other actions: its sound follows those."""
+    if run.recipe.source is None:
+        return
+    actions = action_arguments(run.action_map())
+    for name in SOUNDS.values():
+        path = run.recipe.out / name
+        if name in stages or not path.is_dir():
+            continue
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        if any(config[key] != value for key, value in actions.items()):
+            run.say(f"  the {name} of {run.recipe.source} follows other actions: left out until it is trained again")
+            shutil.rmtree(path)
 
 
 def _check_out(recipe: Recipe) -> None:

@@ -170,7 +170,7 @@ def train(argv: Sequence[str]) -> int:
     summary = train_world(Recipe(**facts), say=say)
     if not is_main():  # one of several processes: the first exports and evaluates
         return 0
-    if (options.out / "dynamics").is_dir():
+    if (options.out / "world.json").is_file():  # --from brings a dynamics before one is trained
         summary["parity"] = export_onnx(options.out, say=say)["parity"]
         summary["evaluation"] = evaluate(
             options.out, facts["data"], horizons=(1, 4, 16, 64), report=options.out / "training" / "report", say=say

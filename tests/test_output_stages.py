@@ -136,6 +136,8 @@ def test_fine_tuning_to_other_actions_leaves_the_sound_of_the_former_ones_out(
     said = train(recordings, out, stages=("dynamics",), source=tmp_path / "other")
     assert any("sound" in line and "follows other actions" in line for line in said)
     assert not (out / "sound").exists() and (out / "sound_codec").is_dir()
+    train(recordings, out, stages=("heads",), source=tmp_path / "other")  # which brings them again
+    assert not (out / "sound").exists()
     world = World.load(out, backend="torch")
     world.reset(0)
     assert world.sample_rate is None and world.step(0).sound is None

@@ -89,7 +89,7 @@ def _train_stages(
     for name in STAGES:
         if name not in stages:
             continue
-        if name == "dynamics" and processes.is_main_process:
+        if name not in WITHOUT_TOKENS and processes.is_main_process:
             _drop_sound_of_other_actions(run, stages)
         fit = run.fit(name, stages)
         began = time.monotonic()

@@ -28,6 +28,7 @@ from worldgen.training.checkpoint import (
     save_checkpoint,
     state_tensors,
 )
+from worldgen.training.compiled import compile_network, multiplies_bfloat16
 from worldgen.training.failures import is_disk_full
 from worldgen.training.gradient import Gradient, StageLoss, whole_parts
 from worldgen.training.log import Log
@@ -111,19 +112,21 @@ def train_stage(
     resume: bool,
     parents: dict[str, str] | None = None,
     shard: bool = False,
+    compiled: bool = False,
     say: Callable[[str], None] = print,
 ) -> Progress:
     """Trains one stage into WORLD/<stage> and WORLD/training/<stage>. Safe to kill at any moment.
 
     Started by torchrun or `accelerate launch`, its processes share every batch; another number of them may resume it.
-    shard: they share the network too (FSDP2), each with a part of its weights.
+    shard: they share the network too (FSDP2), each with a part of its weights. compiled: through torch.compile.
     parents: hashes of the networks that this one stands on; where they have changed since its checkpoint, it is trained
     again from its weights. Raises RunError on a loss or gradient that is not finite, before the optimiser step, and on
     a full disk; the last good checkpoint stays.
     """
     folder = world / "training" / stage.name
     folder.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no", cpu=shares_cpu())
+    is_half = torch.cuda.is_available() or (compiled and multiplies_bfloat16())
+    accelerator = Accelerator(mixed_precision="bf16" if is_half else "no", cpu=shares_cpu())
     say = say if accelerator.is_main_process else _say_nothing
     average = copy.deepcopy(stage.network).eval().requires_grad_(False)
     try:
@@ -152,6 +155,9 @@ def train_stage(
     )
     if progress.step >= fit.steps and (world / stage.name).is_dir():
         return progress
+    if compiled:
+        say("  compiling: the first step of each kind takes minutes")
+        compile_network(stage.network)
     run = _Run(stage, fit, accelerator, average, state, shard, world, folder, say)
     try:
         return run.train(progress)

@@ -19,7 +19,7 @@ class Recipe:
     """What a user chose. steps: of every stage, instead of the preset's. minutes: of training in all, shared out.
     sounds: a folder of sounds for the stage sound_events to play instead of the recordings' own. sharpen: weight of the
     critic's losses in CRITICISED, 0 for none. labels: share of the training frames whose recorded action latent actions
-    may learn from. shard: of several processes each holds a part of the network."""
+    may learn from. shard: of several processes each holds a part of the network. compile: the dynamics is compiled."""
 
     data: Path
     out: Path
@@ -36,8 +36,11 @@ class Recipe:
     labels: float = 0.0
     sharpen: float = 0.0
     shard: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
+        if self.compile and self.shard:
+            raise InputError("--compile and --shard do not go together: choose one")
         if self.actions not in ("recorded", "latent"):
             raise InputError(f"unknown --actions {self.actions!r}; choose recorded or latent")
         if unknown := [s for s in self.stages if s not in STAGES]:

@@ -70,7 +70,26 @@ def _platformer(_: Any, module: dict[str, Any]) -> dict[str, float]:
     player = module["player"]
     module.setdefault("worldgen_best", 0)
     module["worldgen_best"] = max(module["worldgen_best"], player.x // 8)
+    x, y = int(player.x), int(player.y)
+    get_tile, is_wall = module["get_tile"], module["is_wall"]
+
+    def is_solid(x: int, y: int) -> bool:  # from the side: a floor stops what falls onto it alone
+        return bool(get_tile(x // 8, y // 8)[0] >= module["WALL_TILE_X"])
+
+    def is_pit(x: int) -> bool:
+        return not any(is_wall(x, below) for below in range(max(0, y) + 8, 128, 8))
+
+    # pixels to what is in the way on the right and to the nearest enemy, 0 where there is none
+    wall = next((d for d in range(1, 25) if is_solid(x + 7 + d, y + 4)), 0)
+    pit = next((d for d in range(1, 25) if is_pit(x + 3 + d)), 0)
+    near = [(e.x - x, e.y - y) for e in module["enemies"] if abs(e.x - x) < 32]
+    enemy_dx, enemy_dy = min(near, key=lambda gap: abs(gap[0]) + abs(gap[1]), default=(0, 0))
     return _at(player, "x", "y", "dx", "dy", "direction") | {
+        "stands": float(is_wall(x, y + 8) or is_wall(x + 7, y + 8)),
+        "wall_dx": float(wall),
+        "pit_dx": float(pit),
+        "enemy_dx": float(enemy_dx),
+        "enemy_dy": float(enemy_dy),
         "scroll_x": float(module["scroll_x"]),
         "num_enemies": float(len(module["enemies"])),
         "score": float(module["worldgen_best"]),  # it keeps no score: new ground covered, in tiles

@@ -17,6 +17,8 @@ def pyxel_player(game: PyxelGame) -> Policy:
     names = game.actions.names
     if game.game == "jump":
         return JumpPlayer(names)
+    if game.game == "platformer":
+        return PlatformerPlayer(names)
     if game.game == "snake":
         return SnakePlayer(names)
     if game.game in ("shooter", "mega_wing"):
@@ -43,6 +45,60 @@ class JumpPlayer:
         if state["landing_y"] < 0 or abs(gap) < 4:
             return self._idle
         return self._right if gap > 0 else self._left
+
+
+class PlatformerPlayer:
+    """Runs to the right over walls, pits and enemies, jumping again in the air where one jump is not enough; now and
+    then stands, turns back, or climbs as high as it likes. Where jumping has not brought it past a wall it lets itself
+    fall along it, or goes back and past below."""
+
+    MOODS = {"on": 0.62, "back": 0.14, "stand": 0.12, "climb": 0.12}
+    STUCK = 30  # frames against a wall
+
+    def __init__(self, names: tuple[str, ...]):
+        self._index = {name: i for i, name in enumerate(names)}
+        self._mood, self._mood_left, self._held, self._is_released, self._stuck = "on", 0, 0, True, 0
+
+    def reset(self, rng: np.random.Generator) -> None:
+        self._mood, self._mood_left, self._held, self._is_released, self._stuck = "on", 60, 0, True, 0
+
+    def act(self, frame: GameFrame, rng: np.random.Generator) -> int:
+        s = frame.state
+        self._mood_left -= 1
+        self._stuck = self._stuck + 1 if s["wall_dx"] == 1 else 0
+        if self._stuck > self.STUCK:
+            self._stuck = 0
+            if rng.random() < 0.5:
+                self._mood, self._mood_left = "fall", int(rng.integers(20, 60))
+            else:
+                self._mood, self._mood_left = "detour", int(rng.integers(4, 30))
+        elif self._mood_left <= 0 and self._mood in ("detour", "drop"):
+            self._mood = "drop" if self._mood == "detour" else "fall"
+            self._mood_left = int(rng.integers(10, 30))
+        elif self._mood_left <= 0:
+            self._mood = str(rng.choice(list(self.MOODS), p=list(self.MOODS.values())))
+            self._mood_left = int(rng.integers(10, 75 if self._mood == "on" else 30))
+        way = {"back": "left", "detour": "left", "stand": "", "drop": ""}.get(self._mood, "right")
+        if self._held == 0 and self._is_released and self._wants_to_jump(s, way, rng):
+            self._held = int(rng.integers(2, 7))  # a key that stays down jumps once
+        self._is_released = self._held == 0
+        button = "jump" if self._held else ""
+        self._held = max(0, self._held - 1)
+        return self._index[" + ".join(filter(None, (way, button))) or "idle"]
+
+    def _wants_to_jump(self, s: dict[str, float], way: str, rng: np.random.Generator) -> bool:
+        if not s["stands"] and s["dy"] < 1:
+            return False  # on its way up
+        is_blocked = way == "right" and self._mood != "fall" and 0 < s["wall_dx"] <= 10
+        is_over_pit = 0 < s["pit_dx"] <= (6 if s["stands"] else 2)
+        is_near = abs(s["enemy_dx"]) < (20 if s["stands"] else 11)
+        is_below = 0 < s["enemy_dy"] < (12 if s["stands"] else 20)
+            abs(s["enemy_dx"]) < (20 if s["stands"] else 11),
+            0 < s["enemy_dy"] < (12 if s["stands"] else 20),
+        )
+        is_threatened = is_near and (is_below or -12 < s["enemy_dy"] <= 0 != s["enemy_dx"])
+        is_climbing = self._mood == "climb" and s["y"] > 24
+        return is_blocked or is_over_pit or is_threatened or is_climbing or bool(s["stands"] and rng.random() < 0.02)
 
 
 class SnakePlayer:

@@ -127,3 +127,20 @@ def test_the_scripted_player_stays_up_longer_than_a_random_one(jump):
     scripted, random = length(scripted_player(jump)), length(make_policy("random", jump))
     assert scripted == 3 * 250
     assert random < 0.8 * scripted
+
+
+def test_the_scripted_player_of_platformer_gets_past_walls_and_does_not_hang_under_the_ceiling():
+    """Held jumps fly: two thirds of random play passes at the top of the first screens."""
+    game = PyxelGame("platformer")
+    furthest, heights = 0.0, []
+    for seed in (3, 10):
+        rng, player = np.random.default_rng(seed), scripted_player(game)
+        player.reset(rng)
+        frame = game.reset(seed)
+        while not is_over(frame) and len(heights) < 1500:
+            frame = game.step(player.act(frame, rng))
+            furthest = max(furthest, frame.state["scroll_x"])
+            heights.append(frame.state["y"])
+    game.close()
+    assert furthest > 250  # beyond the wall at which jumping alone ends
+    assert np.mean(np.array(heights) < 4) < 0.3

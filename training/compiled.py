@@ -19,10 +19,14 @@ METHODS = ("forward", "denoise", "commit")  # of a clip, and of a frame when a c
 COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
-def compile_network(network: nn.Module) -> None:
-    """In place; a copy made before stays as it was. Raises InputError where there is no C++ compiler."""
+def check_compiler() -> None:
+    """Raises InputError where there is none."""
     if not torch.cuda.is_available() and not any(map(shutil.which, COMPILERS)):
         raise InputError(f"--compile needs a C++ compiler, and none of {', '.join(COMPILERS)} is there: install one")
+
+
+def compile_network(network: nn.Module) -> None:
+    """In place; a copy made before stays as it was."""
     for name in METHODS:
         if hasattr(network, name):
             method: Any = torch.compile(getattr(network, name), dynamic=False)

@@ -22,6 +22,7 @@ from worldgen.files import check_folder_writable, replace_folder, write_bytes
 from worldgen.models.conditioning import action_arguments
 from worldgen.sound_library import LIBRARY
 from worldgen.training.checkpoint import read_progress
+from worldgen.training.compiled import check_compiler
 from worldgen.training.critic import CriticStage
 from worldgen.training.fit import train_stage
 from worldgen.training.folder_lock import sole_training
@@ -66,6 +67,8 @@ def train_world(recipe: Recipe, say: Say = print) -> dict[str, Any]:
 def _train_world(recipe: Recipe, say: Say) -> dict[str, Any]:
     preset = get_preset(recipe.preset)
     _check_out(recipe)
+    if recipe.compile:
+        check_compiler()
     if recipe.source is not None:
         recipe = replace(recipe, source=find_world(recipe.source))
     processes = PartialState(cpu=shares_cpu())

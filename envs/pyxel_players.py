@@ -93,9 +93,6 @@ class PlatformerPlayer:
         is_over_pit = 0 < s["pit_dx"] <= (6 if s["stands"] else 2)
         is_near = abs(s["enemy_dx"]) < (20 if s["stands"] else 11)
         is_below = 0 < s["enemy_dy"] < (12 if s["stands"] else 20)
-            abs(s["enemy_dx"]) < (20 if s["stands"] else 11),
-            0 < s["enemy_dy"] < (12 if s["stands"] else 20),
-        )
         is_threatened = is_near and (is_below or -12 < s["enemy_dy"] <= 0 != s["enemy_dx"])
         is_climbing = self._mood == "climb" and s["y"] > 24
         return is_blocked or is_over_pit or is_threatened or is_climbing or bool(s["stands"] and rng.random() < 0.02)

@@ -372,6 +372,8 @@ def test_minutes_stop_early_and_can_be_resumed(toy_recordings: Path, tmp_path: P
     out = tmp_path / "toy"
     train(toy_recordings, out, stages=("tokenizer",), minutes=1e-6)
     assert step_of(out, "tokenizer") == 1  # at least one step
+    with pytest.raises(InputError, match="begun with --seed 0, not 5"):
+        train(toy_recordings, out, stages=("tokenizer",), resume=True, seed=5)
     train(toy_recordings, out, stages=("tokenizer",), resume=True)
     assert_equal_training(trained, out, "tokenizer")
 

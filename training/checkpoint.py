@@ -27,16 +27,18 @@ KEEP = 2
 @dataclass(frozen=True)
 class Progress:
     """How far a stage has come. seconds: of training, over all its runs. parts: that a batch is computed in. parents:
-    hashes of the networks it stands on."""
+    hashes of the networks it stands on. seed: of everything that is drawn."""
 
     step: int = 0
     seconds: float = 0.0
     parts: int = 1
     parents: dict[str, str] | None = None
+    seed: int | None = None
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Progress:
-        return cls(int(raw["step"]), float(raw["seconds"]), int(raw.get("parts", 1)), raw.get("parents"))
+        parts, parents = int(raw.get("parts", 1)), raw.get("parents")
+        return cls(int(raw["step"]), float(raw["seconds"]), parts, parents, raw.get("seed"))
 
 
 def state_tensors(

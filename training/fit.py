@@ -143,8 +143,13 @@ def train_stage(
         changed = [name for name in parents if progress.parents.get(name) != parents[name]]
         say(f"{stage.name}: the {' and '.join(changed)} it stands on changed: it is trained again, from its weights")
         progress, state = Progress(), {}
+    if progress.step and progress.seed not in (None, fit.seed):
+        raise InputError(
+            f"{folder} was begun with --seed {progress.seed}, not {fit.seed}: resume it with that, or choose another "
+            "--out"
+        )
     parts = whole_parts(progress.parts, accelerator.num_processes, fit.batch)
-    progress = replace(progress, parents=parents or progress.parents, parts=parts)
+    progress = replace(progress, parents=parents or progress.parents, parts=parts, seed=fit.seed)
     num_parameters = sum(p.numel() for p in average.parameters())
     shard = shard and accelerator.num_processes > 1
     shared = f" in {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""

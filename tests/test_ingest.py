@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,47 @@ def test_a_file_that_crashes_its_process_costs_only_itself(tmp_path, monkeypatch
     paths = [tmp_path / name for name in "abc"]
     results = map_files.map_files(crash_on_b, paths, paths)
     assert results[0] == "a" and results[2] == "c" and "crashed" in str(results[1])
+
+
+ORPHANS = """
+import os, sys, time
+from pathlib import Path
+from worldgen.data import map_files
+map_files.MIN_POOL_BYTES = -1
+map_files.os.sched_getaffinity = lambda _: {0, 1}
+def work(path):
+    path.write_text(str(os.getpid()))
+    time.sleep(600)
+if __name__ == "__main__":
+    map_files.map_files(work, [Path(name) for name in sys.argv[1:]], [Path()] * 2)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="looks for processes in /proc")
+def test_a_killed_process_leaves_none_behind(tmp_path):
+    script, pids = tmp_path / "script.py", [tmp_path / "a", tmp_path / "b"]
+    script.write_text(ORPHANS)
+    parent = subprocess.Popen([sys.executable, script, *pids])
+    wait_for(lambda: all(path.is_file() and path.read_text() for path in pids))
+    parent.kill()
+    parent.wait()
+
+    def is_over(pid: str) -> bool:
+        stat = Path("/proc", pid, "stat")
+        try:
+            return stat.read_text().rpartition(")")[2].split()[0] == "Z"  # nobody buries it where init does not
+        except OSError:
+            return True
+
+    wait_for(lambda: all(is_over(path.read_text()) for path in pids))
+
+
+def wait_for(is_true) -> None:
+    for _ in range(1200):
+        if is_true():
+            return
+        time.sleep(0.1)
+    raise AssertionError("two minutes")
 
 
 def test_a_script_without_a_main_guard_is_told_so_once(tmp_path):

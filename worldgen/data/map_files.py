@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import current_process, get_context
+from multiprocessing import current_process, get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 from worldgen.data.progress import Progress
@@ -56,7 +57,7 @@ def map_files(
         if on_progress:
             on_progress(num_done, len(items), paths[i])
 
-    with _pool(num_workers, started.set) as pool:
+    with _pool(num_workers, started) as pool:
         futures = {pool.submit(function, item): i for i, item in enumerate(items)}
         try:
             for future in as_completed(futures):
@@ -76,6 +77,21 @@ def map_files(
     return results
 
 
-def _pool(num_workers: int, initializer: Callable[[], None] | None = None) -> ProcessPoolExecutor:
+def _pool(num_workers: int, started: Any = None) -> ProcessPoolExecutor:
+    """started: an event that is set by the first process that began."""
     # spawn: fork copies the threads' locks of whoever calls, and is not everywhere
-    return ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"), initializer=initializer)
+    return ProcessPoolExecutor(num_workers, get_context("spawn"), _begin, (started,))
+
+
+def _begin(started: Any) -> None:
+    """In each process. It ends with the one that began it, however that was killed: nobody waits for it any more."""
+    Thread(target=_end_with_parent, daemon=True).start()
+    if started is not None:
+        started.set()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -29,7 +29,7 @@ from worldgen.models.dynamics import Dynamics  # noqa: E402
 from worldgen.models.latent_action import PATCH  # noqa: E402
 from worldgen.naming import rename_actions  # noqa: E402
 from worldgen.training import fit as fit_module  # noqa: E402
-from worldgen.training import presets  # noqa: E402
+from worldgen.training import latent_action, presets  # noqa: E402
 from worldgen.training.dynamics import DynamicsStage  # noqa: E402
 from worldgen.training.fit import Fit, learning_rate_share, update_average  # noqa: E402
 from worldgen.training.heads import HeadsStage  # noqa: E402
@@ -199,6 +199,8 @@ def test_latent_actions_survive_a_kill_and_their_labels_are_those_of_the_finishe
     assert starts is not None
     rows = {tuple(labels[i : i + 3, 0]) for i in range(len(labels) - 3)}
     assert {tuple(actions[1:, 0]) for actions in starts.actions} <= rows
+    monkeypatch.delattr(latent_action, "label")  # another stage finds them made
+    train(toy_recordings, out, actions="latent", resume=True, stages=("dynamics",), steps=STEPS + 4)
 
 
 def test_one_stage_at_a_time_ends_where_all_at_once_do(toy_recordings: Path, tmp_path: Path, trained: Path):

@@ -9,7 +9,11 @@ of them draw the codes towards buttons.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -17,9 +21,11 @@ from einops import rearrange
 from torch import Tensor
 
 from worldgen.actions import ActionMap
+from worldgen.bundle import WEIGHTS, load_network
 from worldgen.data.cache import Cache
 from worldgen.data.dataset import ClipSampler, Segments
 from worldgen.errors import InputError
+from worldgen.files import file_hash, write_bytes
 from worldgen.models.latent_action import LatentActionModel, transitions
 from worldgen.models.tokenizer import to_float, to_uint8
 from worldgen.training.code_scores import action_classes
@@ -181,4 +187,21 @@ def label(cache: Cache, network: LatentActionModel) -> np.ndarray:
     actions = latent_action_map(network.config.num_codes).null(len(cache.frames))
     rows = np.setdiff1d(np.arange(len(cache.frames)), np.asarray(cache.starts[1:]) - 1)
     actions[rows, 0] = latents_of(cache, network, rows).argmax(1)
+    return actions
+
+
+def labels(cache: Cache, world: Path, device: str, say: Callable[[str], None]) -> np.ndarray:
+    """label() by the world's model, kept beside its training state. Made again when the data or the model change."""
+    path, key = world / "training" / "labels.npz", f"{cache.path.name} {file_hash(world / 'latent_action' / WEIGHTS)}"
+    try:
+        with np.load(path) as kept:
+            if str(kept["key"]) == key:
+                return np.asarray(kept["actions"])
+    except (OSError, ValueError, KeyError, BadZipFile):
+        pass
+    say(f"labelling {cache.num_frames} frames with latent actions")
+    actions = label(cache, load_network(world, "latent_action").to(device))
+    content = BytesIO()
+    np.savez(content, key=key, actions=actions)
+    write_bytes(path, content.getvalue())
     return actions

@@ -23,7 +23,7 @@ from worldgen.errors import InputError
 from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.fit import Fit
 from worldgen.training.held_out import check_same_actions, open_for
-from worldgen.training.latent_action import label, latent_action_map
+from worldgen.training.latent_action import labels, latent_action_map
 from worldgen.training.latent_data import check_one_game, playable
 from worldgen.training.native_frames import best_scale
 from worldgen.training.presets import Preset, frame_size
@@ -195,9 +195,7 @@ class Run:
         if self.action_source == "recorded":
             return np.asarray(self.cache.actions)
         if self._labels is None:
-            self.say(f"labelling {self.cache.num_frames} frames with latent actions")
-            network = load_network(self.recipe.out, "latent_action").to(self.device)
-            self._labels = label(self.cache, network)
+            self._labels = labels(self.cache, self.recipe.out, self.device, self.say)
         return self._labels
 
     def config(self) -> WorldConfig:

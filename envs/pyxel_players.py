@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,7 +87,7 @@ class PlatformerPlayer:
         self._held = max(0, self._held - 1)
         return self._index[" + ".join(filter(None, (way, button))) or "idle"]
 
-    def _wants_to_jump(self, s: dict[str, float], way: str, rng: np.random.Generator) -> bool:
+    def _wants_to_jump(self, s: Mapping[str, float], way: str, rng: np.random.Generator) -> bool:
         if not s["stands"] and s["dy"] < 1:
             return False  # on its way up
         is_blocked = way == "right" and self._mood != "fall" and 0 < s["wall_dx"] <= 10

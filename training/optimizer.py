@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from worldgen.training.compiled import multiplies_bfloat16
 from worldgen.training.sharding import shared_out, whole
 
 OPTIMIZERS = ("adamw", "muon")
 BETAS = (0.9, 0.95)
 MOMENTUM = 0.95
+MOST_AT_ONCE = 2**24  # numbers in the matrices that are made orthogonal together
 
 
 def make_optimizer(network: nn.Module, name: str, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
@@ -49,20 +51,28 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         assert closure is None
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                update = self._muon(p, p.grad) if group["is_muon"] else self._adam(p, p.grad)
+            found = [p for p in group["params"] if p.grad is not None]
+            updates = self._muon(found) if group["is_muon"] else ((p, self._adam(p, p.grad)) for p in found)
+            for p, update in updates:
                 p.mul_(1 - group["lr"] * group["weight_decay"])
                 p.add_(update, alpha=-group["lr"])
 
-    def _muon(self, p: Tensor, gradient: Tensor) -> Tensor:
-        state = self.state[p]
-        momentum = state.setdefault("momentum", torch.zeros_like(p))
-        momentum.lerp_(gradient, 1 - MOMENTUM)
-        nesterov = torch.lerp(gradient, momentum, MOMENTUM)
-        # of the whole matrix, wherever its parts are
-        return shared_out(0.2 * max(p.shape) ** 0.5 * orthogonalise(whole(nesterov)), p)
+    def _muon(self, parameters: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each with its update. Matrices of one shape go together: each alone is small."""
+        alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
+        for p in parameters:
+            momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
+            momentum.lerp_(p.grad, 1 - MOMENTUM)
+            # of the whole matrix, wherever its parts are
+            nesterov = whole(torch.lerp(p.grad, momentum, MOMENTUM))
+            is_tall = nesterov.shape[0] > nesterov.shape[1]
+            wide = nesterov.T if is_tall else nesterov
+            group = alike.setdefault(tuple(wide.shape), [])
+            group.append((p, wide))
+            if sum(matrix.numel() for _, matrix in group) >= MOST_AT_ONCE:
+                yield from _orthogonal_updates(alike.pop(tuple(wide.shape)))
+        for group in alike.values():
+            yield from _orthogonal_updates(group)
 
     def _adam(self, p: Tensor, gradient: Tensor) -> Tensor:
         state = self.state[p]
@@ -78,12 +88,22 @@ class Muon(torch.optim.Optimizer):
         return mean / (square.sqrt() + 1e-8)
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """(n, m) -> its nearest matrix with all singular values about one: Newton-Schulz, Jordan's coefficients"""
+def _orthogonal_updates(group: list[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """group: parameters, and of each a matrix (n, m), n <= m, of one shape"""
+    updates = orthogonalise(torch.stack([matrix for _, matrix in group]))
+    for (p, _), update in zip(group, updates, strict=True):
+        update = update.T if p.shape[0] > p.shape[1] else update
+        yield p, shared_out(0.2 * max(p.shape) ** 0.5 * update.contiguous(), p)
+
+
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """(k, n, m), n <= m -> of each its nearest matrix with all singular values about one: Newton-Schulz, Jordan's
+    coefficients, in bfloat16 as he does it where that is multiplied in hardware"""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / (x.norm() + 1e-7)
+    x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    if matrices.is_cuda or multiplies_bfloat16():
+        x = x.bfloat16()
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    return x.to(matrices.dtype)

@@ -19,7 +19,7 @@ from accelerate import PartialState
 from worldgen.bundle import find_world, load_network, network_hashes
 from worldgen.errors import InputError
 from worldgen.files import check_folder_writable, replace_folder, write_bytes
-from worldgen.models.conditioning import action_arguments
+from worldgen.models.conditioning import has_actions
 from worldgen.sound_library import LIBRARY
 from worldgen.training.checkpoint import read_progress
 from worldgen.training.compiled import check_compiler
@@ -126,13 +126,12 @@ def _drop_sound_of_other_actions(run: Run, stages: Sequence[str]) -> None:
     """With --from a world with other actions: its sound follows those."""
     if run.recipe.source is None:
         return
-    actions = action_arguments(run.action_map())
     for name in SOUNDS.values():
         path = run.recipe.out / name
         if name in stages or not path.is_dir():
             continue
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        if any(config[key] != value for key, value in actions.items()):
+        if not has_actions(config, run.action_map()):
             run.say(f"  the {name} of {run.recipe.source} follows other actions: left out until it is trained again")
             shutil.rmtree(path)
 

@@ -6,7 +6,7 @@ import torch
 
 from worldgen.bundle import load_network
 from worldgen.data.dataset import ClipSampler
-from worldgen.models.conditioning import action_arguments
+from worldgen.models.conditioning import action_arguments, has_actions
 from worldgen.models.dynamics import Dynamics
 from worldgen.models.heads import Heads
 from worldgen.models.latent_action import NUM_MOVES, LatentActionModel
@@ -118,7 +118,7 @@ def _correction(run: Run) -> dict[str, str]:
 def _load_dynamics(run: Run, network: Dynamics, known: Dynamics) -> None:
     """All of known's weights, but for its actions where the two have others."""
     state, fresh = known.state_dict(), network.state_dict()
-    if any(known.config[key] != network.config[key] for key in ("action_kind", "action_sizes")):
+    if not has_actions(known.config, run.action_map()):
         run.say(f"  the actions of {run.recipe.source} are others: what these here do is learned anew")
         state = {key: value for key, value in state.items() if not key.startswith("action.")}
         state |= {key: value for key, value in fresh.items() if key.startswith("action.")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -50,3 +51,8 @@ class ActionEmbedding(nn.Module):
 def action_arguments(actions: ActionMap) -> dict[str, object]:
     """An ActionMap as the keyword arguments that networks save in config.json."""
     return {"action_kind": actions.kind, "action_sizes": list(actions.sizes)}
+
+
+def has_actions(config: Mapping[str, object], actions: ActionMap) -> bool:
+    """Whether a saved network is told these actions."""
+    return all(config[name] == value for name, value in action_arguments(actions).items())

@@ -37,8 +37,9 @@ def play_on(
     for i in range(t):
         is_true = i < num_true
         age = (i - first).clamp_min(0)
-        ring = (previous, context_sigma, actions[:, i], cache, age % network.position_period, age)
-        finished = tokens[:, i]
+        # contiguous: a compiled network is compiled anew for other strides, which follow from the length of the clip
+        ring = (previous, context_sigma, actions[:, i].contiguous(), cache, age % network.position_period, age)
+        finished = tokens[:, i].contiguous()
         if not bool(is_true.all()):
             noise = torch.randn(b, n, d, generator=generator, device=tokens.device)
             made, _, _ = network.denoise(noise, one, one, *ring)

@@ -61,7 +61,7 @@ class PlatformerPlayer:
         self._mood, self._mood_left, self._held, self._is_released, self._stuck = "on", 0, 0, True, 0
 
     def reset(self, rng: np.random.Generator) -> None:
-        self._mood, self._mood_left, self._held, self._is_released, self._stuck = "on", 60, 0, True, 0
+        self._mood, self._mood_left, self._held, self._is_released, self._stuck = "on", 0, 0, True, 0
 
     def act(self, frame: GameFrame, rng: np.random.Generator) -> int:
         s = frame.state

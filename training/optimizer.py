@@ -51,26 +51,25 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         assert closure is None
         for group in self.param_groups:
-            found = [p for p in group["params"] if p.grad is not None]
-            updates = self._muon(found) if group["is_muon"] else ((p, self._adam(p, p.grad)) for p in found)
+            found = [(p, p.grad) for p in group["params"] if p.grad is not None]
+            updates = self._muon(found) if group["is_muon"] else ((p, self._adam(p, g)) for p, g in found)
             for p, update in updates:
                 p.mul_(1 - group["lr"] * group["weight_decay"])
                 p.add_(update, alpha=-group["lr"])
 
-    def _muon(self, parameters: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each with its update. Matrices of one shape go together: each alone is small."""
-        alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
-        for p in parameters:
+    def _muon(self, found: list[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """found: parameters and their gradients -> parameters and their updates. Matrices of one shape go together:
+        each alone is small."""
+        alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        for p, gradient in found:
             momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
-            momentum.lerp_(p.grad, 1 - MOMENTUM)
+            momentum.lerp_(gradient, 1 - MOMENTUM)
             # of the whole matrix, wherever its parts are
-            nesterov = whole(torch.lerp(p.grad, momentum, MOMENTUM))
-            is_tall = nesterov.shape[0] > nesterov.shape[1]
-            wide = nesterov.T if is_tall else nesterov
-            group = alike.setdefault(tuple(wide.shape), [])
-            group.append((p, wide))
-            if sum(matrix.numel() for _, matrix in group) >= MOST_AT_ONCE:
-                yield from _orthogonal_updates(alike.pop(tuple(wide.shape)))
+            nesterov = whole(torch.lerp(gradient, momentum, MOMENTUM))
+            wide = nesterov.T if nesterov.shape[0] > nesterov.shape[1] else nesterov
+            alike.setdefault(wide.shape, []).append((p, wide))
+            if sum(matrix.numel() for _, matrix in alike[wide.shape]) >= MOST_AT_ONCE:
+                yield from _orthogonal_updates(alike.pop(wide.shape))
         for group in alike.values():
             yield from _orthogonal_updates(group)
 

@@ -58,9 +58,12 @@ class PlatformerPlayer:
 
     def __init__(self, names: tuple[str, ...]):
         self._index = {name: i for i, name in enumerate(names)}
-        self._mood, self._mood_left, self._held, self._is_released, self._stuck = "on", 0, 0, True, 0
+        self._begin()
 
     def reset(self, rng: np.random.Generator) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._mood, self._mood_left, self._held, self._is_released, self._stuck = "on", 0, 0, True, 0
 
     def act(self, frame: GameFrame, rng: np.random.Generator) -> int:
@@ -94,7 +97,8 @@ class PlatformerPlayer:
         is_over_pit = 0 < s["pit_dx"] <= (6 if s["stands"] else 2)
         is_near = abs(s["enemy_dx"]) < (20 if s["stands"] else 11)
         is_below = 0 < s["enemy_dy"] < (12 if s["stands"] else 20)
-        is_threatened = is_near and (is_below or -12 < s["enemy_dy"] <= 0 != s["enemy_dx"])
+        is_beside = s["enemy_dx"] != 0 and -12 < s["enemy_dy"] <= 0
+        is_threatened = is_near and (is_below or is_beside)
         is_climbing = self._mood == "climb" and s["y"] > 24
         return is_blocked or is_over_pit or is_threatened or is_climbing or bool(s["stands"] and rng.random() < 0.02)
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F  # noqa: E402
 from worldgen.errors import InputError  # noqa: E402
 from worldgen.models.attention import attend  # noqa: E402
 from worldgen.training import compiled  # noqa: E402
+from worldgen.training.own_past import play_on  # noqa: E402
 from worldgen.training.recipe import Recipe  # noqa: E402
 
 
@@ -28,12 +29,17 @@ def test_attention_stays_in_float32_on_a_processor():
     assert torch.equal(out, expected)
 
 
-def test_what_is_missing_is_said_before_training(monkeypatch):
+def test_what_is_missing_is_said_before_training(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="--compile and --shard"):
         Recipe(Path("data"), Path("out"), compile=True, shard=True)
-    monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match="C\\+\\+ compiler"):
+    with pytest.raises(InputError, match="--stages dynamics"):
+        Recipe(Path("data"), Path("out"), compile=True, stages=("heads",))
+    monkeypatch.setenv("CXX", str(tmp_path / "compiler"))
+    with pytest.raises(InputError, match="C\\+\\+ compiler.*/compiler"):
+        compiled.check_compiler()
+    monkeypatch.setattr(compiled.shutil, "which", str)
+    monkeypatch.setattr(compiled.sysconfig, "get_path", lambda name: str(tmp_path))
+    with pytest.raises(InputError, match="Python.h.*python3-dev"):
         compiled.check_compiler()
 
 
@@ -41,7 +47,7 @@ def test_what_is_missing_is_said_before_training(monkeypatch):
 def test_a_compiled_network_has_the_same_output_and_gradient():
     from test_optimizer import step
 
-    results = []
+    results, plays = [], []
     for is_compiled in (False, True):
         network = make(is_new=True)
         network = type(network)(**{**dict(network.config), "grid": [2, 2], "token_dim": 8}).train()
@@ -53,5 +59,13 @@ def test_a_compiled_network_has_the_same_output_and_gradient():
         optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
         losses = [step(network, optimizer, i) for i in range(2)]
         results.append((losses, torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])))
+        with torch.no_grad():
+            tokens = torch.randn(2, 5, 4, 8, generator=torch.Generator().manual_seed(2))
+            actions, one = torch.ones(2, 5, 1, dtype=torch.long), torch.ones(2, dtype=torch.long)
+            played, _ = play_on(
+                network, tokens, actions, 0.1 * one, one, torch.Generator().manual_seed(3)
+            )  # denoise() and commit()
+        plays.append(played)
+    assert torch.allclose(plays[0], plays[1], atol=1e-4)
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
     assert torch.allclose(results[0][1], results[1][1], atol=1e-6, rtol=1e-4)

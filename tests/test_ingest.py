@@ -190,9 +190,11 @@ def test_a_killed_process_leaves_none_behind(tmp_path):
     script, pids = tmp_path / "script.py", [tmp_path / "a", tmp_path / "b"]
     script.write_text(ORPHANS)
     parent = subprocess.Popen([sys.executable, script, *pids])
-    wait_for(lambda: all(path.is_file() and path.read_text() for path in pids))
-    parent.kill()
-    parent.wait()
+    try:
+        wait_for(lambda: all(path.is_file() and path.read_text() for path in pids))
+    finally:
+        parent.kill()
+        parent.wait()
 
     def is_over(pid: str) -> bool:
         stat = Path("/proc", pid, "stat")

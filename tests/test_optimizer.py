@@ -48,6 +48,24 @@ def test_singular_values_become_about_one():
         assert values.min() > 0.4 and values.max() < 1.4
 
 
+def test_each_matrix_gets_its_own_update_tall_or_wide():
+    generator = torch.Generator().manual_seed(0)
+    made = torch.nn.Module()
+    made.blocks = torch.nn.ModuleList(
+        torch.nn.Linear(*shape, bias=False) for shape in ((40, 12), (12, 40), (40, 12), (24, 24))
+    )
+    optimizer = make_optimizer(made, "muon", 1.0, 0.0)
+    before = [p.detach().clone() for p in made.parameters()]
+    for p in made.parameters():
+        p.grad = torch.randn(p.shape, generator=generator)
+    optimizer.step()
+    for p, old in zip(made.parameters(), before, strict=True):
+        is_tall = p.shape[0] > p.shape[1]
+        alone = orthogonalise((p.grad.T if is_tall else p.grad)[None])[0]
+        expected = 0.2 * max(p.shape) ** 0.5 * (alone.T if is_tall else alone)
+        assert torch.allclose(old - p.detach(), expected, atol=0.05), p.shape
+
+
 def test_the_loss_falls_with_either():
     for name in ("adamw", "muon"):
         made = network()

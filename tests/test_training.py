@@ -29,7 +29,7 @@ from worldgen.models.dynamics import Dynamics  # noqa: E402
 from worldgen.models.latent_action import PATCH  # noqa: E402
 from worldgen.naming import rename_actions  # noqa: E402
 from worldgen.training import fit as fit_module  # noqa: E402
-from worldgen.training import latent_action, presets  # noqa: E402
+from worldgen.training import latent_action, pipeline, presets  # noqa: E402
 from worldgen.training.dynamics import DynamicsStage  # noqa: E402
 from worldgen.training.fit import Fit, learning_rate_share, update_average  # noqa: E402
 from worldgen.training.heads import HeadsStage  # noqa: E402
@@ -368,6 +368,24 @@ def test_a_network_that_was_lost_is_written_again(toy_recordings: Path, tmp_path
     shutil.rmtree(out / "tokenizer")
     train(toy_recordings, out, stages=("tokenizer",), resume=True)
     assert_equal_training(trained, out, "tokenizer")
+
+
+def test_a_compiled_dynamics_is_one_of_several_stages_in_bfloat16_where_the_processor_has_it(
+    toy_recordings: Path, tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda method, dynamic: compiled.append(method.__name__) or method)
+    monkeypatch.setattr(pipeline, "check_compiler", lambda: None)
+    for is_half in (False, True):
+        out = tmp_path / f"half-{is_half}"
+        monkeypatch.setattr(fit_module, "multiplies_bfloat16", lambda is_half=is_half: is_half)
+        train(toy_recordings, out, compile=True)
+        assert_equal_training(trained, out, "tokenizer")
+        if not is_half:
+            assert_equal_training(trained, out, "dynamics", "heads")
+    with pytest.raises(AssertionError):
+        assert_equal_training(trained, out, "dynamics")
+    assert compiled == 2 * ["forward", "denoise", "commit"]
 
 
 def test_minutes_stop_early_and_can_be_resumed(toy_recordings: Path, tmp_path: Path, trained: Path):

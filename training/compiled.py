@@ -7,7 +7,11 @@ GPU's tensor cores. Needs a C++ compiler, and minutes before the first step of e
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
+import sysconfig
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,21 +20,23 @@ from torch import nn
 from worldgen.errors import InputError
 
 METHODS = ("forward", "denoise", "commit")  # of a clip, and of a frame when a clip is played on
-COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
 def check_compiler() -> None:
-    """Raises InputError where there is none."""
-    if not torch.cuda.is_available() and not any(map(shutil.which, COMPILERS)):
-        raise InputError(f"--compile needs a C++ compiler, and none of {', '.join(COMPILERS)} is there: install one")
+    """Raises InputError where what torch compiles with is missing."""
+    compiler = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    if shutil.which(compiler) is None:
+        raise InputError(f"--compile needs a C++ compiler, and there is no {compiler}: install it, or set CXX")
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if not header.is_file():
+        raise InputError(f"--compile needs {header}: install Python's headers (Debian: python3-dev)")
 
 
 def compile_network(network: nn.Module) -> None:
-    """In place; a copy made before stays as it was."""
+    """A Dynamics, in place; a copy made before stays as it was."""
     for name in METHODS:
-        if hasattr(network, name):
-            method: Any = torch.compile(getattr(network, name), dynamic=False)
-            setattr(network, name, method)
+        method: Any = torch.compile(getattr(network, name), dynamic=False)
+        setattr(network, name, method)
 
 
 def multiplies_bfloat16() -> bool:

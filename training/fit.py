@@ -125,8 +125,7 @@ def train_stage(
     """
     folder = world / "training" / stage.name
     folder.mkdir(parents=True, exist_ok=True)
-    is_half = torch.cuda.is_available() or (compiled and multiplies_bfloat16())
-    accelerator = Accelerator(mixed_precision="bf16" if is_half else "no", cpu=shares_cpu())
+    accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no", cpu=shares_cpu())
     say = say if accelerator.is_main_process else _say_nothing
     average = copy.deepcopy(stage.network).eval().requires_grad_(False)
     try:
@@ -163,7 +162,7 @@ def train_stage(
     if compiled:
         say("  compiling: the first step of each kind takes minutes")
         compile_network(stage.network)
-    run = _Run(stage, fit, accelerator, average, state, shard, world, folder, say)
+    run = _Run(stage, fit, accelerator, average, state, shard, compiled and multiplies_bfloat16(), world, folder, say)
     try:
         return run.train(progress)
     except Exception as error:
@@ -185,9 +184,9 @@ class _Run:
 
     def __init__(
         self, stage: Stage, fit: Fit, accelerator: Any, average: nn.Module, state: dict[str, Tensor], shard: bool,
-        world: Path, folder: Path, say: Callable[[str], None],
+        is_half: bool, world: Path, folder: Path, say: Callable[[str], None],
     ):  # fmt: skip
-        """state: of the optimiser, empty for a new one."""
+        """state: of the optimiser, empty for a new one. is_half: the processor computes in bfloat16."""
         self.stage, self.fit, self.accelerator = stage, fit, accelerator
         self.world, self.folder, self.say = world, folder, say
         optimizer = make_optimizer(stage.network, fit.optimizer, fit.learning_rate, fit.weight_decay)
@@ -201,7 +200,7 @@ class _Run:
         self.average, self.shard = average, shard
         if state:
             load_optimizer(optimizer, state)
-        self.gradient = Gradient(stage, fit, accelerator, self.network, self.optimizer, folder, say)
+        self.gradient = Gradient(stage, fit, accelerator, self.network, self.optimizer, is_half, folder, say)
         self.log: Log | None = Log(folder, say) if accelerator.is_main_process else None
         self.save_cost = 0.0  # seconds of the last checkpoint
 

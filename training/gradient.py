@@ -48,11 +48,13 @@ class Gradient:
     """Computes gradients into the parameters of a prepared StageLoss."""
 
     def __init__(
-        self, stage: Stage, fit: Fit, accelerator: Any, network: nn.Module, optimizer: Any, folder: Path,
+        self, stage: Stage, fit: Fit, accelerator: Any, network: nn.Module, optimizer: Any, is_half: bool, folder: Path,
         say: Callable[[str], None],
     ):  # fmt: skip
+        """is_half: on a processor in bfloat16. Accelerate knows one precision for all stages of a run."""
         self.stage, self.fit, self.accelerator = stage, fit, accelerator
         self.network, self.optimizer, self.folder, self.say = network, optimizer, folder, say
+        self.is_half = is_half
 
     def of(self, progress: Progress) -> tuple[Tensor, Tensor, dict[str, Tensor], int]:
         """The gradient of one step, in the parameters: loss, its norm, figures, parts. Too little memory divides the
@@ -100,7 +102,7 @@ class Gradient:
             share = (rows.stop - rows.start) / fit.batch
             is_last = p + accelerator.num_processes >= parts
             with contextlib.nullcontext() if is_last else accelerator.no_sync(self.network):
-                with accelerator.autocast():
+                with accelerator.autocast(), torch.autocast("cpu", torch.bfloat16, enabled=self.is_half):
                     loss, figures = self.network(clips, generator, step / fit.steps)
                 # processes average their gradients
                 accelerator.backward(loss * (share * accelerator.num_processes))

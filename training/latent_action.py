@@ -21,11 +21,11 @@ from einops import rearrange
 from torch import Tensor
 
 from worldgen.actions import ActionMap
-from worldgen.bundle import WEIGHTS, load_network
+from worldgen.bundle import load_network, network_hashes
 from worldgen.data.cache import Cache
 from worldgen.data.dataset import ClipSampler, Segments
 from worldgen.errors import InputError
-from worldgen.files import file_hash, write_bytes
+from worldgen.files import write_bytes
 from worldgen.models.latent_action import LatentActionModel, transitions
 from worldgen.models.tokenizer import to_float, to_uint8
 from worldgen.training.code_scores import action_classes
@@ -190,17 +190,19 @@ def label(cache: Cache, network: LatentActionModel) -> np.ndarray:
     return actions
 
 
-def labels(cache: Cache, world: Path, device: str, say: Callable[[str], None]) -> np.ndarray:
+def kept_codes(cache: Cache, world: Path, device: str, say: Callable[[str], None]) -> np.ndarray:
     """label() by the world's model, kept beside its training state. Made again when the data or the model change."""
-    path, key = world / "training" / "labels.npz", f"{cache.path.name} {file_hash(world / 'latent_action' / WEIGHTS)}"
+    model = network_hashes(world, ("latent_action",)).get("latent_action")
+    path, key = world / "training" / "codes.npz", f"{cache.path.name} {model}"
     try:
         with np.load(path) as kept:
             if str(kept["key"]) == key:
                 return np.asarray(kept["actions"])
-    except (OSError, ValueError, KeyError, BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         pass
+    network = load_network(world, "latent_action").to(device)
     say(f"labelling {cache.num_frames} frames with latent actions")
-    actions = label(cache, load_network(world, "latent_action").to(device))
+    actions = label(cache, network)
     content = BytesIO()
     np.savez(content, key=key, actions=actions)
     write_bytes(path, content.getvalue())

@@ -39,6 +39,8 @@ class Recipe:
     compile: bool = False
 
     def __post_init__(self) -> None:
+        if self.compile and self.stages and "dynamics" not in self.stages:
+            raise InputError("--compile belongs to --stages dynamics: nothing else is compiled")
         if self.compile and self.shard:
             raise InputError("--compile and --shard do not go together: choose one")
         if self.actions not in ("recorded", "latent"):

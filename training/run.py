@@ -23,7 +23,7 @@ from worldgen.errors import InputError
 from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.fit import Fit
 from worldgen.training.held_out import check_same_actions, open_for
-from worldgen.training.latent_action import labels, latent_action_map
+from worldgen.training.latent_action import kept_codes, latent_action_map
 from worldgen.training.latent_data import check_one_game, playable
 from worldgen.training.native_frames import best_scale
 from worldgen.training.presets import Preset, frame_size
@@ -102,7 +102,7 @@ class Run:
             )
         if self.finished and self.action_source == "recorded" and self.cache.action_map is not None:
             check_same_actions(self.finished.actions, self.cache.action_map)
-        self._labels: np.ndarray | None = None
+        self._codes: np.ndarray | None = None
 
     @property
     def device(self) -> str:
@@ -194,9 +194,9 @@ class Run:
         """(N, width), row i chosen on frame i"""
         if self.action_source == "recorded":
             return np.asarray(self.cache.actions)
-        if self._labels is None:
-            self._labels = labels(self.cache, self.recipe.out, self.device, self.say)
-        return self._labels
+        if self._codes is None:
+            self._codes = kept_codes(self.cache, self.recipe.out, self.device, self.say)
+        return self._codes
 
     def config(self) -> WorldConfig:
         has_heads = (self.recipe.out / "heads").is_dir()

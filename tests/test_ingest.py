@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from recordings import HEIGHT, WIDTH, coded_frame, game_frames, record, write_video
+from waiting import until
 
 from worldgen.actions import ActionMap
 from worldgen.data import map_files
@@ -191,7 +191,7 @@ def test_a_killed_process_leaves_none_behind(tmp_path):
     script.write_text(ORPHANS)
     parent = subprocess.Popen([sys.executable, script, *pids])
     try:
-        wait_for(lambda: all(path.is_file() and path.read_text() for path in pids))
+        until(lambda: all(path.is_file() and path.read_text() for path in pids), seconds=120)
     finally:
         parent.kill()
         parent.wait()
@@ -203,15 +203,7 @@ def test_a_killed_process_leaves_none_behind(tmp_path):
         except OSError:
             return True
 
-    wait_for(lambda: all(is_over(path.read_text()) for path in pids))
-
-
-def wait_for(is_true) -> None:
-    for _ in range(1200):
-        if is_true():
-            return
-        time.sleep(0.1)
-    raise AssertionError("two minutes")
+    until(lambda: all(is_over(path.read_text()) for path in pids), seconds=120)
 
 
 def test_a_script_without_a_main_guard_is_told_so_once(tmp_path):

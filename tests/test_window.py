@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from fake_world import ACTIONS, FakeWorld
+from waiting import until
 
 from worldgen.errors import InputError
 from worldgen.play.loop import Player
@@ -79,13 +80,6 @@ def run_beside(script, run, end):
     if failures:
         raise failures[0]
     return result
-
-
-def until(condition, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.002)
 
 
 def test_sixty_frames_are_played_with_the_keys_that_are_held():

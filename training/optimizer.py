@@ -68,7 +68,7 @@ class Muon(torch.optim.Optimizer):
             nesterov = whole(torch.lerp(gradient, momentum, MOMENTUM))
             wide = nesterov.T if nesterov.shape[0] > nesterov.shape[1] else nesterov
             alike.setdefault(wide.shape, []).append((p, wide))
-            if sum(matrix.numel() for _, matrix in alike[wide.shape]) >= MOST_AT_ONCE:
+            if len(alike[wide.shape]) * wide.numel() >= MOST_AT_ONCE:
                 yield from _orthogonal_updates(alike.pop(wide.shape))
         for group in alike.values():
             yield from _orthogonal_updates(group)

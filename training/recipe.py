@@ -39,10 +39,6 @@ class Recipe:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if self.compile and self.stages and "dynamics" not in self.stages:
-            raise InputError("--compile belongs to --stages dynamics: nothing else is compiled")
-        if self.compile and self.shard:
-            raise InputError("--compile and --shard do not go together: choose one")
         if self.actions not in ("recorded", "latent"):
             raise InputError(f"unknown --actions {self.actions!r}; choose recorded or latent")
         if unknown := [s for s in self.stages if s not in STAGES]:
@@ -65,3 +61,7 @@ class Recipe:
             raise InputError(f"--sharpen belongs to --stages {' '.join(CRITICISED)}")
         if "latent_action" in self.stages and self.actions != "latent":
             raise InputError("the stage latent_action belongs to --actions latent")
+        if self.compile and self.stages and "dynamics" not in self.stages:
+            raise InputError("--compile belongs to --stages dynamics: nothing else is compiled")
+        if self.compile and self.shard:
+            raise InputError("--compile and --shard do not go together: choose one")

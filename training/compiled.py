@@ -40,5 +40,6 @@ def compile_network(network: nn.Module) -> None:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether this processor has AMX's units for it: in software it is slower than float32."""
-    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    """Whether this processor does (AMX, AVX-512 BF16): in software it is slower than float32."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

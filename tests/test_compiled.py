@@ -29,6 +29,14 @@ def test_attention_stays_in_float32_on_a_processor():
     assert torch.equal(out, expected)
 
 
+@pytest.mark.parametrize("unit", ["amx_bf16", "avx512_bf16"])
+def test_bfloat16_is_used_where_the_processor_multiplies_it(monkeypatch, unit):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {unit: True})
+    assert compiled.multiplies_bfloat16()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {unit: False, "avx512_f": True})
+    assert not compiled.multiplies_bfloat16()
+
+
 def test_what_is_missing_is_said_before_training(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="--compile and --shard"):
         Recipe(Path("data"), Path("out"), compile=True, shard=True)

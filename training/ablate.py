@@ -62,7 +62,7 @@ class Ablation:
     out: Path
     """the table, a .md; the figures go into a .json and the runs into a folder of the same name"""
     preset: str = "tiny"
-    """tiny, small or base"""
+    """tiny, fine, small or base"""
     steps: int = 1500
     """of the dynamics, for every variant"""
     tokenizer_steps: int | None = None

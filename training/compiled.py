@@ -1,8 +1,8 @@
 """Compiled training: the dynamics through torch.compile, in bfloat16 where the processor multiplies it.
 
 A step of the tiny preset is hundreds of small operations, so most of its time goes into moving numbers in and out of
-the cache. Compiled they are fused, and matrices are multiplied by the AMX units of recent Intel processors, or by a
-GPU's tensor cores. Needs a C++ compiler, and minutes before the first step of each kind.
+the cache. Compiled they are fused, and matrices are multiplied by the units that recent processors have for
+bfloat16, or by a GPU's tensor cores. Needs a C++ compiler, and minutes before the first step of each kind.
 """
 
 from __future__ import annotations

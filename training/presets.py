@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from worldgen.errors import InputError
@@ -55,6 +55,11 @@ def tiny() -> Preset:
             "sound_events": Fit(steps=3000, batch=24, length=20, learning_rate=1e-3, ema=0.995),
         },
     )
+
+
+def fine() -> Preset:
+    """As tiny, with tokens of 8x8 pixels instead of 16x16: for small things, at two or three times the time of a frame."""
+    return replace(tiny(), tokenizer={"token_dim": 64, "channels": [64, 128]})
 
 
 def small() -> Preset:
@@ -113,7 +118,7 @@ def base() -> Preset:
     )
 
 
-PRESETS: dict[str, Callable[[], Preset]] = {"tiny": tiny, "small": small, "base": base}
+PRESETS: dict[str, Callable[[], Preset]] = {"tiny": tiny, "fine": fine, "small": small, "base": base}
 
 
 def get_preset(name: str) -> Preset:

@@ -48,7 +48,7 @@ class DynamicsLoss:
     shortcut: float = 0.25
     shortcut_from: float = 0.3
     own_past: float = 0.25
-    own_past_from: float = 0.3
+    own_past_from: float = 0.6
     own_past_ahead: int = 16
 
 

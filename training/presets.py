@@ -58,7 +58,7 @@ def tiny() -> Preset:
 
 
 def fine() -> Preset:
-    """As tiny, with tokens of 8x8 pixels instead of 16x16: for small things, at two or three times the time of a frame."""
+    """As tiny, with tokens of 8x8 pixels instead of 16x16: for small things, at twice the time of a frame or more."""
     return replace(tiny(), tokenizer={"token_dim": 64, "channels": [64, 128]})
 
 

@@ -11,7 +11,9 @@ import pytest
 from worldgen.errors import InputError, RunError
 from worldgen.export.bench_plot import plot
 from worldgen.export.benchmark import TimedBackend, benchmark, table
-from worldgen.measure import measure_in_new_process, percentiles
+from worldgen.measure import measure, measure_in_new_process, percentiles
+from worldgen.training import report_tables
+from worldgen.training.findings import _cost
 from worldgen.world import World
 
 
@@ -104,6 +106,15 @@ def test_a_timed_backend_plays_the_same_frames(tiny_world_onnx):
 def test_percentiles_are_in_order():
     figures = percentiles(np.arange(1, 101, dtype=float))
     assert figures == {"ms_p50": 50.5, "ms_p95": 95.05, "ms_p99": 99.01}
+
+
+def test_a_frame_is_timed_without_and_with_its_in_between_one(loud_world, tiny_world_onnx):
+    cost = measure(loud_world, backend="onnxruntime", nfe=1, batch=None, frames=12)
+    assert 0 < cost["with_between"]["ms_p50"] <= cost["with_between"]["ms_p95"] and cost["with_between"]["fps"] > 0
+    assert "With an in-between one" in _cost(cost, 15.0)[0]
+    assert "with an in-between frame" in report_tables.cost(cost)
+    plain = measure(tiny_world_onnx, backend="onnxruntime", nfe=1, batch=None, frames=2)
+    assert plain["with_between"] is None and "in-between" not in _cost(plain, 15.0)[0] + report_tables.cost(plain)
 
 
 def test_wrong_counts_are_refused(tiny_world_onnx):

@@ -287,7 +287,10 @@ def _cost(cost: dict[str, Any] | None, fps: float) -> list[str]:
         return []
     speed = "fast enough" if cost["ms_p95"] <= 1000 / fps else "too slow"
     memory = f", {cost['peak_megabytes']:.0f} MB" if cost["peak_megabytes"] else ""
-    return [f"A frame takes {cost['ms_p50']:.1f} ms (p95 {cost['ms_p95']:.1f}{memory}): {speed} for {fps:g} fps."]
+    said = f"A frame takes {cost['ms_p50']:.1f} ms (p95 {cost['ms_p95']:.1f}{memory}): {speed} for {fps:g} fps."
+    if both := cost.get("with_between"):
+        said += f" With an in-between one {both['ms_p50']:.1f} (p95 {both['ms_p95']:.1f})."
+    return [said]
 
 
 def _listed(numbers: list[int]) -> str:

@@ -48,6 +48,7 @@ TOP = {
 COST = {
     "ms_p50, ms_p95, ms_p99": "milliseconds a frame of one game, action in to numpy frame out",
     "fps": "frames a second of these",
+    "with_between": "ms_p50, ms_p95, ms_p99 and fps of a frame with the in-between one before it; null without any",
     "load_seconds": "from nothing to the first frame",
     "peak_megabytes": "most memory the process ever held, 10^6 bytes; null where the system does not tell",
     "gpu_megabytes": "of the GPU; null without",

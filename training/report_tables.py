@@ -288,6 +288,7 @@ def cost(figures: dict[str, Any]) -> str:
         ("milliseconds a frame, median", f"{figures['ms_p50']:.2f}"),
         ("p95", f"{figures['ms_p95']:.2f}"),
         ("p99", f"{figures['ms_p99']:.2f}"),
+        *_with_between(figures.get("with_between")),
         ("seconds until the first frame", f"{figures['load_seconds']:.2f}"),
         ("peak memory, MB", "unknown" if figures["peak_megabytes"] is None else f"{figures['peak_megabytes']:.0f}"),
     ]
@@ -298,6 +299,12 @@ def cost(figures: dict[str, Any]) -> str:
         f"{escape(str(engine['device']))} with {engine['threads']} threads; {escape(machine['cpu'])}, "
         f"{machine['cores']} cores{load}. In a process of its own.</p>"
     )
+
+
+def _with_between(figures: dict[str, float] | None) -> list[tuple[Any, ...]]:
+    if figures is None:
+        return []
+    return [("with an in-between frame, median / p95", f"{figures['ms_p50']:.2f} / {figures['ms_p95']:.2f}")]
 
 
 def table(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:

@@ -120,19 +120,26 @@ def measure_in_new_process(
 
 
 def measure(name: str | Path, *, backend: str, nfe: int | None, batch: int | None, frames: int) -> dict[str, Any]:
-    """frames, batch, nfe; ms_p50, ms_p95, ms_p99 and fps of a step; load_seconds until the first frame;
-    peak_megabytes; gpu_megabytes (None without); engine; machine."""
+    """frames, batch, nfe; ms_p50, ms_p95, ms_p99 and fps of a step; with_between: these with the in-between frame (None
+    for a world without); load_seconds until the first frame; peak_megabytes; gpu_megabytes (None without); engine;
+    machine."""
     began = time.perf_counter()
-    world = World.load(name, backend=backend, batch=batch, nfe=nfe)
+    world = World.load(name, backend=backend, batch=batch, nfe=nfe, between=True)
     begin_game(world)
     load_seconds = round(time.perf_counter() - began, 3)
-    ms = time_frames(world, frames)
+    world.shows_between = False
+    ms, with_between = time_frames(world, frames), None
+    if world.has_between:
+        world.shows_between = True
+        both = time_frames(world, frames)
+        with_between = percentiles(both) | {"fps": round(1000 / float(both.mean()), 2)}
     return {
         "frames": frames,
         "batch": batch or 1,
         "nfe": world.nfe,
         **percentiles(ms),
         "fps": round(1000 / float(ms.mean()), 2),
+        "with_between": with_between,
         "load_seconds": load_seconds,
         "peak_megabytes": peak_megabytes(),
         "gpu_megabytes": _gpu_megabytes(),

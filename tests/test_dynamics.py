@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from worldgen.actions import KINDS, ActionMap  # noqa: E402
 from worldgen.bundle import load_network, save_network  # noqa: E402
 from worldgen.models.conditioning import action_arguments  # noqa: E402
 from worldgen.models.dynamics import FINEST_STEP, Dynamics, kalman_update, previous_of  # noqa: E402
+from worldgen.models.stem import Stem  # noqa: E402
 from worldgen.training.dynamics import (  # noqa: E402
     Ahead,
     DynamicsLoss,
@@ -34,7 +36,9 @@ MAPS = {
 }
 
 
-def make(actions: ActionMap = MAPS["discrete"], is_new: bool = False) -> Dynamics:
+def make(
+    actions: ActionMap = MAPS["discrete"], is_new: bool = False, history: int = 2, stem_channels: int = 4
+) -> Dynamics:
     """Two time layers. Untrained, but unless is_new away from the zeros that make it a copy of the last frame."""
     torch.manual_seed(0)
     network = Dynamics(
@@ -46,6 +50,8 @@ def make(actions: ActionMap = MAPS["discrete"], is_new: bool = False) -> Dynamic
         num_layers=4,
         num_heads=2,
         context=CONTEXT,
+        history=history,
+        stem_channels=stem_channels,
     )
     if is_new:
         return network
@@ -76,7 +82,7 @@ def at_once(network: Dynamics, x: dict[str, torch.Tensor]) -> tuple[torch.Tensor
     """forward() over finished frames -> clean, hidden, noisy"""
     level = x["context_sigma"][..., None, None]
     noisy = (1 - level) * x["tokens"] + level * x["noise"]
-    previous = previous_of(x["tokens"], noisy)
+    previous = previous_of(x["tokens"], noisy, network.config.history)
     step_size = torch.full_like(x["context_sigma"], FINEST_STEP)
     clean, hidden = network(noisy, x["context_sigma"], step_size, previous, x["context_sigma"], x["action"])
     return clean, hidden, noisy
@@ -88,7 +94,7 @@ class Ring:
     def __init__(self, network: Dynamics, b: int, first_position: int = 0):
         self.network, self.first = network, first_position
         self.cache = torch.zeros(b, *network.cache_shape)
-        self.previous = torch.zeros(b, 2, N, D)
+        self.previous = torch.zeros(b, 1 + network.config.history, N, D)
         self.step = torch.zeros(b, dtype=torch.int64)
 
     def places(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -121,7 +127,53 @@ def test_commit_frame_by_frame_equals_the_clip_at_once(kind: str):
     ring = Ring(network, 2)
     for i in range(t):
         torch.testing.assert_close(ring.commit(*frame(x, i)), hidden[:, i], atol=1e-4, rtol=0)
-        torch.testing.assert_close(ring.previous, torch.stack([x["tokens"], noisy], 2)[:, i], atol=1e-6, rtol=0)
+        before = noisy[:, i - 1] if i else torch.zeros_like(noisy[:, 0])
+        seen = torch.stack([x["tokens"][:, i], noisy[:, i], before], 1)
+        torch.testing.assert_close(ring.previous, seen, atol=1e-6, rtol=0)
+
+
+def test_a_new_stem_has_no_effect_and_learns_at_once():
+    network, x = make(is_new=True), clip(2, 3)
+    without = make(is_new=True, stem_channels=0)
+    without.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("stem.")})
+    seen = at_once(network, x)
+    for a, b in zip(seen[:2], at_once(without, x)[:2], strict=True):
+        assert torch.equal(a, b)
+    seen[1].sum().backward()
+    assert network.stem.out.weight.grad.abs().sum() > 0
+
+
+def test_a_stem_sees_a_frame_that_is_two_before_it_and_nothing_later():
+    stem = Stem(2, 4, 8, 32)
+    stem.out.reset_parameters()
+    pictures = torch.randn(1, 2, 3, 16, 24)
+    features = stem(pictures)
+    assert features.shape == (1, 6, 32)
+    other = pictures.clone()
+    other[:, 1, :, :8, :8] += 1  # a token's patch changes its features and those of its neighbours
+    change = (stem(other) - features).abs().amax(-1)[0].reshape(2, 3)
+    assert (change[:, :2] > 0).all() and (change[:, 2] == 0).all()
+    with pytest.raises(ValueError, match="12"):
+        Stem(2, 4, 12, 32)
+
+
+@pytest.mark.parametrize("history", [1, 2, 3])
+def test_a_frame_sees_so_many_before_it_place_by_place(history: int):
+    """Place by place, and not by time attention, which looks into the ring: here it is empty."""
+    network = make(history=history)
+    x = clip(1, 5)
+    previous = previous_of(x["tokens"], x["tokens"], history)
+    assert previous.shape == (1, 5, 1 + history, N, D)
+    assert torch.equal(previous[:, 3, 1:], x["tokens"][:, [2, 1, 0]][:, :history])
+    assert not previous[:, 0].any() and not previous[:, 1, 2:].any()
+    ring = Ring(network, 1)
+    given = [torch.full((1,), level) for level in (1.0, 0.25, 0.1)]
+    guesses = []
+    for shown in range(1 + history):
+        ring.previous = previous[:, 4].clone()
+        ring.previous[:, 1 + shown :] = 0
+        guesses.append(ring.denoise(x["noise"][:, 4], *given, x["action"][:, 4]))
+    assert all(not torch.equal(a, b) for a, b in zip(guesses, guesses[1:], strict=False))
 
 
 def test_denoise_against_the_ring_equals_the_last_frame_of_a_clip():
@@ -132,7 +184,7 @@ def test_denoise_against_the_ring_equals_the_last_frame_of_a_clip():
         noisy_now, sigma, step_size = torch.randn(2, N, D, generator=generator), torch.rand(2), torch.rand(2)
         level = x["context_sigma"][:, : i + 1, None, None]
         noisy = (1 - level) * x["tokens"][:, : i + 1] + level * x["noise"][:, : i + 1]
-        previous = previous_of(x["tokens"][:, : i + 1], noisy)
+        previous = previous_of(x["tokens"][:, : i + 1], noisy, network.config.history)
         noisy[:, i] = noisy_now
         sigmas = x["context_sigma"][:, : i + 1].clone()
         step_sizes = torch.full_like(sigmas, FINEST_STEP)
@@ -175,14 +227,14 @@ def test_an_empty_ring_is_not_looked_at_whatever_is_in_it():
 
 
 def test_the_past_beyond_the_context_is_forgotten():
-    """With two time layers nothing reaches further than twice the context, and one frame for the copy of the last."""
+    """With two time layers nothing reaches further than twice the context, and what each sees by itself."""
     network, t = make(), 2 * CONTEXT + 6
     x = clip(1, t)
     before = at_once(network, x)[1]
     x["tokens"][:, 0] += 5
     change = (at_once(network, x)[1] - before).abs().amax(dim=(0, 2, 3))
     assert (change[: CONTEXT + 2] > 1e-4).all()
-    assert (change[2 * CONTEXT + 2 :] < 1e-6).all()
+    assert (change[2 * CONTEXT + 3 :] < 1e-6).all()
 
 
 def test_a_later_frame_changes_nothing_earlier():
@@ -213,7 +265,7 @@ def test_positions_wrap_without_a_seam():
 def test_a_long_game_sees_its_last_frames_as_a_short_one_does():
     """Frames after the period: the same as a clip of the recent past alone."""
     network = make()
-    period, tail = network.position_period, 2 * CONTEXT + 2
+    period, tail = network.position_period, 2 * CONTEXT + 3
     x = clip(1, period + 5)
     ring = Ring(network, 1)
     for i in range(period + 5):
@@ -353,6 +405,8 @@ def test_loss_is_a_number_for_the_smallest_batch(progress: float):
 
 def test_an_error_counts_as_much_as_its_channel_is_of_the_picture():
     class Wrong(torch.nn.Module):
+        config = SimpleNamespace(history=1)
+
         def __init__(self, channel: int):
             super().__init__()
             self.off = torch.nn.functional.one_hot(torch.tensor(channel), D)

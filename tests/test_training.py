@@ -536,11 +536,19 @@ def test_fine_tuning_on_what_was_played_in_a_world_begins_from_its_weights(
     save_network(Dynamics(**arguments | {"correction": "linear"}), source, "dynamics")
     options = PlayOptions(str(source), backend="torch", headless=True, frames=200, recordings=tmp_path / "mine")
     play(options, load_world=without_ends)
-    monkeypatch.setitem(presets.PRESETS, "micro", lambda: micro(learning_rate=0.0, steps=1))
+    still = micro(learning_rate=0.0, steps=1)
+    preset = replace(still, dynamics=still.dynamics | {"history": 2, "stem_channels": 4})  # the source's sees less
+    monkeypatch.setitem(presets.PRESETS, "micro", lambda: preset)
     out = tmp_path / "tuned"
     train(tmp_path / "mine", out, source=source, seed=7)
+    assert load_network(out, "dynamics").config.history == 2
+    assert not load_network(out, "dynamics").stem.out.weight.any()
     for stage in ("tokenizer", "dynamics", "heads"):
         known, tuned = (load_file(world / stage / WEIGHTS) for world in (source, out))
+        if stage == "dynamics":
+            width = known["tokens_in.weight"].shape[1]
+            tuned["tokens_in.weight"], more = tuned["tokens_in.weight"].tensor_split([width], dim=1)
+            assert more.shape[1] == width // 2 and not more.any()
         for name in known.keys() - MEASURED:
             torch.testing.assert_close(tuned[name], known[name], atol=1e-6, rtol=1e-5, msg=f"{stage} {name}")
     assert WorldConfig.load(out / "world.json").name == "tuned"

@@ -103,7 +103,7 @@ def dynamics_loss(
     is_context[:, 0] = True  # a game begins from a finished frame
     sigma = torch.where(is_context, context_sigma, sigma)
     step_size = torch.where(is_context, FINEST_STEP, step_size)
-    previous = previous_of(past, _mix(past, normal(), context_sigma))
+    previous = previous_of(past, _mix(past, normal(), context_sigma), network.config.history)
 
     target = tokens
     noise = normal()

@@ -121,5 +121,5 @@ def committed(
     level = torch.full(tokens.shape[:2], sigma, device=tokens.device)
     noise = torch.randn(tokens.shape, generator=generator, device=tokens.device)
     noisy = (1 - sigma) * tokens + sigma * noise
-    previous = previous_of(tokens, noisy)
+    previous = previous_of(tokens, noisy, dynamics.config.history)
     return dynamics(noisy, level, torch.full_like(level, FINEST_STEP), previous, level, led_to)[1]

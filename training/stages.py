@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.nn import functional as F
 
 from worldgen.bundle import load_network
 from worldgen.data.dataset import ClipSampler
@@ -116,8 +117,12 @@ def _correction(run: Run) -> dict[str, str]:
 
 
 def _load_dynamics(run: Run, network: Dynamics, known: Dynamics) -> None:
-    """All of known's weights, but for its actions where the two have others."""
+    """All of known's weights, but for its actions where the two have others. What it sees besides, more frames or a
+    stem, begins without effect."""
     state, fresh = known.state_dict(), network.state_dict()
+    more = (network.config.history - known.config.history) * network.config.token_dim
+    state["tokens_in.weight"] = F.pad(state["tokens_in.weight"], (0, more))
+    state = {key: value for key, value in fresh.items() if key.startswith("stem.")} | state
     if not has_actions(known.config, run.action_map()):
         run.say(f"  the actions of {run.recipe.source} are others: what these here do is learned anew")
         state = {key: value for key, value in state.items() if not key.startswith("action.")}

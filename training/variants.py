@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from worldgen.models.dynamics import AttendTime, Dynamics
+from worldgen.training.presets import fine
 
 
 class WithoutPrevious(Dynamics):
@@ -41,6 +42,8 @@ class Variant:
 
 VARIANTS: dict[str, Variant] = {
     "no previous": Variant("the previous frame is neither shown nor copied", network_class=WithoutPrevious),
+    "no stem": Variant("no convolutions before the blocks", network={"stem_channels": 0}),
+    "one frame": Variant("it sees one previous frame place by place, not two", network={"history": 1}),
     "no displacement": Variant("blocks are copied from their own place", network={"reach": 0}),
     "even channels": Variant("an error counts alike in every channel, not as in the picture", loss={"space": "tokens"}),
     "no motion weight": Variant("tokens that change weigh as much as others", loss={"motion": 0.0}),
@@ -48,10 +51,10 @@ VARIANTS: dict[str, Variant] = {
     "no ramp": Variant("every noise level weighs the same", loss={"ramp_floor": 1.0}),
     "time in all": Variant("time attention in every layer, not every second", network={"time_every": 1}),
     "time in a third": Variant("time attention in every third layer", network={"time_every": 3}),
-    "muon": Variant("Muon on the matrices of blocks, not AdamW", fit={"optimizer": "muon"}),
+    "adamw": Variant("AdamW on the matrices of blocks too, not Muon", fit={"optimizer": "adamw"}),
     "no shortcut": Variant("long steps are not taught", loss={"shortcut": 0.0}),
     "no own past": Variant("it never sees its own predictions as the past", loss={"own_past": 0.0}),
     "finer tokens": Variant(
-        "tokens of 8x8 pixels instead of 16x16: four times as many", tokenizer={"token_dim": 64, "channels": [64, 96]}
+        "tokens of 8x8 pixels instead of 16x16, as in the preset fine: four times as many", tokenizer=fine().tokenizer
     ),
 }

@@ -3,12 +3,13 @@
 DiT blocks (Peebles & Xie 2023) with attention factorised over space and time (Genie, Bruce et al. 2024), trained by
 diffusion forcing (Chen et al. 2024) with x-prediction and shortcut steps (Dreamer 4, Hafner et al. 2025).
 
-Noisy tokens are (1 - sigma) * tokens + sigma * noise. Each frame also has the previous one in two forms: its tokens
-slightly noised (`context_sigma`, GameNGen) to look at, and its tokens as they are to copy from, each block from where
-it came from (motion.py), so that capacity goes into what is new.
+Noisy tokens are (1 - sigma) * tokens + sigma * noise. Each frame also has the previous ones in two forms: the tokens
+of the last `history` slightly noised (`context_sigma`, GameNGen) to look at, two so that what flies has a speed, and
+those of the last one as they are to copy from, each block from where it came from (motion.py), so that capacity goes
+into what is new.
 
 Letters: b batch, t frames, n tokens a frame, d token width, m = n + 1 with the action token, c width, l time layers,
-k heads, s cache slots, e head width.
+k heads, s cache slots, e head width, p = 1 + history.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from worldgen.models.attention import FeedForward, SpaceAttention, TimeAttention, time_rope_period
 from worldgen.models.conditioning import ActionEmbedding, LevelEmbedding
 from worldgen.models.motion import MotionCompensation
 from worldgen.models.ring import write_ring
+from worldgen.models.stem import Stem
 from worldgen.models.tokenizer import Tokenizer
 
 # x (f, m, c) of all frames -> its time attention (f, m, c), over a clip or against the ring
@@ -78,13 +81,18 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         context: int = 16,
         reach: int = 8,
         correction: str = "kalman",
+        history: int = 1,
+        stem_channels: int = 0,
     ):
         """grid: rows and columns of tokens in a frame; patch: pixels a side of a token; context: frames of look-back;
         reach: pixels that the picture moves in a frame at most, as far as it is copied; correction: of what is
-        expected by the noisy tokens, "kalman", or "linear", the same share of them everywhere."""
+        expected by the noisy tokens, "kalman", or "linear", the same share of them everywhere; history: frames before
+        each that it sees place by place, beside what it attends to; stem_channels: of the first convolution over these
+        and itself (stem.py), 0 for none."""
         super().__init__()
         num_tokens = grid[0] * grid[1]
-        self.tokens_in = nn.Linear(2 * token_dim, dim)
+        self.tokens_in = nn.Linear((1 + history) * token_dim, dim)
+        self.stem = Stem(1 + history, stem_channels, patch, dim) if stem_channels else None
         self.position = nn.Parameter(0.02 * torch.randn(num_tokens + 1, dim))
         self.action = ActionEmbedding(action_kind, action_sizes, dim)
         self.sigma = LevelEmbedding(dim)
@@ -149,8 +157,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
     ) -> tuple[Tensor, Tensor]:
         """A clip at once, under a banded causal mask.
 
-        noisy (b, t, n, d); previous (b, t, 2, n, d): previous[:, i] is frame i - 1, its tokens and the same noised by
-        context_sigma, zeros before frame 0;
+        noisy (b, t, n, d); previous (b, t, p, n, d), as of previous_of();
         sigma, step_size, context_sigma (b, t) in [0, 1]; action (b, t, width), the one that led to the frame
         -> clean tokens (b, t, n, d), hidden (b, t, m, c)
         """
@@ -180,7 +187,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One evaluation of one frame; reads the cache, writes nothing.
 
-        noisy (b, n, d); previous (b, 2, n, d); sigma, step_size, context_sigma (b,); action (b, width);
+        noisy (b, n, d); previous (b, p, n, d); sigma, step_size, context_sigma (b,); action (b, width);
         cache (b, l, 2, m, k, s, e); position (b,) int64 modulo position_period; filled (b,) int64, frames in the ring
         -> clean tokens (b, n, d), hidden (b, m, c), keys and values of this frame (b, l, 2, m, k, e)
         """
@@ -208,7 +215,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         """Writes a finished frame into the ring, noised by context_sigma.
 
         tokens, noise (b, n, d); the rest as in denoise()
-        -> cache (b, l, 2, m, k, s, e), previous of the next frame (b, 2, n, d), hidden (b, m, c)
+        -> cache (b, l, 2, m, k, s, e), previous of the next frame (b, p, n, d), hidden (b, m, c)
         """
         level = context_sigma[:, None, None]
         noisy = (1 - level) * tokens + level * noise
@@ -218,20 +225,23 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         )
         slot = position % self.config.context
         cache = write_ring(cache, keys_values.unsqueeze(-2), slot, hidden)
-        return cache, torch.stack([tokens, noisy], dim=1), hidden
+        now = torch.cat([tokens[:, None], noisy[:, None], previous[:, 1:]], dim=1)
+        return cache, now[:, : 1 + self.config.history], hidden
 
     def _run(
         self, attend_time: AttendTime, noisy, sigma, step_size, previous, context_sigma, action
     ) -> tuple[Tensor, Tensor]:
-        """noisy (f, n, d); previous (f, 2, n, d); levels (f,); action (f, width), f frames
+        """noisy (f, n, d); previous (f, p, n, d); levels (f,); action (f, width), f frames
         -> clean (f, n, d), hidden (f, m, c)"""
         act = self.action(action)
         condition = self.condition(
             self.sigma(sigma) + self.step_size(step_size) + self.context_sigma(context_sigma) + act
         )
         modulation = self.modulation(condition).unflatten(-1, (6, -1))
-        before, before_noised = previous.unbind(1)
-        x = self.tokens_in(torch.cat([noisy, before_noised], dim=-1))
+        before, *seen = previous.unbind(1)
+        x = self.tokens_in(torch.cat([noisy, *seen], dim=-1))
+        if self.stem is not None:
+            x = x + self.stem(self.motion.picture(torch.stack([noisy, *seen], dim=1)))
         x = torch.cat([x, act[:, None]], dim=1) + self.position
         for block in self.blocks:
             x = block(x, modulation, attend_time)
@@ -258,8 +268,11 @@ def kalman_update(expected: Tensor, noisy: Tensor, sigma: Tensor, doubt: Tensor)
     return expected + gain * (noisy - kept * expected)
 
 
-def previous_of(tokens: Tensor, noised: Tensor) -> Tensor:
-    """tokens of a clip, and the same noised (b, t, n, d) -> what each frame has of the one before it (b, t, 2, n, d),
-    zeros before the first"""
-    both = torch.stack([tokens, noised], dim=2)
-    return torch.cat([torch.zeros_like(both[:, :1]), both[:, :-1]], dim=1)
+def previous_of(tokens: Tensor, noised: Tensor, history: int) -> Tensor:
+    """tokens of a clip, and the same noised (b, t, n, d) -> what each frame has of those before it (b, t, p, n, d): the
+    tokens of the last one, then the last `history` ones noised, the latest first; zeros before the first frame"""
+
+    def before(x: Tensor, age: int) -> Tensor:
+        return F.pad(x, (0, 0, 0, 0, age, 0))[:, : x.shape[1]]
+
+    return torch.stack([before(tokens, 1), *(before(noised, age) for age in range(1, history + 1))], dim=2)

@@ -66,6 +66,11 @@ class MotionCompensation(nn.Module):
         self.offset.copy_(tokenizer.token_mean / tokenizer.token_std)
         self.patch_mean.copy_(tokenizer.patch_mean)
 
+    def picture(self, tokens: Tensor) -> Tensor:
+        """tokens (..., n, d) -> the pixels that they span (..., 3, h, w)"""
+        spanned = F.linear((tokens + self.offset) / self.gain, self.basis, self.patch_mean)
+        return rearrange(spanned, "... (y x) (c p q) -> ... c (y p) (x q)", y=self.grid[0], c=3, p=self.patch)
+
     def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """hidden (f, m, c), tokens (f, n, d) of the previous frame -> its tokens where they are now (f, n, d)"""
         reach, num_blocks = self.reach, self.window // BLOCK
@@ -78,9 +83,7 @@ class MotionCompensation(nn.Module):
         across, down = ((k.softmax(-1) @ self.spread).unflatten(-1, (self.window, BLOCK)) for k in kernels)
         rows, columns = across.shape[1:3]
 
-        spanned = F.linear((tokens + self.offset) / self.gain, self.basis, self.patch_mean)
-        picture = rearrange(spanned, "f (y x) (c p q) -> f c (y p) (x q)", y=self.grid[0], c=3, p=self.patch)
-        picture = extend(picture, reach, dim=-1)
+        picture = extend(self.picture(tokens), reach, dim=-1)
         blocks = rearrange(picture, "f c (r i) (s j) -> f r s (c i) j", i=BLOCK, j=BLOCK)
         window = torch.cat([blocks[:, :, o : o + columns] for o in range(num_blocks)], dim=-1)
         picture = rearrange(window @ across, "f r s (c i) j -> f c (r i) (s j)", c=3)

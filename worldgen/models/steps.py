@@ -211,7 +211,7 @@ def step_specs(
         return TensorSpec(name, "float32", tokens.shape)
 
     def previous(name: str) -> TensorSpec:
-        return TensorSpec(name, "float32", (2, *tokens.shape))
+        return TensorSpec(name, "float32", (1 + dynamics.config.history, *tokens.shape))
 
     def level(name: str) -> TensorSpec:
         return TensorSpec(name, "float32", ())

@@ -93,9 +93,9 @@ def _run(
     first: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """As commit() gives them in play: each chunk also sees the frames that the time layers can look back on."""
+    """As commit() gives them in play: each chunk also sees the frames that it can look back on."""
     num_time_layers = dynamics.cache_shape[0]
-    reach = num_time_layers * dynamics.config.context
+    reach = num_time_layers * dynamics.config.context + dynamics.config.history
     device = dynamics.tokens_in.weight.device
     generator = torch.Generator(device).manual_seed(0)
     jobs = [(s, a) for s, (start, stop) in enumerate(segments) for a in range(start, stop, CHUNK)]

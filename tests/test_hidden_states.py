@@ -1,0 +1,32 @@
+"""Hidden states of recordings: computed in chunks, the same as of whole episodes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from worldgen.bundle import load_network  # noqa: E402
+from worldgen.data.dataset import Segments  # noqa: E402
+from worldgen.training import hidden_states as module  # noqa: E402
+from worldgen.training.hidden_states import committed, hidden_states  # noqa: E402
+
+
+def test_chunks_see_as_far_back_as_the_whole_episode(tiny_world, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 8)
+    dynamics = load_network(tiny_world, "dynamics").requires_grad_(False)
+    rng = np.random.default_rng(0)
+    tokens = rng.standard_normal((70, dynamics.num_tokens, dynamics.config.token_dim)).astype(np.float32)
+    led_to = rng.integers(0, 5, (70, 1))
+    segments = Segments(np.array([0, 40]), np.array([40, 70]))
+    given = (dynamics, SimpleNamespace(path=tmp_path / "data"), tokens, led_to, 0.0, segments, 1000, tiny_world)
+    found = hidden_states(*given, tmp_path / "hidden", lambda text: None)
+    for start, stop in segments:
+        clip, actions = torch.from_numpy(tokens[start:stop])[None], torch.from_numpy(led_to[start:stop])[None]
+        whole = committed(dynamics, clip, actions, 0.0, None)[0].numpy()
+        np.testing.assert_allclose(found.at(np.arange(start, stop)[None])[0], whole, atol=3e-3)
+    again = hidden_states(*given, tmp_path / "hidden", pytest.fail)  # kept
+    assert (again.hidden == found.hidden).all()

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from worldgen.export.precision import EDGE, autocast
+from worldgen.export.precision import autocast, inner_products
 
 QUANTISED = ("denoise", "commit")
 WIDE = 128  # narrower products are done before their numbers are converted
@@ -17,11 +17,9 @@ LARGEST = 448.0  # of E4M3
 
 
 def wide_products(graph: onnx.GraphProto) -> list[NodeProto]:
-    """The matrix products by weights at least WIDE both ways, but the first and the last: their errors reach the
-    picture at once."""
-    weights = {x.name: tuple(x.dims) for x in graph.initializer}
-    products = [n for n in graph.node if n.op_type == "MatMul" and len(weights.get(n.input[1], ())) == 2]
-    return [n for n in products[1:-EDGE] if min(weights[n.input[1]]) >= WIDE]
+    """Those of inner_products() whose weights are at least WIDE both ways."""
+    shapes = {x.name: tuple(x.dims) for x in graph.initializer}
+    return [n for n in inner_products(graph) if min(shapes[n.input[1]]) >= WIDE]
 
 
 def quantised_inputs(graph: onnx.GraphProto) -> set[str]:

@@ -24,7 +24,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from worldgen.export.quietly import quietly
 
 HALF_OPERATORS = ("MatMul", "Gemm", "Conv", "ConvTranspose", "Attention")
-EDGE = 3  # the last matrix products, and the first, stay as they are in int8: their errors reach the picture at once
+EDGE = 3  # the last matrix products, and those that read the tokens, keep their precision: see inner_products()
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,17 @@ def _half(tensor: TensorProto, name: str, kind: int) -> TensorProto:
     return numpy_helper.from_array(array.astype(helper.tensor_dtype_to_np_dtype(kind)), name)
 
 
+def inner_products(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The matrix products by weights whose numbers may have 8 bits: not the last ones, whose errors reach the picture
+    at once, and not those that read the tokens, up to the stem, which sees fine detail."""
+    weights = {x.name for x in graph.initializer if len(x.dims) == 2}
+    products = [n for n in graph.node if n.op_type == "MatMul" and n.input[1] in weights]
+    convolutions = [i for i, n in enumerate(graph.node) if n.op_type == "Conv"]
+    in_stem = {id(n) for n in graph.node[: max(convolutions, default=0)]}
+    reading = 1 + sum(id(n) in in_stem for n in products)
+    return products[reading:-EDGE]
+
+
 def to_int8(name: str, model: onnx.ModelProto) -> onnx.ModelProto:
     """Of the denoiser; other graphs stay as they are."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -99,8 +110,7 @@ def to_int8(name: str, model: onnx.ModelProto) -> onnx.ModelProto:
     del copy.graph.value_info[:]  # the exporter's shapes are not those that the quantiser infers
     for i, node in enumerate(copy.graph.node):
         node.name = f"node {i}"
-    weights = {x.name for x in copy.graph.initializer}
-    products = [n.name for n in copy.graph.node if n.op_type == "MatMul" and n.input[1] in weights]
+    inner = {node.name for node in inner_products(copy.graph)}
     with tempfile.TemporaryDirectory() as folder, quietly():
         path = Path(folder) / "int8.onnx"
         quantize_dynamic(
@@ -110,7 +120,7 @@ def to_int8(name: str, model: onnx.ModelProto) -> onnx.ModelProto:
             per_channel=True,
             reduce_range=True,  # without VNNI, sums of products of 8 bits overflow: 13 % error instead of 2
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=[products[0], *products[-EDGE:]],
+            nodes_to_exclude=[n.name for n in copy.graph.node if n.op_type == "MatMul" and n.name not in inner],
             extra_options={"DefaultTensorType": TensorProto.FLOAT, "MatMulConstBOnly": True},
         )
         return onnx.load(path)

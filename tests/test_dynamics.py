@@ -11,6 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch.nn import functional as F  # noqa: E402
+
 from worldgen.actions import KINDS, ActionMap  # noqa: E402
 from worldgen.bundle import load_network, save_network  # noqa: E402
 from worldgen.models.conditioning import action_arguments  # noqa: E402
@@ -94,7 +96,7 @@ class Ring:
     def __init__(self, network: Dynamics, b: int, first_position: int = 0):
         self.network, self.first = network, first_position
         self.cache = torch.zeros(b, *network.cache_shape)
-        self.previous = torch.zeros(b, 1 + network.config.history, N, D)
+        self.previous = torch.zeros(b, *network.previous_shape)
         self.step = torch.zeros(b, dtype=torch.int64)
 
     def places(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -119,17 +121,22 @@ def frame(x: dict[str, torch.Tensor], i: int) -> tuple[torch.Tensor, ...]:
     return x["tokens"][:, i], x["noise"][:, i], x["context_sigma"][:, i], x["action"][:, i]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_commit_frame_by_frame_equals_the_clip_at_once(kind: str):
-    network, t = make(MAPS[kind]), 3 * CONTEXT + 1  # the ring is overwritten twice
+@pytest.mark.parametrize(
+    ("kind", "history", "stem_channels"), [(kind, 2, 4) for kind in KINDS] + [("discrete", 1, 0), ("discrete", 3, 4)]
+)
+def test_commit_frame_by_frame_equals_the_clip_at_once(kind: str, history: int, stem_channels: int):
+    network = make(MAPS[kind], history=history, stem_channels=stem_channels)
+    t = 3 * CONTEXT + 1  # the ring is overwritten twice
     x = clip(2, t, MAPS[kind])
     _, hidden, noisy = at_once(network, x)
     ring = Ring(network, 2)
     for i in range(t):
         torch.testing.assert_close(ring.commit(*frame(x, i)), hidden[:, i], atol=1e-4, rtol=0)
-        before = noisy[:, i - 1] if i else torch.zeros_like(noisy[:, 0])
-        seen = torch.stack([x["tokens"][:, i], noisy[:, i], before], 1)
-        torch.testing.assert_close(ring.previous, seen, atol=1e-6, rtol=0)
+        seen = previous_of(x["tokens"][:, : i + 1], noisy[:, : i + 1], history)
+        assert ring.previous.is_contiguous()
+        torch.testing.assert_close(ring.previous[:, 0], x["tokens"][:, i])
+        torch.testing.assert_close(ring.previous[:, 1], noisy[:, i], atol=1e-6, rtol=0)
+        torch.testing.assert_close(ring.previous[:, 2:], seen[:, i, 1:-1], atol=1e-6, rtol=0)
 
 
 def test_a_new_stem_has_no_effect_and_learns_at_once():
@@ -143,16 +150,21 @@ def test_a_new_stem_has_no_effect_and_learns_at_once():
     assert network.stem.out.weight.grad.abs().sum() > 0
 
 
-def test_a_stem_sees_a_frame_that_is_two_before_it_and_nothing_later():
-    stem = Stem(2, 4, 8, 32)
+@pytest.mark.parametrize("patch", [8, 16])
+def test_a_stem_sees_a_patch_and_those_around_it_on_every_side_alike(patch: int):
+    stem = Stem(2, 4, patch, 32)
     stem.out.reset_parameters()
-    pictures = torch.randn(1, 2, 3, 16, 24)
+    pictures = torch.randn(64, 2, 3, 5 * patch, 5 * patch)
     features = stem(pictures)
-    assert features.shape == (1, 6, 32)
+    assert features.shape == (64, 25, 32)
     other = pictures.clone()
-    other[:, 1, :, :8, :8] += 1  # a token's patch changes its features and those of its neighbours
-    change = (stem(other) - features).abs().amax(-1)[0].reshape(2, 3)
-    assert (change[:, :2] > 0).all() and (change[:, 2] == 0).all()
+    middle = slice(2 * patch, 3 * patch)
+    other[:, 1, :, middle, middle] += torch.randn(64, 3, patch, patch)
+    change = (stem(other) - features).square().mean((0, 2)).sqrt().reshape(5, 5)
+    around = change[1:4, 1:4]
+    assert not (change - F.pad(around, (1, 1, 1, 1))).any()
+    sides = torch.stack([around[0, 1], around[1, 0], around[1, 2], around[2, 1]])
+    assert around.min() > 0 and sides.max() < 2 * sides.min() and around[1, 1] > sides.max()
     with pytest.raises(ValueError, match="12"):
         Stem(2, 4, 12, 32)
 

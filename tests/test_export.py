@@ -21,7 +21,7 @@ from worldgen.bundle import TRAINED_ON, Starts, network_hashes, read_manifest  #
 from worldgen.config import NFE_CHOICES, WorldConfig  # noqa: E402
 from worldgen.errors import InputError, RunError  # noqa: E402
 from worldgen.export import to_onnx  # noqa: E402
-from worldgen.export.precision import PRECISIONS  # noqa: E402
+from worldgen.export.precision import PRECISIONS, inner_products  # noqa: E402
 from worldgen.export.publish import publish  # noqa: E402
 from worldgen.export.ranges import check_half, find_ranges  # noqa: E402
 from worldgen.export.shared_weights import SMALL, share_weights  # noqa: E402
@@ -238,6 +238,16 @@ def test_graphs_of_weights_that_changed_meanwhile_are_stale(
     monkeypatch.setattr(to_onnx, "share_weights", saved_meanwhile)
     with pytest.raises(InputError, match="older than.*tokenizer"):
         to_onnx.export_onnx(copied, say=lambda text: None)
+
+
+def test_what_reads_the_tokens_and_what_makes_them_keep_their_bits(tiny_world: Path):
+    graph = onnx.load(tiny_world / "onnx" / "denoise.onnx", load_external_data=False).graph
+    after = {id(n) for n in graph.node[max(i for i, n in enumerate(graph.node) if n.op_type == "Conv") :]}
+    weights = {x.name for x in graph.initializer}
+    products = [n for n in graph.node if n.op_type == "MatMul" and n.input[1] in weights]
+    stem_out = next(n for n in products if id(n) in after)
+    inner = inner_products(graph)
+    assert inner == products[products.index(stem_out) + 1 : -3] and len(inner) >= 2 * 4  # four at least a block
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

@@ -51,7 +51,7 @@ def micro(**changes: object) -> Preset:
         context=4,
         tokenizer={"token_dim": 8, "channels": [8, 16], "num_convs": 1},
         latent_action={"dim": 16},
-        dynamics={"dim": 32, "num_layers": 2, "num_heads": 2},
+        dynamics={"dim": 32, "num_layers": 2, "num_heads": 2, "history": 2, "stem_channels": 4},
         heads={"dim": 16},
         fits={name: replace(fit, **changes) for name in ("tokenizer", "latent_action", "dynamics", "heads")},
     )
@@ -506,7 +506,7 @@ def test_resuming_with_another_preset_is_refused(
     monkeypatch.setitem(
         presets.PRESETS, "micro", lambda: replace(micro(), tokenizer={"token_dim": 8, "channels": [8, 24]})
     )
-    with pytest.raises(InputError, match="another network.*same preset"):
+    with pytest.raises(InputError, match="another network, of another preset.*--from"):
         train(toy_recordings, out, resume=True)
 
 
@@ -533,12 +533,11 @@ def test_fine_tuning_on_what_was_played_in_a_world_begins_from_its_weights(
     source = tmp_path / "source"  # of a kind that new worlds are not of
     shutil.copytree(trained, source, ignore=shutil.ignore_patterns("uncertainty.npz", "onnx"))
     arguments = {k: v for k, v in load_network(trained, "dynamics").config.items() if not k.startswith("_")}
-    save_network(Dynamics(**arguments | {"correction": "linear"}), source, "dynamics")
+    fewer = {"correction": "linear", "history": 1, "stem_channels": 0}  # and of one that sees less
+    save_network(Dynamics(**arguments | fewer), source, "dynamics")
     options = PlayOptions(str(source), backend="torch", headless=True, frames=200, recordings=tmp_path / "mine")
     play(options, load_world=without_ends)
-    still = micro(learning_rate=0.0, steps=1)
-    preset = replace(still, dynamics=still.dynamics | {"history": 2, "stem_channels": 4})  # the source's sees less
-    monkeypatch.setitem(presets.PRESETS, "micro", lambda: preset)
+    monkeypatch.setitem(presets.PRESETS, "micro", lambda: micro(learning_rate=0.0, steps=1))
     out = tmp_path / "tuned"
     train(tmp_path / "mine", out, source=source, seed=7)
     assert load_network(out, "dynamics").config.history == 2

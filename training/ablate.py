@@ -107,7 +107,11 @@ def ablate(ablation: Ablation, words: str = "", say: Say = print) -> Results:
                 write_bytes(ablation.out, markdown(results, about, BASE, bench.facts(), words).encode())
                 write_json(ablation.out.with_suffix(".json"), results)
 
-    measure([BASE, *ablation.variants], [0])
+    preset = get_preset(ablation.preset)
+    changed = [name for name in ablation.variants if VARIANTS[name].changes(preset)]
+    if same := [name for name in ablation.variants if name not in changed]:
+        say(f"left out, because the preset {ablation.preset} is so already: {', '.join(same)}")
+    measure([BASE, *changed], [0])
     if ablation.seeds > 1:
         names = [BASE, *winners(results, BASE, ablation.most_winners)]
         say(f"trained with {ablation.seeds} seeds: {', '.join(names)}")
@@ -143,6 +147,7 @@ class _Bench:
         choices = {k: v for k, v in asdict(fit).items() if not k.endswith("_seconds")}
         settings = variant.facts() | {"schedule": choices, "data": ground.run.cache.path.name}
         settings |= {"clips": self._ablation.clips, "preset": self._ablation.preset}
+        settings |= {"dynamics": self._preset.dynamics, "tokenizer": self._preset.tokenizer}
         kept, done = folder / "settings.json", folder / "figures.json"
         if kept.is_file() and json.loads(kept.read_text()) != json.loads(json.dumps(settings)):
             raise InputError(f"{folder} was made with other settings: remove it, or choose another --out")

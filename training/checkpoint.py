@@ -100,7 +100,11 @@ def _misfit(path: Path, tensors: dict[str, Tensor], network: nn.Module, error: E
     if was_sharpened != any(name.startswith("critic.") for name in network.state_dict()):
         given = "with" if was_sharpened else "without"
         return f"{path.parent} was trained {given} --sharpen: resume it {given} it, or choose another --out"
-    return f"{path} holds another network ({str(error).splitlines()[0]}): use the same preset, or another --out"
+    reason = str(error).splitlines()[-1].strip()
+    return (
+        f"{path} holds another network, of another preset or a former worldgen ({reason}): use the same, or begin from "
+        "that world with --from and another --out"
+    )
 
 
 def read_progress(folder: Path) -> Progress | None:

@@ -31,7 +31,7 @@ def play_on(
     b, t, n, d = tokens.shape
     first = torch.zeros(b, dtype=torch.int64, device=tokens.device) if first is None else first
     cache = tokens.new_zeros(b, *network.cache_shape)
-    previous = tokens.new_zeros(b, 1 + network.config.history, n, d)
+    previous = tokens.new_zeros(b, *network.previous_shape)
     one = torch.ones_like(context_sigma)
     played, hidden = [], []
     for i in range(t):

@@ -121,7 +121,7 @@ def _load_dynamics(run: Run, network: Dynamics, known: Dynamics) -> None:
     stem, begins without effect."""
     state, fresh = known.state_dict(), network.state_dict()
     more = (network.config.history - known.config.history) * network.config.token_dim
-    state["tokens_in.weight"] = F.pad(state["tokens_in.weight"], (0, more))
+    state["tokens_in.weight"] = F.pad(state["tokens_in.weight"], (0, max(0, more)))
     state = {key: value for key, value in fresh.items() if key.startswith("stem.")} | state
     if not has_actions(known.config, run.action_map()):
         run.say(f"  the actions of {run.recipe.source} are others: what these here do is learned anew")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from worldgen.models.dynamics import AttendTime, Dynamics
-from worldgen.training.presets import fine
+from worldgen.training.dynamics import DynamicsLoss
+from worldgen.training.presets import Preset, fine
 
 
 class WithoutPrevious(Dynamics):
-    """Neither sees the previous frame's tokens at its own positions nor copies them: what was is in the cache alone."""
+    """Neither sees previous frames' tokens at its own positions nor copies them: what was is in the cache alone."""
 
     def _run(
         self, attend_time: AttendTime, noisy, sigma, step_size, previous, context_sigma, action
@@ -34,6 +35,17 @@ class Variant:
     tokenizer: dict[str, Any] = field(default_factory=dict)
     network_class: type[Dynamics] = Dynamics
 
+    def changes(self, preset: Preset) -> bool:
+        """Whether it is another than the preset: some presets have what it brings."""
+        fit, loss = preset.fits["dynamics"], DynamicsLoss()
+        return (
+            self.network_class is not Dynamics
+            or preset.dynamics | self.network != preset.dynamics
+            or preset.tokenizer | self.tokenizer != preset.tokenizer
+            or replace(fit, **self.fit) != fit
+            or replace(loss, **self.loss) != loss
+        )
+
     def facts(self) -> dict[str, Any]:
         """What is trained: by this a run that was begun is known again."""
         changes = {k: getattr(self, k) for k in ("network", "loss", "fit", "tokenizer")}
@@ -41,9 +53,9 @@ class Variant:
 
 
 VARIANTS: dict[str, Variant] = {
-    "no previous": Variant("the previous frame is neither shown nor copied", network_class=WithoutPrevious),
+    "no previous": Variant("previous frames are neither shown nor copied", network_class=WithoutPrevious),
     "no stem": Variant("no convolutions before the blocks", network={"stem_channels": 0}),
-    "one frame": Variant("it sees one previous frame place by place, not two", network={"history": 1}),
+    "one frame": Variant("one previous frame is shown place by place, not two", network={"history": 1}),
     "no displacement": Variant("blocks are copied from their own place", network={"reach": 0}),
     "even channels": Variant("an error counts alike in every channel, not as in the picture", loss={"space": "tokens"}),
     "no motion weight": Variant("tokens that change weigh as much as others", loss={"motion": 0.0}),

@@ -129,6 +129,7 @@ def measure(name: str | Path, *, backend: str, nfe: int | None, batch: int | Non
     load_seconds = round(time.perf_counter() - began, 3)
     world.shows_between = False
     ms, with_between = time_frames(world, frames), None
+    peak, gpu = peak_megabytes(), _gpu_megabytes()
     if world.has_between:
         world.shows_between = True
         both = time_frames(world, frames)
@@ -141,8 +142,8 @@ def measure(name: str | Path, *, backend: str, nfe: int | None, batch: int | Non
         "fps": round(1000 / float(ms.mean()), 2),
         "with_between": with_between,
         "load_seconds": load_seconds,
-        "peak_megabytes": peak_megabytes(),
-        "gpu_megabytes": _gpu_megabytes(),
+        "peak_megabytes": peak,
+        "gpu_megabytes": gpu,
         "engine": world.engine,
         "machine": machine(),
     }

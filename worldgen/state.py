@@ -38,9 +38,9 @@ class State:
     """Where b games are, as values: what snapshot() gives and restore() takes.
 
     seed (b,) uint64; step (b,) int64 frames since the start; cache (b, l, 2, m, k, s, e); previous (b, p, n, d), the
-    last frame's tokens, and those of the last p - 1 as the dynamics saw them; decoder (b, r, n, c); upscale (b, h, w,
-    3), sound (b, ...), None without; image (b, h, w, 3) uint8, the frame on screen; world: hash of the weights it
-    belongs to; hidden (b, m, c) of the frame on screen, None unless World.keeps_hidden.
+    last frame's tokens, and those of the last p - 1 frames as the dynamics saw them; decoder (b, r, n, c); upscale
+    (b, h, w, 3), sound (b, ...), None without; image (b, h, w, 3) uint8, the frame on screen; world: hash of the
+    weights it belongs to; hidden (b, m, c) of the frame on screen, None unless World.keeps_hidden.
     """
 
     seed: np.ndarray

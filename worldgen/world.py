@@ -213,7 +213,7 @@ class World:
             raise InputError("the hidden state was not kept: set world.keeps_hidden before reset()")
         array = {"image": state.image, "tokens": state.previous, "hidden": state.hidden}[what]
         out = self._backend.tensor(array) if as_tensor else self._backend.numpy(array)
-        out = out[:, 0] if what == "tokens" else out  # the first of both is what was decoded
+        out = out[:, 0] if what == "tokens" else out  # the first of `previous` is what was decoded
         return out if self.batch is not None else out[0]
 
     @property

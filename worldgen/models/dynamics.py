@@ -149,6 +149,11 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         return (num_time_layers, 2, self.num_tokens + 1, c.num_heads, c.context, c.dim // c.num_heads)
 
     @property
+    def previous_shape(self) -> tuple[int, ...]:
+        """Of one slot: (p, n, d)."""
+        return (1 + self.config.history, self.num_tokens, self.config.token_dim)
+
+    @property
     def position_period(self) -> int:
         return time_rope_period(self.config.context)
 
@@ -225,8 +230,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         )
         slot = position % self.config.context
         cache = write_ring(cache, keys_values.unsqueeze(-2), slot, hidden)
-        now = torch.cat([tokens[:, None], noisy[:, None], previous[:, 1:]], dim=1)
-        return cache, now[:, : 1 + self.config.history], hidden
+        return cache, torch.stack([tokens, noisy, *previous.unbind(1)[1:-1]], dim=1), hidden
 
     def _run(
         self, attend_time: AttendTime, noisy, sigma, step_size, previous, context_sigma, action

@@ -23,8 +23,9 @@ class Stem(nn.Module):
         layers: list[nn.Module] = []
         width = 3 * num_frames
         for i in range(patch.bit_length() - 1):
-            wide = channels * 2**i
-            layers += [nn.Conv2d(width, wide, 5 if i == 0 else 3, stride=2, padding=2 if i == 0 else 1), nn.SiLU()]
+            wide, padding = channels * 2**i, 2 if i == 0 else 1
+            # even kernels: a token's features see its own patch and those around it, on every side alike
+            layers += [nn.Conv2d(width, wide, 2 + 2 * padding, stride=2, padding=padding), nn.SiLU()]
             width = wide
         self.layers = nn.Sequential(*layers)
         self.out = nn.Linear(width, dim)

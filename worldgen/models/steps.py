@@ -211,7 +211,7 @@ def step_specs(
         return TensorSpec(name, "float32", tokens.shape)
 
     def previous(name: str) -> TensorSpec:
-        return TensorSpec(name, "float32", (1 + dynamics.config.history, *tokens.shape))
+        return TensorSpec(name, "float32", dynamics.previous_shape)
 
     def level(name: str) -> TensorSpec:
         return TensorSpec(name, "float32", ())

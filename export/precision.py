@@ -89,14 +89,13 @@ def _half(tensor: TensorProto, name: str, kind: int) -> TensorProto:
 
 
 def inner_products(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The matrix products by weights whose numbers may have 8 bits: not the last ones, whose errors reach the picture
-    at once, and not those that read the tokens, up to the stem, which sees fine detail."""
+    """The matrix products by weights whose numbers may have 8 bits, of a dynamics' graph: not the last ones, whose
+    errors reach the picture at once, and not those before the blocks: a stem sees fine detail."""
     weights = {x.name for x in graph.initializer if len(x.dims) == 2}
-    products = [n for n in graph.node if n.op_type == "MatMul" and n.input[1] in weights]
-    convolutions = [i for i, n in enumerate(graph.node) if n.op_type == "Conv"]
-    in_stem = {id(n) for n in graph.node[: max(convolutions, default=0)]}
-    reading = 1 + sum(id(n) in in_stem for n in products)
-    return products[reading:-EDGE]
+    products = [(i, n) for i, n in enumerate(graph.node) if n.op_type == "MatMul" and n.input[1] in weights]
+    last_convolution = max((i for i, n in enumerate(graph.node) if n.op_type == "Conv"), default=-1)
+    reading = 1 + sum(i < last_convolution for i, _ in products)  # a stem ends with one more
+    return [n for _, n in products[reading:-EDGE]]
 
 
 def to_int8(name: str, model: onnx.ModelProto) -> onnx.ModelProto:

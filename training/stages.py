@@ -117,12 +117,14 @@ def _correction(run: Run) -> dict[str, str]:
 
 
 def _load_dynamics(run: Run, network: Dynamics, known: Dynamics) -> None:
-    """All of known's weights, but for its actions where the two have others. What it sees besides, more frames or a
-    stem, begins without effect."""
+    """All of known's weights, but for its actions where the two have others. What it sees besides, more frames or
+    another stem, begins without effect."""
     state, fresh = known.state_dict(), network.state_dict()
     more = (network.config.history - known.config.history) * network.config.token_dim
     state["tokens_in.weight"] = F.pad(state["tokens_in.weight"], (0, max(0, more)))
-    state = {key: value for key, value in fresh.items() if key.startswith("stem.")} | state
+    stem, known_stem = ({k: v for k, v in x.items() if k.startswith("stem.")} for x in (fresh, state))
+    if {k: v.shape for k, v in stem.items()} != {k: v.shape for k, v in known_stem.items()}:
+        state = {key: value for key, value in state.items() if key not in known_stem} | stem
     if not has_actions(known.config, run.action_map()):
         run.say(f"  the actions of {run.recipe.source} are others: what these here do is learned anew")
         state = {key: value for key, value in state.items() if not key.startswith("action.")}

@@ -90,6 +90,8 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         each that it sees place by place, beside what it attends to; stem_channels: of the first convolution over these
         and itself (stem.py), 0 for none."""
         super().__init__()
+        if history < 1:
+            raise ValueError(f"history is at least 1 frame, got {history}")
         num_tokens = grid[0] * grid[1]
         self.tokens_in = nn.Linear((1 + history) * token_dim, dim)
         self.stem = Stem(1 + history, stem_channels, patch, dim) if stem_channels else None

@@ -242,12 +242,13 @@ def test_graphs_of_weights_that_changed_meanwhile_are_stale(
 
 def test_what_reads_the_tokens_and_what_makes_them_keep_their_bits(tiny_world: Path):
     graph = onnx.load(tiny_world / "onnx" / "denoise.onnx", load_external_data=False).graph
-    after = {id(n) for n in graph.node[max(i for i, n in enumerate(graph.node) if n.op_type == "Conv") :]}
-    weights = {x.name for x in graph.initializer}
-    products = [n for n in graph.node if n.op_type == "MatMul" and n.input[1] in weights]
-    stem_out = next(n for n in products if id(n) in after)
-    inner = inner_products(graph)
-    assert inner == products[products.index(stem_out) + 1 : -3] and len(inner) >= 2 * 4  # four at least a block
+    weights = {x.name: tuple(x.dims) for x in graph.initializer}
+    kinds = [n.op_type for n in graph.node]
+    last_convolution = max(i for i, kind in enumerate(kinds) if kind == "Conv")
+    products = [i for i, n in enumerate(graph.node) if n.op_type == "MatMul" and len(weights.get(n.input[1], ())) == 2]
+    _, *inner = [i for i in products if i > last_convolution]  # the first is the stem's last
+    assert [n.output for n in inner_products(graph)] == [graph.node[i].output for i in inner[:-3]]
+    assert len(inner) >= 2 * 4 + 3  # four at least a block
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

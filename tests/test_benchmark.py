@@ -109,11 +109,12 @@ def test_percentiles_are_in_order():
 
 
 def test_a_frame_is_timed_without_and_with_its_in_between_one(loud_world, tiny_world_onnx):
-    cost = measure(loud_world, backend="onnxruntime", nfe=1, batch=None, frames=12)
+    cost = measure(loud_world, backend="onnxruntime", nfe=1, batch=None, frames=12, between=True)
     assert 0 < cost["with_between"]["ms_p50"] <= cost["with_between"]["ms_p95"] and cost["with_between"]["fps"] > 0
     assert "With an in-between one" in _cost(cost, 15.0)[0]
     assert "with an in-between frame" in report_tables.cost(cost)
-    plain = measure(tiny_world_onnx, backend="onnxruntime", nfe=1, batch=None, frames=2)
+    assert measure(loud_world, backend="onnxruntime", nfe=1, batch=None, frames=2)["with_between"] is None
+    plain = measure(tiny_world_onnx, backend="onnxruntime", nfe=1, batch=None, frames=2, between=True)
     assert plain["with_between"] is None and "in-between" not in _cost(plain, 15.0)[0] + report_tables.cost(plain)
 
 

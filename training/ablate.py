@@ -107,8 +107,7 @@ def ablate(ablation: Ablation, words: str = "", say: Say = print) -> Results:
                 write_bytes(ablation.out, markdown(results, about, BASE, bench.facts(), words).encode())
                 write_json(ablation.out.with_suffix(".json"), results)
 
-    preset = get_preset(ablation.preset)
-    changed = [name for name in ablation.variants if VARIANTS[name].changes(preset)]
+    changed = [name for name in ablation.variants if VARIANTS[name].changes(bench.preset)]
     if same := [name for name in ablation.variants if name not in changed]:
         say(f"left out, because the preset {ablation.preset} is so already: {', '.join(same)}")
     measure([BASE, *changed], [0])
@@ -129,7 +128,7 @@ class _Bench:
 
     def __init__(self, ablation: Ablation, say: Say):
         self._ablation, self._say = ablation, say
-        self._preset = get_preset(ablation.preset)
+        self.preset = get_preset(ablation.preset)
         self._grounds: dict[str, tuple[Ground, HeldOut]] = {}
 
     def facts(self) -> str:
@@ -147,7 +146,7 @@ class _Bench:
         choices = {k: v for k, v in asdict(fit).items() if not k.endswith("_seconds")}
         settings = variant.facts() | {"schedule": choices, "data": ground.run.cache.path.name}
         settings |= {"clips": self._ablation.clips, "preset": self._ablation.preset}
-        settings |= {"dynamics": self._preset.dynamics, "tokenizer": self._preset.tokenizer}
+        settings |= {"dynamics": self.preset.dynamics, "tokenizer": self.preset.tokenizer}
         kept, done = folder / "settings.json", folder / "figures.json"
         if kept.is_file() and json.loads(kept.read_text()) != json.loads(json.dumps(settings)):
             raise InputError(f"{folder} was made with other settings: remove it, or choose another --out")
@@ -165,9 +164,9 @@ class _Bench:
         torch.manual_seed(fit.seed)  # of the first weights
         network = variant.network_class.of_tokens(
             ground.tokenizer,
-            context=self._preset.context,
+            context=self.preset.context,
             **action_arguments(run.action_map()),
-            **(self._preset.dynamics | variant.network),
+            **(self.preset.dynamics | variant.network),
         )
         clips = ClipSampler(run.cache, run.train, fit.length, with_sound=False)
         stage = DynamicsStage(
@@ -183,7 +182,7 @@ class _Bench:
         }
 
     def _fit(self, variant: Variant, seed: int) -> Fit:
-        usual, steps = self._preset.fits["dynamics"], self._ablation.steps
+        usual, steps = self.preset.fits["dynamics"], self._ablation.steps
         return replace(usual, steps=steps, warmup=min(usual.warmup, steps // 10 + 1), seed=seed, **variant.fit)
 
     def _ground(self, name: str) -> tuple[Ground, HeldOut]:
@@ -196,7 +195,7 @@ class _Bench:
     def _prepare(self, folder: Path, changes: dict[str, Any]) -> tuple[Ground, HeldOut]:
         """What all variants with one tokenizer share; changes: of the tokenizer's arguments"""
         recipe = Recipe(self._ablation.data, folder, steps=self._ablation.tokenizer_steps)
-        preset = replace(self._preset, tokenizer=self._preset.tokenizer | changes)
+        preset = replace(self.preset, tokenizer=self.preset.tokenizer | changes)
         ground = prepare(recipe, preset, None if changes else self._ablation.tokenizer, self._say)
         return ground, open_held_out(folder, ground.config, self._ablation.data, lambda text: None)
 

@@ -103,12 +103,19 @@ def _cpu_name() -> str:
 
 
 def measure_in_new_process(
-    folder: Path, *, backend: str = "auto", nfe: int | None = None, batch: int | None = None, frames: int = 100
+    folder: Path,
+    *,
+    backend: str = "auto",
+    nfe: int | None = None,
+    batch: int | None = None,
+    frames: int = 100,
+    between: bool = False,
 ) -> dict[str, Any]:
     """Loads and plays a world in a process of its own -> the figures of measure(). RunError where it fails."""
     command = [sys.executable, "-m", "worldgen.measure", str(folder), "--backend", backend, "--frames", str(frames)]
     command += ["--nfe", str(nfe)] if nfe is not None else []
     command += ["--batch", str(batch)] if batch is not None else []
+    command += ["--between"] if between else []
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
@@ -119,12 +126,14 @@ def measure_in_new_process(
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(name: str | Path, *, backend: str, nfe: int | None, batch: int | None, frames: int) -> dict[str, Any]:
+def measure(
+    name: str | Path, *, backend: str, nfe: int | None, batch: int | None, frames: int, between: bool = False
+) -> dict[str, Any]:
     """frames, batch, nfe; ms_p50, ms_p95, ms_p99 and fps of a step; with_between: these with the in-between frame (None
-    for a world without); load_seconds until the first frame; peak_megabytes; gpu_megabytes (None without); engine;
-    machine."""
+    unless between, and for a world without); load_seconds until the first frame; peak_megabytes; gpu_megabytes (None
+    without); engine; machine."""
     began = time.perf_counter()
-    world = World.load(name, backend=backend, batch=batch, nfe=nfe, between=True)
+    world = World.load(name, backend=backend, batch=batch, nfe=nfe, between=between)
     begin_game(world)
     load_seconds = round(time.perf_counter() - began, 3)
     world.shows_between = False
@@ -164,9 +173,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--nfe", type=int)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--frames", type=int, default=100)
-    options = parser.parse_args(argv)
-    facts = measure(options.world, backend=options.backend, nfe=options.nfe, batch=options.batch, frames=options.frames)
-    print(json.dumps(facts))
+    parser.add_argument("--between", action="store_true", help="time frames with their in-between one too")
+    options = vars(parser.parse_args(argv))
+    print(json.dumps(measure(options.pop("world"), **options)))
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ def test_bfloat16_is_used_where_the_processor_multiplies_it(monkeypatch, unit):
 def test_what_is_missing_is_said_before_training(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="--compile and --shard"):
         Recipe(Path("data"), Path("out"), compile=True, shard=True)
-    with pytest.raises(InputError, match="--stages dynamics"):
-        Recipe(Path("data"), Path("out"), compile=True, stages=("heads",))
+    with pytest.raises(InputError, match="--stages dynamics heads"):
+        Recipe(Path("data"), Path("out"), compile=True, stages=("tokenizer",))
     monkeypatch.setenv("CXX", str(tmp_path / "compiler"))
     with pytest.raises(InputError, match="C\\+\\+ compiler.*/compiler"):
         compiled.check_compiler()

@@ -62,7 +62,7 @@ def test_both_packages_at_once_are_refused_with_the_repair(tiny_world: Path, mon
     "name, named",
     [
         ("onnxruntime:gpu", "'gpu' of onnxruntime.*cuda.*int8"),
-        ("torch:fp16", "'fp16' of torch.*compiled"),
+        ("torch:fp16", "'fp16' of torch.*compiled, bf16"),
         ("onnxruntime:fp16:int8", "'fp16' and 'int8' exclude each other"),
         ("coreml:fast", "'coreml'.*onnxruntime"),
     ],

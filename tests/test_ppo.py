@@ -108,6 +108,44 @@ def test_an_episode_depends_on_its_seed_alone():
     assert rows[1:] == play_episodes(BrightSide(), policy, [4, 5])
 
 
+class Diary(BrightSide):
+    """Writes down what is done in it; every game but its first is worth a hundred points a step."""
+
+    def __init__(self):
+        self.games: list[list[int]] = []
+
+    def reset(self, **options):
+        self.games.append([])
+        return super().reset(**options)
+
+    def step(self, action):
+        self.games[-1].append(int(action))
+        picture, _, _, is_over, info = super().step(action)
+        return picture, 1.0 if len(self.games) == 1 else 100.0, is_over, False, info
+
+
+def test_an_action_is_held_as_often_as_asked_and_no_longer_than_its_game(tmp_path: Path):
+    recipe = replace(RECIPE, action_repeat=3, rollout=16, steps=48)
+    policy = new_policy(Diary(), recipe)
+    with torch.no_grad():
+        policy.actor.weight.mul_(100)  # sure of what it does, so that a change shows
+    env = Diary()
+    play_episodes(env, policy, [1, 2])
+    assert [len(game) for game in env.games] == [LENGTH, LENGTH]
+    assert all(len(set(game[i : i + 3])) == 1 for game in env.games for i in range(0, LENGTH, 3))
+    assert any(len(set(game)) == 2 for game in env.games)
+
+    envs = SyncVectorEnv([Diary], autoreset_mode=AutoresetMode.SAME_STEP)
+    stack = ppo.FrameStack(envs.reset(seed=0)[0], recipe.stack)
+    returns, lengths, ended = np.zeros(1), np.zeros(1, int), []
+    batch = ppo._play(envs, policy, stack, recipe, torch.Generator().manual_seed(0), returns, lengths, ended)
+    played = sum(envs.envs[0].games, [])
+    assert played == [action for action in batch["actions"].tolist() for _ in range(3)]
+    assert [game for game, _ in ended] == [LENGTH, *[100 * LENGTH] * 5] and all(k == LENGTH for _, k in ended)
+    worth = batch["values"] + batch["advantages"]
+    assert worth[2].item() == pytest.approx(2)  # the game ends in the second step of its third action
+
+
 def test_an_agent_plays_in_a_generated_world(tiny_world: Path, tmp_path: Path):
     envs = WorldVectorEnv(EndlessWorld.load(tiny_world, batch=2), 2, autoreset_mode="SameStep", max_episode_steps=5)
     train_ppo(envs, PpoRecipe(steps=32, rollout=8, epochs=1), tmp_path, say=quiet)

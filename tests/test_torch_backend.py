@@ -1,4 +1,4 @@
-"""torch, compiled: the same frames, or one line that says why not."""
+"""torch, compiled or in bfloat16: the same frames, or one line that says why not."""
 
 from __future__ import annotations
 
@@ -43,3 +43,20 @@ def test_compiled_frames_are_those_of_eager_torch(tiny_world: Path):
     for action in (1, 3, 0):
         images = [world.step(action).image.astype(int) for world in worlds]
         assert np.abs(images[0] - images[1]).max() <= 1
+
+
+def test_bfloat16_frames_are_near_those_of_float32_and_what_comes_out_is_float32(tiny_world: Path):
+    worlds = [World.load(tiny_world, backend=name, nfe=1) for name in ("torch", "torch:bf16")]
+    assert [world.backend_name for world in worlds] == ["torch", "torch:bf16"]
+    for world in worlds:
+        world.reset(0)
+    differences = []
+    for action in (1, 3, 0):
+        images = [world.step(action).image.astype(int) for world in worlds]
+        differences.append(np.abs(images[0] - images[1]))
+    assert 0 < np.mean(differences) < 2  # it does compute with fewer bits
+    engine = open_backend(tiny_world, "torch:bf16")
+    for graph, spec in engine.specs.items():
+        out = engine.run(graph, {s.name: engine.asarray(s.zeros(2)) for s in spec.inputs})
+        for part in spec.outputs:
+            assert engine.numpy(out[part.name]).dtype == part.zeros(1).dtype, (graph, part.name)

@@ -12,7 +12,7 @@ import shutil
 import sys
 import sysconfig
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -20,6 +20,14 @@ from torch import nn
 from worldgen.errors import InputError
 
 METHODS = ("forward", "denoise", "commit")  # of a clip, and of a frame when a clip is played on
+COMPILED = ("dynamics", "heads")  # the stages that can be
+
+
+@runtime_checkable
+class CompiledStage(Protocol):
+    def compile(self) -> None:
+        """What it computes most of the time, in place: the networks that others see stay as they are."""
+        ...
 
 
 def check_compiler() -> None:

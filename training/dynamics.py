@@ -21,6 +21,7 @@ from worldgen.data.cache import Cache
 from worldgen.data.dataset import ClipSampler, repeated_ends
 from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
 from worldgen.models.tokenizer import Tokenizer
+from worldgen.training.compiled import compile_network
 from worldgen.training.own_past import play_on
 from worldgen.training.rollout import control_and_horizon, led_to
 from worldgen.world import World
@@ -269,3 +270,6 @@ class DynamicsStage:
 
     def finish(self, network) -> None:
         pass
+
+    def compile(self) -> None:
+        compile_network(self.network)

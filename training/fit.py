@@ -28,7 +28,7 @@ from worldgen.training.checkpoint import (
     save_checkpoint,
     state_tensors,
 )
-from worldgen.training.compiled import compile_network, multiplies_bfloat16
+from worldgen.training.compiled import CompiledStage, multiplies_bfloat16
 from worldgen.training.failures import is_disk_full
 from worldgen.training.gradient import Gradient, StageLoss, whole_parts
 from worldgen.training.log import Log
@@ -118,7 +118,8 @@ def train_stage(
     """Trains one stage into WORLD/<stage> and WORLD/training/<stage>. Safe to kill at any moment.
 
     Started by torchrun or `accelerate launch`, its processes share every batch; another number of them may resume it.
-    shard: they share the network too (FSDP2), each with a part of its weights. compiled: through torch.compile.
+    shard: they share the network too (FSDP2), each with a part of its weights. compiled: through torch.compile, a
+    stage that can be.
     parents: hashes of the networks that this one stands on; where they have changed since its checkpoint, it is trained
     again from its weights. Raises RunError on a loss or gradient that is not finite, before the optimiser step, and on
     a full disk; the last good checkpoint stays.
@@ -159,10 +160,12 @@ def train_stage(
     )
     if progress.step >= fit.steps and (world / stage.name).is_dir():
         return progress
-    if compiled:
+    is_half = False
+    if compiled and isinstance(stage, CompiledStage):
         say("  compiling: the first step of each kind takes minutes")
-        compile_network(stage.network)
-    run = _Run(stage, fit, accelerator, average, state, shard, compiled and multiplies_bfloat16(), world, folder, say)
+        stage.compile()
+        is_half = multiplies_bfloat16()
+    run = _Run(stage, fit, accelerator, average, state, shard, is_half, world, folder, say)
     try:
         return run.train(progress)
     except Exception as error:

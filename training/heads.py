@@ -5,6 +5,8 @@ worldgen train recordings/ --out worlds/mine --stages heads --steps 100
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from worldgen.data.dataset import ClipSampler
 from worldgen.models.dynamics import Dynamics
 from worldgen.models.heads import Heads
 from worldgen.training.calibration import fit_sigmoid, threshold_of_best_f1
+from worldgen.training.compiled import compile_network
 from worldgen.training.outcomes import end_figures, reward_figures
 from worldgen.training.own_past import play_on
 from worldgen.training.rollout import led_to
@@ -56,6 +59,7 @@ class HeadsStage:
     ):
         self.network = network
         self._dynamics: Dynamics = dynamics.eval().requires_grad_(False)
+        self._played = self._dynamics
         self._action_map, self._sigma = action_map, context_sigma
         self._cache, self._tokens, self._actions = cache, tokens, actions
         self._train, self._validation, self._batch = train, validation, batch
@@ -92,19 +96,18 @@ class HeadsStage:
         }
 
     @torch.no_grad()
-    def _hidden(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+    def _hidden(self, dynamics: Dynamics, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
         """What commit() gives in play, from somewhere in each clip on: (b, t, m, c). The last frame is always a
         generated one: a game may give none after its end, and its recordings stand still there, which no world does."""
         tokens = batch["tokens"]
         b, t = tokens.shape[:2]
         sigma = torch.full((b,), self._sigma, device=tokens.device)
         num_true = torch.randint(1, t, (b,), generator=generator, device=tokens.device)
-        self._dynamics.to(tokens.device)  # type: ignore[arg-type]  # diffusers hides its signature
-        return play_on(self._dynamics, tokens, batch["actions"], sigma, num_true, generator)[1]
+        dynamics.to(tokens.device)  # type: ignore[arg-type]  # diffusers hides its signature
+        return play_on(dynamics, tokens, batch["actions"], sigma, num_true, generator)[1]
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
-        hidden = self._hidden(batch, generator)[:, 1:]
-
+        hidden = self._hidden(self._played, batch, generator)[:, 1:]
         reward, terminated = heads_loss(network, hidden, batch["reward"], batch["terminated"])
         return reward + terminated, {"reward_loss": reward.detach(), "terminated_loss": terminated.detach()}
 
@@ -115,7 +118,7 @@ class HeadsStage:
         for starts in np.array_split(self._windows, max(1, len(self._windows) // 32)):
             batch = {k: v.to(network.device) for k, v in self._gather(starts, self._validation.length).items()}
             generator = torch.Generator(network.device).manual_seed(0)
-            hidden = self._hidden(batch, generator)[:, 1:]
+            hidden = self._hidden(self._dynamics, batch, generator)[:, 1:]
             reward, _ = network(hidden)
             _, logit = network.logits(hidden)
             for part, value in zip(parts, (reward, logit, batch["reward"], batch["terminated"]), strict=True):
@@ -130,6 +133,11 @@ class HeadsStage:
         rewards = reward_figures(reward, true_reward, weights)
         kept = {k: v for k, v in (rewards | ends).items() if k in LOGGED and v is not None}
         return {**kept, "end_threshold": network.config.end_threshold}, None
+
+    def compile(self) -> None:
+        """Held-out clips, of which there are other numbers at once, are read by the dynamics as it is."""
+        self._played = copy.deepcopy(self._dynamics)
+        compile_network(self._played)
 
     def finish(self, network) -> None:
         """Ends are shown far more often than they happen, so the probability is fitted to held-out clips, and the

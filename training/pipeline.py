@@ -104,7 +104,7 @@ def _train_stages(
                 stage = CriticStage(stage, recipe.sharpen)
         progress = train_stage(
             stage, fit, recipe.out, resume=recipe.resume, parents=network_hashes(recipe.out, PARENTS[name]),
-            shard=recipe.shard, compiled=recipe.compile and name == "dynamics", say=say,
+            shard=recipe.shard, compiled=recipe.compile, say=say,
         )  # fmt: skip
         summary["stages"][name] = {"steps": progress.step, "seconds": round(progress.seconds, 1)}
         if name == "latent_action" and processes.is_main_process:

@@ -30,8 +30,9 @@ SAVE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class PpoRecipe:
-    """steps: of all games together. rollout: steps of each game between updates. stack: frames that the policy sees.
-    reward_scale: rewards are divided by it, so that returns are not far from 1."""
+    """steps: of all games together. rollout: actions chosen in each game between updates. action_repeat: steps that
+    each action is held. stack: frames that the policy sees. reward_scale: rewards are divided by it, so that returns
+    are not far from 1: where they are large the critic learns and the actor does not. gamma, lam: an action's."""
 
     steps: int = 500_000
     rollout: int = 64
@@ -45,12 +46,13 @@ class PpoRecipe:
     value_share: float = 0.5
     clip_norm: float = 0.5
     stack: int = 3
+    action_repeat: int = 1
     reward_scale: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.rollout, self.epochs, self.minibatches, self.stack) < 1:
-            raise InputError("steps, rollout, epochs, minibatches and stack are at least 1")
+        if min(self.steps, self.rollout, self.epochs, self.minibatches, self.stack, self.action_repeat) < 1:
+            raise InputError("steps, rollout, epochs, minibatches, stack and action_repeat are at least 1")
         if self.reward_scale <= 0:
             raise InputError(f"reward_scale is above 0, got {self.reward_scale}")
 
@@ -58,9 +60,9 @@ class PpoRecipe:
 class Policy(nn.Module):
     """Pictures (b, s, h, w, 3) uint8 -> logits of the actions (b, a), value (b,)"""
 
-    def __init__(self, height: int, width: int, num_actions: int, stack: int):
+    def __init__(self, height: int, width: int, num_actions: int, stack: int, action_repeat: int = 1):
         super().__init__()
-        self.stack = stack
+        self.stack, self.action_repeat = stack, action_repeat
         sizes = [(3 * stack, 16, 5, 3), (16, 32, 4, 2), (32, 32, 3, 1)]
         convs: list[nn.Module] = []
         for channels, out, side, stride in sizes:
@@ -116,7 +118,7 @@ def new_policy(envs: Any, recipe: PpoRecipe) -> Policy:
         raise InputError(f"this policy sees pictures and takes one of n actions, not {space} and {actions}")
     torch.manual_seed(recipe.seed)
     height, width, _ = space.shape
-    return Policy(height, width, int(actions.n), recipe.stack)
+    return Policy(height, width, int(actions.n), recipe.stack, recipe.action_repeat)
 
 
 def train_ppo(
@@ -143,7 +145,7 @@ def train_ppo(
     before = curve[-1]["seconds"] if curve else 0.0
     while done < recipe.steps:
         batch = _play(envs, policy, stack, recipe, generator, returns, lengths, ended)
-        done += recipe.rollout * envs.num_envs
+        done += recipe.rollout * recipe.action_repeat * envs.num_envs
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * max(0.0, 1 - done / recipe.steps)
         _update(policy, optimizer, batch, recipe, generator)
@@ -177,19 +179,24 @@ def _play(
     for _ in range(recipe.rollout):
         action, log_prob, value = policy.act(stack.pictures, generator)
         pictures = stack.pictures
-        latest, reward, terminated, truncated, infos = envs.step(action.numpy())
-        returns += reward
-        lengths += 1
-        scaled = torch.from_numpy(reward / recipe.reward_scale).float()
-        is_over = terminated | truncated
-        for i in np.flatnonzero(truncated & ~terminated).tolist():  # what would have come, as the critic sees it
-            worth = policy.act(stack.with_last(i, infos["final_obs"][i]), generator)[2]
-            scaled[i] += recipe.gamma * worth[0]
-        ended += [(float(returns[i]), int(lengths[i])) for i in np.flatnonzero(is_over)]
-        returns[is_over], lengths[is_over] = 0, 0
-        stack.push(latest, is_over)
+        gained, is_over = torch.zeros(envs.num_envs), np.zeros(envs.num_envs, bool)
+        for _ in range(recipe.action_repeat):
+            latest, reward, terminated, truncated, infos = envs.step(action.numpy())
+            returns += reward
+            lengths += 1
+            scaled = torch.from_numpy(reward / recipe.reward_scale).float()
+            for i in np.flatnonzero(truncated & ~terminated).tolist():  # what would have come, as the critic sees it
+                worth = policy.act(stack.with_last(i, infos["final_obs"][i]), generator)[2]
+                scaled[i] += recipe.gamma * worth[0]
+            scaled[torch.from_numpy(is_over)] = 0  # what is left of an action is played in the next game, for nothing
+            gained += scaled
+            ends = terminated | truncated
+            ended += [(float(returns[i]), int(lengths[i])) for i in np.flatnonzero(ends)]
+            returns[ends], lengths[ends] = 0, 0
+            stack.push(latest, ends)
+            is_over |= ends
         for part, new in zip(
-            rows.values(), (pictures, action, log_prob, value, scaled, torch.from_numpy(is_over)), strict=True
+            rows.values(), (pictures, action, log_prob, value, gained, torch.from_numpy(is_over)), strict=True
         ):
             part.append(new)
     next_value = policy.act(stack.pictures, generator)[2]
@@ -287,7 +294,7 @@ def play_episodes(
         while not is_over:
             if policy is None:
                 action = int(rng.integers(env.action_space.n))
-            else:
+            elif length % policy.action_repeat == 0:
                 action = int(policy.act(stack.pictures, generator)[0])
             picture, reward, terminated, truncated, _ = env.step(action)
             stack.push(picture[None], np.zeros(1, bool))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worldgen.errors import InputError
+from worldgen.training.compiled import COMPILED
 
 STAGES = (
     "tokenizer", "latent_action", "dynamics", "heads", "super_resolution", "between", "sound_codec", "sound",
@@ -19,7 +20,7 @@ class Recipe:
     """What a user chose. steps: of every stage, instead of the preset's. minutes: of training in all, shared out.
     sounds: a folder of sounds for the stage sound_events to play instead of the recordings' own. sharpen: weight of the
     critic's losses in CRITICISED, 0 for none. labels: share of the training frames whose recorded action latent actions
-    may learn from. shard: of several processes each holds a part of the network. compile: the dynamics is compiled."""
+    may learn from. shard: of several processes each holds a part of the network. compile: the stages COMPILED are."""
 
     data: Path
     out: Path
@@ -61,7 +62,7 @@ class Recipe:
             raise InputError(f"--sharpen belongs to --stages {' '.join(CRITICISED)}")
         if "latent_action" in self.stages and self.actions != "latent":
             raise InputError("the stage latent_action belongs to --actions latent")
-        if self.compile and self.stages and "dynamics" not in self.stages:
-            raise InputError("--compile belongs to --stages dynamics: nothing else is compiled")
+        if self.compile and self.stages and not set(self.stages) & set(COMPILED):
+            raise InputError(f"--compile belongs to --stages {' '.join(COMPILED)}: nothing else is compiled")
         if self.compile and self.shard:
             raise InputError("--compile and --shard do not go together: choose one")

@@ -149,8 +149,8 @@ class TrainOptions:
     shard: bool = False
     """processes of torchrun share the network out among them (FSDP2), for one that does not fit into each"""
     compile: bool = False
-    """compile the dynamics (minutes, once a run; needs a C++ compiler and Python's headers): on a processor with AMX
-    2.4 times as many steps a second, with AVX-512 BF16 1.5 times"""
+    """compile the dynamics, also where the heads learn from it (minutes, once a run; needs a C++ compiler and Python's
+    headers): on a processor with AMX 2.4 times as many steps a second, with AVX-512 BF16 1.5 times"""
     json: str | None = None
     """write the summary to this file, or - for standard output"""
 

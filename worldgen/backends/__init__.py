@@ -16,7 +16,7 @@ NAMES = ("onnxruntime", "torch", "tensorrt")
 DEVICES = ("cpu", "cuda", "tensorrt")  # of ONNX Runtime
 PRECISIONS = ("fp32", "fp16", "int8")
 TENSORRT_PRECISIONS = ("fp32", "fp16", "bf16", "fp8")
-OPTIONS = {"onnxruntime": DEVICES + PRECISIONS, "torch": ("compiled",), "tensorrt": TENSORRT_PRECISIONS}
+OPTIONS = {"onnxruntime": DEVICES + PRECISIONS, "torch": ("compiled", "bf16"), "tensorrt": TENSORRT_PRECISIONS}
 
 Array = Any  # the backend's own: onnxruntime.OrtValue or torch.Tensor
 
@@ -84,7 +84,7 @@ def open_backend(folder: Path, name: str = "auto") -> Backend:
             raise BackendUnavailableError("torch is not installed: pip install 'worldgen[train]'")
         from worldgen.backends.torch_backend import TorchBackend
 
-        backend = TorchBackend.load(folder, is_compiled="compiled" in options)
+        backend = TorchBackend.load(folder, is_compiled="compiled" in options, is_half="bf16" in options)
         backend.facts["chosen"] = why
         return backend
     from worldgen.backends.tensorrt_backend import TensorRTBackend

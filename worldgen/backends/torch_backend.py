@@ -1,4 +1,4 @@
-"""Torch, eager or compiled: the reference engine, straight from the networks' weights."""
+"""Torch, eager or compiled, in float32 or bfloat16: the reference engine, straight from the networks' weights."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ class TorchBackend:
         device: str | None = None,
         weights_hash: str = "unsaved",
         is_compiled: bool = False,
+        is_half: bool = False,
         **outputs,
     ):
         """is_compiled: by torch.compile, each graph when it first runs (a minute or more); needs a C++ compiler.
+        is_half: multiplies in bfloat16; what goes in and comes out stays float32.
         outputs: further networks, by the names that step_modules() knows them by."""
-        self.name = "torch:compiled" if is_compiled else "torch"
+        self.name = "torch" + ":compiled" * is_compiled + ":bf16" * is_half
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.specs = step_specs(tokenizer, dynamics, heads, **outputs)
         self.position_period = dynamics.position_period
@@ -38,24 +40,31 @@ class TorchBackend:
         self.facts = {
             "version": torch.__version__,
             "device": self.device,
-            "precision": "fp32",
+            "precision": "bf16" if is_half else "fp32",
             "threads": torch.get_num_threads(),
         }
         steps = step_modules(tokenizer, dynamics, heads, **outputs)
         modules = {name: module.to(self.device) for name, module in steps.items()}
-        self._is_compiled = is_compiled
+        self._is_compiled, self._is_half = is_compiled, is_half
         self._modules = {k: torch.compile(m, dynamic=False) for k, m in modules.items()} if is_compiled else modules
 
     @classmethod
-    def load(cls, folder: Path, *, is_compiled: bool = False) -> TorchBackend:
-        return cls(**load_networks(folder), weights_hash=weights_hash(folder), is_compiled=is_compiled)
+    def load(cls, folder: Path, *, is_compiled: bool = False, is_half: bool = False) -> TorchBackend:
+        networks, known = load_networks(folder), weights_hash(folder)
+        return cls(**networks, weights_hash=known, is_compiled=is_compiled, is_half=is_half)
 
     @torch.inference_mode()
     def run(self, graph: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         spec = self.specs[graph]
-        with refuse_out_of_memory(len(next(iter(inputs.values()))), self._place), self._refuse_uncompiled(graph):
+        with (
+            refuse_out_of_memory(len(next(iter(inputs.values()))), self._place),
+            self._refuse_uncompiled(graph),
+            torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self._is_half),
+        ):
             out = self._modules[graph](**inputs)
-        return dict(zip(spec.output_names, out if isinstance(out, tuple) else (out,), strict=True))
+        outputs = out if isinstance(out, tuple) else (out,)
+        outputs = tuple(x.float() if x.dtype == torch.bfloat16 else x for x in outputs)
+        return dict(zip(spec.output_names, outputs, strict=True))
 
     @property
     def _place(self) -> str:

@@ -5,7 +5,7 @@ steps, and plays both, and a random player, in the real game (Ha & Schmidhuber 2
 same command goes on where it was stopped. A try of minutes, then the whole of it, hours of two CPU cores:
 
     python examples/take_cover.py --out try --frames 3000 --minutes 4 --steps 4000 --episodes 5
-    python examples/take_cover.py --out take_cover
+    python examples/take_cover.py --out take_cover --compile
     python examples/take_cover.py --game pyxel:platformer --world worlds/platformer --reward-scale 1 --out platformer
 """
 
@@ -36,6 +36,7 @@ from worldgen.training.recipe import Recipe
 
 EPISODE_SECONDS = 60.0  # as long as take_cover lets a game last; others are cut there
 EVALUATION_SEED = 1_000_000  # of the first episode that is counted; no recording and no training has these
+ROLLOUT = 32  # actions of each game between updates
 ROUNDS = 10_000  # of the bootstrap
 Say = Callable[[str], None]
 
@@ -52,16 +53,22 @@ class Proof:
     """to record, by random, sticky and scripted players"""
     minutes: float | None = None
     """of training the world, in all; by default as long as the preset has it"""
-    preset: str = "tiny"
+    preset: str = "fine"
     """of the world"""
-    steps: int = 500_000
+    compile: bool = False
+    """train its dynamics and heads as worldgen train --compile does"""
+    steps: int = 300_000
     """of each agent's training"""
     games: int = 16
-    """generated games side by side"""
+    """side by side"""
+    action_repeat: int = 4
+    """frames that an agent holds each action"""
     episodes: int = 100
     """of each player in the real game"""
-    reward_scale: float = 10.0
-    """what the agents' rewards are divided by"""
+    dream_episodes: int = 20
+    """of each player in the generated game"""
+    reward_scale: float = 200.0
+    """what the agents' rewards are divided by, so that a game's return is not far from 1"""
     end_above: float | None = 1.5
     """generated games end above this uncertainty"""
     temperature: float = 1.0
@@ -71,8 +78,8 @@ class Proof:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.frames, self.steps, self.games, self.episodes) < 1:
-            raise InputError("--frames, --steps, --games and --episodes are at least 1")
+        if min(self.frames, self.steps, self.games, self.episodes, self.dream_episodes) < 1:
+            raise InputError("--frames, --steps, --games, --episodes and --dream-episodes are at least 1")
 
 
 def prove(proof: Proof, say: Say = print) -> dict[str, Any]:
@@ -83,7 +90,10 @@ def prove(proof: Proof, say: Say = print) -> dict[str, Any]:
         _train_world(proof, recordings, world, say)
     else:
         world = find_world(proof.world)
-    recipe = PpoRecipe(steps=proof.steps, reward_scale=proof.reward_scale, seed=proof.seed)
+    recipe = PpoRecipe(
+        steps=proof.steps, rollout=ROLLOUT, action_repeat=proof.action_repeat, reward_scale=proof.reward_scale,
+        seed=proof.seed,
+    )  # fmt: skip
     dream = _train_agent(proof.out / "agent_dream", _dreams(proof, world), recipe, say)
     real = _train_agent(proof.out / "agent_real", _real_games(proof, world), recipe, say)
     rows: dict[str, dict[str, list[dict[str, float]]]] = {}
@@ -128,7 +138,7 @@ def _train_world(proof: Proof, recordings: Path, world: Path, say: Say) -> None:
         summary = train_world(
             Recipe(
                 recordings, world, preset=proof.preset, minutes=proof.minutes, stages=stages, resume=True,
-                seed=proof.seed, name=proof.game.partition(":")[2] or proof.game,
+                seed=proof.seed, name=proof.game.partition(":")[2] or proof.game, compile=proof.compile,
             ),
             say,
         )  # fmt: skip
@@ -191,12 +201,13 @@ def _train_agent(folder: Path, make_envs: Callable[[], Any], recipe: PpoRecipe, 
 def _episodes(
     proof: Proof, name: str, where: str, policy: Policy | None, make_env: Callable[[], Any], say: Say
 ) -> list[dict[str, float]]:
-    """Played with fixed seeds; each is written down when it ends."""
+    """Played with fixed seeds, agents by their likeliest actions; each is written down when it ends."""
     path = proof.out / "episodes" / f"{name.replace(' ', '_')}-{where}.json"
     rows: list[dict[str, float]] = json.loads(path.read_text()) if path.is_file() else []
-    seeds = range(EVALUATION_SEED + len(rows), EVALUATION_SEED + proof.episodes)
+    count = proof.episodes if where == "real" else proof.dream_episodes
+    seeds = range(EVALUATION_SEED + len(rows), EVALUATION_SEED + count)
     if not seeds:
-        return rows[: proof.episodes]
+        return rows[:count]
     env = make_env()
 
     def keep(row: dict[str, float]) -> None:
@@ -204,7 +215,7 @@ def _episodes(
         write_json(path, rows)
 
     try:
-        play_episodes(env, policy, list(seeds), keep)
+        play_episodes(env, policy, list(seeds), keep, is_greedy=True)
     finally:
         env.close()
     found = summary(rows)

@@ -108,6 +108,17 @@ def test_an_episode_depends_on_its_seed_alone():
     assert rows[1:] == play_episodes(BrightSide(), policy, [4, 5])
 
 
+def test_a_greedy_player_takes_its_likeliest_actions():
+    policy = new_policy(Diary(), RECIPE)  # of a fresh one, hardly likelier than the others
+    env, again = Diary(), Diary()
+    play_episodes(env, policy, [3], is_greedy=True)
+    picture, _ = again.reset(seed=3)
+    for action in env.games[0]:
+        with torch.no_grad():
+            assert action == int(policy(torch.from_numpy(picture)[None, None])[0].argmax())
+        picture = again.step(action)[0]
+
+
 class Diary(BrightSide):
     """Writes down what is done in it; every game but its first is worth a hundred points a step."""
 
@@ -196,12 +207,21 @@ def test_the_proof_runs_from_recording_to_table(tmp_path: Path, monkeypatch: pyt
     example = load_example("take_cover", monkeypatch)
     monkeypatch.setattr(example, "EPISODE_SECONDS", 0.5)
     monkeypatch.setitem(presets.PRESETS, "micro", lambda: micro(steps=2))
-    choices = {"preset": "micro", "steps": 128, "games": 2, "episodes": 2, "backend": "torch", "end_above": None}
+    choices = {
+        "preset": "micro",
+        "steps": 128,
+        "games": 2,
+        "episodes": 2,
+        "dream_episodes": 1,
+        "backend": "torch",
+        "end_above": None,
+    }
     proof = example.Proof(tmp_path, game="toy", frames=400, **choices)
     said: list[str] = []
     figures = example.prove(proof, said.append)
     assert set(figures["players"]) == {"random", "trained in the dream", "trained in the real game"}
     assert all(part["real"]["episodes"] == 2 for part in figures["players"].values())
+    assert all(part["dream"]["episodes"] == 1 for part in figures["players"].values())
     assert "| random |" in (tmp_path / "results.md").read_text()
     assert (tmp_path / "curves.png").stat().st_size > 1000
     said.clear()

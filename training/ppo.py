@@ -85,11 +85,15 @@ class Policy(nn.Module):
         return self.actor(x), self.critic(x)[:, 0]
 
     @torch.no_grad()
-    def act(self, pictures: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """-> actions, their log-probabilities, values: (b,) each"""
+    def act(self, pictures: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+        """generator: draws the actions; None takes the likeliest -> actions, their log-probabilities, values: (b,)
+        each"""
         logits, value = self(pictures)
         chances = logits.softmax(-1)
-        action = torch.multinomial(chances, 1, generator=generator)[:, 0]
+        if generator is None:
+            action = chances.argmax(-1)
+        else:
+            action = torch.multinomial(chances, 1, generator=generator)[:, 0]
         return action, chances.gather(1, action[:, None])[:, 0].log(), value
 
 
@@ -282,9 +286,12 @@ def play_episodes(
     policy: Policy | None,
     seeds: list[int],
     on_episode: Callable[[dict[str, float]], None] = lambda row: None,
+    *,
+    is_greedy: bool = False,
 ) -> list[dict[str, float]]:
     """An episode of a single environment for each seed, by the policy or, with None, uniformly random actions. Each
-    depends on its seed alone -> rows of seed, return and length"""
+    depends on its seed alone. is_greedy: the policy takes its likeliest action instead of drawing one -> rows of seed,
+    return and length"""
     rows = []
     for seed in seeds:
         picture, _ = env.reset(seed=seed)
@@ -295,7 +302,7 @@ def play_episodes(
             if policy is None:
                 action = int(rng.integers(env.action_space.n))
             elif length % policy.action_repeat == 0:
-                action = int(policy.act(stack.pictures, generator)[0])
+                action = int(policy.act(stack.pictures, None if is_greedy else generator)[0])
             picture, reward, terminated, truncated, _ = env.step(action)
             stack.push(picture[None], np.zeros(1, bool))
             total, length, is_over = total + reward, length + 1, terminated or truncated

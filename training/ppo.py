@@ -90,10 +90,7 @@ class Policy(nn.Module):
         each"""
         logits, value = self(pictures)
         chances = logits.softmax(-1)
-        if generator is None:
-            action = chances.argmax(-1)
-        else:
-            action = torch.multinomial(chances, 1, generator=generator)[:, 0]
+        action = chances.argmax(-1) if generator is None else torch.multinomial(chances, 1, generator=generator)[:, 0]
         return action, chances.gather(1, action[:, None])[:, 0].log(), value
 
 

@@ -6,7 +6,7 @@ same command goes on where it was stopped. A try of minutes, then the whole of i
 
     python examples/take_cover.py --out try --frames 3000 --minutes 4 --steps 4000 --episodes 5
     python examples/take_cover.py --out take_cover --compile
-    python examples/take_cover.py --game pyxel:platformer --world worlds/platformer --reward-scale 1 --out platformer
+    python examples/take_cover.py --game pyxel:platformer --world W --recordings R --reward-scale 1 --out platformer
 """
 
 from __future__ import annotations
@@ -33,9 +33,12 @@ from worldgen.files import write_bytes, write_json
 from worldgen.training.pipeline import train_world
 from worldgen.training.ppo import Policy, PpoRecipe, play_episodes, train_ppo
 from worldgen.training.recipe import Recipe
+from worldgen.training.recorded_starts import recorded_starts
+from worldgen.world import World
 
 EPISODE_SECONDS = 60.0  # as long as take_cover lets a game last; others are cut there
 EVALUATION_SEED = 1_000_000  # of the first episode that is counted; no recording and no training has these
+NUM_STARTS = 4000  # moments of the recordings that generated games begin from
 ROLLOUT = 32  # actions of each game between updates
 ROUNDS = 10_000  # of the bootstrap
 Say = Callable[[str], None]
@@ -57,6 +60,11 @@ class Proof:
     """of the world"""
     compile: bool = False
     """train its dynamics and heads as worldgen train --compile does"""
+    dream_seconds: float | None = 1.0
+    """generated games are cut after so long while an agent learns in them: each begins from a moment of the recordings,
+    and what would have come is the agent's own guess; None: from the world's own starts, as long as they go on"""
+    recordings: Path | None = None
+    """with --world: of the game, for generated games to begin from"""
     steps: int = 300_000
     """of each agent's training"""
     games: int = 16
@@ -80,6 +88,12 @@ class Proof:
     def __post_init__(self) -> None:
         if min(self.frames, self.steps, self.games, self.episodes, self.dream_episodes) < 1:
             raise InputError("--frames, --steps, --games, --episodes and --dream-episodes are at least 1")
+        if self.dream_seconds is not None and self.dream_seconds <= 0:
+            raise InputError(f"--dream-seconds is above 0, or None, got {self.dream_seconds}")
+        if self.world is not None and (self.recordings is None) != (self.dream_seconds is None):
+            raise InputError("--world needs --recordings to begin games from, or --dream-seconds None")
+        if self.world is None and self.recordings is not None:
+            raise InputError("--recordings belongs to --world: without it the game is recorded")
 
 
 def prove(proof: Proof, say: Say = print) -> dict[str, Any]:
@@ -89,12 +103,12 @@ def prove(proof: Proof, say: Say = print) -> dict[str, Any]:
         _record(proof, recordings, say)
         _train_world(proof, recordings, world, say)
     else:
-        world = find_world(proof.world)
+        recordings, world = proof.recordings or recordings, find_world(proof.world)
     recipe = PpoRecipe(
         steps=proof.steps, rollout=ROLLOUT, action_repeat=proof.action_repeat, reward_scale=proof.reward_scale,
         seed=proof.seed,
     )  # fmt: skip
-    dream = _train_agent(proof.out / "agent_dream", _dreams(proof, world), recipe, say)
+    dream = _train_agent(proof.out / "agent_dream", _dreams(proof, world, recordings, say), recipe, say)
     real = _train_agent(proof.out / "agent_real", _real_games(proof, world), recipe, say)
     rows: dict[str, dict[str, list[dict[str, float]]]] = {}
     for name, policy in (("random", None), ("trained in the dream", dream), ("trained in the real game", real)):
@@ -153,22 +167,28 @@ def _max_steps(world: Path) -> int:
     return round(EPISODE_SECONDS * WorldConfig.load(world / "world.json").fps)
 
 
-def _dreams(proof: Proof, world: Path) -> Callable[[], Any]:
-    return lambda: WorldVectorEnv(
-        world,
-        proof.games,
-        backend=proof.backend,
-        nfe=1,
-        max_episode_steps=_max_steps(world),
-        end_above=proof.end_above,
-        temperature=proof.temperature,
-        draw_ends=True,
-        autoreset_mode=AutoresetMode.SAME_STEP,
-    )
+def _dreams(proof: Proof, world: Path, recordings: Path, say: Say) -> Callable[[], Any]:
+    def make() -> WorldVectorEnv:
+        config, starts, steps = WorldConfig.load(world / "world.json"), None, _max_steps(world)
+        if proof.dream_seconds is not None:
+            starts = recorded_starts(recordings, config, NUM_STARTS, say)
+            steps = proof.action_repeat * max(1, round(proof.dream_seconds * config.fps / proof.action_repeat))
+        return WorldVectorEnv(
+            World.load(world, backend=proof.backend, batch=proof.games, upscale=False, sound="off", starts=starts),
+            proof.games,
+            nfe=1,
+            max_episode_steps=steps,
+            end_above=proof.end_above,
+            temperature=proof.temperature,
+            draw_ends=True,
+            autoreset_mode=AutoresetMode.SAME_STEP,
+        )
+
+    return make
 
 
 def _dream(proof: Proof, world: Path) -> WorldEnv:
-    """As it was trained in, so that its own return can be held against the real one's."""
+    """As long as it goes on, so that its return can be held against the real one's."""
     return WorldEnv(
         world,
         backend=proof.backend,

@@ -21,12 +21,16 @@ pytest.importorskip("accelerate")
 
 from test_training import micro  # noqa: E402
 
+from worldgen.config import WorldConfig  # noqa: E402
 from worldgen.envs import WorldVectorEnv  # noqa: E402
 from worldgen.envs.game_env import GameEnv  # noqa: E402
 from worldgen.envs.toy_game import ToyGame  # noqa: E402
 from worldgen.errors import InputError  # noqa: E402
 from worldgen.training import ppo, presets  # noqa: E402
+from worldgen.training.held_out import open_for  # noqa: E402
 from worldgen.training.ppo import PpoRecipe, new_policy, play_episodes, train_ppo  # noqa: E402
+from worldgen.training.recorded_starts import recorded_starts  # noqa: E402
+from worldgen.world import World  # noqa: E402
 
 LENGTH = 8
 
@@ -228,3 +232,26 @@ def test_the_proof_runs_from_recording_to_table(tmp_path: Path, monkeypatch: pyt
     assert example.prove(replace(proof, episodes=3), said.append)["players"]["random"]["real"]["episodes"] == 3
     assert not any("recording" in line or "ppo:" in line for line in said)  # what is done is not done again
     assert example.main(["--out", str(tmp_path), "--steps", "0"]) == 2
+    assert example.main(["--out", str(tmp_path), "--dream-seconds", "0"]) == 2
+    assert example.main(["--out", str(tmp_path), "--world", str(tmp_path / "world")]) == 2
+
+    # what its generated games began from
+    config = WorldConfig.load(tmp_path / "world" / "world.json")
+    starts = recorded_starts(tmp_path / "recordings", config, 30, said.append)
+    cache = open_for(config, tmp_path / "recordings", said.append)
+    assert starts.frames.shape == (30, 4, cache.height, cache.width, 3)
+    moments = {
+        (cache.frames[i : i + 4].tobytes(), cache.actions[i : i + 3].tobytes()): i
+        for i in range(cache.num_frames - 4)
+        if i + 4 < cache.starts[np.searchsorted(cache.starts, i, side="right")]  # within one episode
+    }
+    rows = [moments[c.tobytes(), a[1:].tobytes()] for c, a in zip(starts.frames, starts.actions, strict=True)]
+    assert np.array_equal(starts.actions[:, 0], config.actions.null(30))
+    assert len(set(rows)) > 25 and rows[0] < 20 and rows[-1] > 300
+    world = World.load(tmp_path / "world", backend="torch", batch=2, starts=starts)
+    picture = world.reset([1, 2], start=[0, 29]).image.astype(int)
+    assert world.num_starts == 30 and np.abs(picture - starts.frames[[0, 29], -1]).mean() < 60
+    with pytest.raises(InputError, match="others were given, are not of this world"):
+        World.load(tmp_path / "world", backend="torch", starts=replace(starts, frames=starts.frames[:, :, 1:]))
+    with pytest.raises(InputError, match="at least 1 start"):
+        recorded_starts(tmp_path / "recordings", config, 0)

@@ -186,9 +186,10 @@ def _play(
             returns += reward
             lengths += 1
             scaled = torch.from_numpy(reward / recipe.reward_scale).float()
-            for i in np.flatnonzero(truncated & ~terminated).tolist():  # what would have come, as the critic sees it
-                worth = policy.act(stack.with_last(i, infos["final_obs"][i]), generator)[2]
-                scaled[i] += recipe.gamma * worth[0]
+            cut = np.flatnonzero(truncated & ~terminated)
+            if len(cut):  # what would have come, as the critic sees it
+                last = torch.cat([stack.with_last(i, infos["final_obs"][i]) for i in cut.tolist()])
+                scaled[torch.from_numpy(cut)] += recipe.gamma * policy.act(last, None)[2]
             scaled[torch.from_numpy(is_over)] = 0  # what is left of an action is played in the next game, for nothing
             gained += scaled
             ends = terminated | truncated

@@ -73,11 +73,12 @@ class World:
         upscale: bool = True,
         between: bool = False,
         sound: str | None = None,
+        starts: Starts | None = None,
     ) -> World:
-        """name: a bundled world or a folder. backend: see open_backend(). nfe: instead of the world's own.
+        """name: a bundled world or a folder. backend: see open_backend(). nfe, starts: instead of the world's own.
         upscale, between, sound: as the constructor takes them."""
         folder = find_world(name)
-        config, starts = WorldConfig.load(folder / "world.json"), Starts.load(folder)
+        config, starts = WorldConfig.load(folder / "world.json"), starts or Starts.load(folder)
         engine = open_backend(folder, backend)
         check_parts(folder, config, engine.specs, starts)
         library = SoundLibrary.load(folder)

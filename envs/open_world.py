@@ -7,6 +7,7 @@ from typing import Any
 
 from gymnasium import logger
 
+from worldgen.bundle import Starts
 from worldgen.envs.env_errors import EnvError, as_env_error
 from worldgen.world import Frame, World
 
@@ -23,6 +24,7 @@ def open_world(
     draw_ends: bool,
     observation: str,
     has_judge: bool,
+    starts: Starts | None,
 ) -> World:
     """A bundled name or a folder is loaded, without super-resolution and silent where neither is asked for: agents pay
     for neither. A World, which then belongs to one environment, must have this batch."""
@@ -30,9 +32,11 @@ def open_world(
         if isinstance(world, str | Path):
             sound = None if include_sound else "off"
             upscale = observation == "upscaled"
-            world = World.load(world, backend=backend, batch=batch, nfe=nfe, upscale=upscale, sound=sound)
-        elif backend != "auto":
-            raise EnvError("a World has its backend already: give a backend with a name or a folder")
+            world = World.load(
+                world, backend=backend, batch=batch, nfe=nfe, upscale=upscale, sound=sound, starts=starts
+            )
+        elif backend != "auto" or starts is not None:
+            raise EnvError("a World has its backend and its starts already: give them with a name or a folder")
         elif nfe is not None:
             world.nfe = nfe
         if temperature is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from worldgen.bundle import DEFAULT_WORLD
+from worldgen.bundle import DEFAULT_WORLD, Starts
 from worldgen.envs.env_errors import EnvError, ResetNeededError, as_env_error
 from worldgen.envs.env_state import EnvState
 from worldgen.envs.judge import Judge, judge_all
@@ -55,6 +55,7 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         context_sigma: float | None = None,
         draw_ends: bool = False,
         judge: Judge | None = None,
+        starts: Starts | None = None,
         include_sound: bool = False,
         render_mode: str | None = None,
     ):
@@ -64,7 +65,8 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         nothing is to be gained where the model is wrong; 1.5, for example.
         observation, as_torch: see Observer. temperature, context_sigma: see World; above its own they make a game that
         its agent can exploit less (Ha & Schmidhuber 2018). draw_ends: see World.draws_ends.
-        judge: gives reward and end instead of the heads: judge(frame before, frame after) -> (reward, is over)."""
+        judge: gives reward and end instead of the heads: judge(frame before, frame after) -> (reward, is over).
+        starts: that games begin from instead of the world's own (worldgen.training.recorded_starts)."""
         check_choices(type(self).metadata, render_mode, max_episode_steps)
         self._world = open_world(
             world,
@@ -77,6 +79,7 @@ class WorldEnv(gymnasium.Env[Any, Any]):
             draw_ends=draw_ends,
             observation=observation,
             has_judge=judge is not None,
+            starts=starts,
         )
         check_end_above(self._world, end_above)
         self._observer, self._judge = Observer(self._world, observation, as_torch), judge

@@ -19,7 +19,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from worldgen.bundle import DEFAULT_WORLD
+from worldgen.bundle import DEFAULT_WORLD, Starts
 from worldgen.envs.env_errors import EnvError, ResetNeededError, as_env_error
 from worldgen.envs.env_state import EnvState
 from worldgen.envs.judge import Judge, judge_all
@@ -55,6 +55,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         context_sigma: float | None = None,
         draw_ends: bool = False,
         judge: Judge | None = None,
+        starts: Starts | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         include_sound: bool = False,
         render_mode: str | None = None,
@@ -77,6 +78,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             draw_ends=draw_ends,
             observation=observation,
             has_judge=judge is not None,
+            starts=starts,
         )
         check_end_above(self._world, end_above)
         self.num_envs = num_envs

@@ -4,22 +4,24 @@ Records the real game, trains a world on it, trains one agent in the generated g
 steps, and plays both, and a random player, in the real game (Ha & Schmidhuber 2018). Every stage is kept in OUT; the
 same command goes on where it was stopped. A try of minutes, then the whole of it, hours of two CPU cores:
 
-    python examples/take_cover.py --out try --frames 3000 --minutes 4 --steps 4000 --episodes 5
+    python examples/take_cover.py --out try --frames 3000 --minutes 4 --steps 4000 --episodes 5 --dream-episodes 1
     python examples/take_cover.py --out take_cover --compile
     python examples/take_cover.py --game pyxel:platformer --world W --recordings R --reward-scale 1 --out platformer
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from safetensors.torch import save
 
 from worldgen.bundle import find_world, onnx_folder
 from worldgen.command import parse, run
@@ -30,11 +32,11 @@ from worldgen.envs.game_env import GameEnv
 from worldgen.envs.record import Progress, record
 from worldgen.errors import InputError
 from worldgen.files import write_bytes, write_json
+from worldgen.training.compiled import check_compiler
 from worldgen.training.pipeline import train_world
 from worldgen.training.ppo import Policy, PpoRecipe, play_episodes, train_ppo
 from worldgen.training.recipe import Recipe
 from worldgen.training.recorded_starts import recorded_starts
-from worldgen.world import World
 
 EPISODE_SECONDS = 60.0  # as long as take_cover lets a game last; others are cut there
 EVALUATION_SEED = 1_000_000  # of the first episode that is counted; no recording and no training has these
@@ -90,24 +92,30 @@ class Proof:
             raise InputError("--frames, --steps, --games, --episodes and --dream-episodes are at least 1")
         if self.dream_seconds is not None and self.dream_seconds <= 0:
             raise InputError(f"--dream-seconds is above 0, or None, got {self.dream_seconds}")
-        if self.world is not None and (self.recordings is None) != (self.dream_seconds is None):
+        if self.world is not None and self.recordings is None and self.dream_seconds is not None:
             raise InputError("--world needs --recordings to begin games from, or --dream-seconds None")
-        if self.world is None and self.recordings is not None:
-            raise InputError("--recordings belongs to --world: without it the game is recorded")
+        if self.recordings is not None and (self.world is None or self.dream_seconds is None):
+            raise InputError("--recordings belongs to --world with games of some --dream-seconds: leave it out")
+        self.recipe()
+
+    def recipe(self) -> PpoRecipe:
+        """Of either agent's training"""
+        return PpoRecipe(
+            steps=self.steps, rollout=ROLLOUT, action_repeat=self.action_repeat, reward_scale=self.reward_scale,
+            seed=self.seed,
+        )  # fmt: skip
 
 
 def prove(proof: Proof, say: Say = print) -> dict[str, Any]:
     """-> the figures of OUT/results.json"""
+    choices = _keep_choices(proof)
     recordings, world = proof.out / "recordings", proof.out / "world"
     if proof.world is None:
         _record(proof, recordings, say)
         _train_world(proof, recordings, world, say)
     else:
         recordings, world = proof.recordings or recordings, find_world(proof.world)
-    recipe = PpoRecipe(
-        steps=proof.steps, rollout=ROLLOUT, action_repeat=proof.action_repeat, reward_scale=proof.reward_scale,
-        seed=proof.seed,
-    )  # fmt: skip
+    recipe = proof.recipe()
     dream = _train_agent(proof.out / "agent_dream", _dreams(proof, world, recordings, say), recipe, say)
     real = _train_agent(proof.out / "agent_real", _real_games(proof, world), recipe, say)
     rows: dict[str, dict[str, list[dict[str, float]]]] = {}
@@ -117,13 +125,30 @@ def prove(proof: Proof, say: Say = print) -> dict[str, Any]:
             "dream": _episodes(proof, name, "dream", policy, lambda: _dream(proof, world), say),
         }
     results = {name: {where: summary(part) for where, part in parts.items()} for name, parts in rows.items()}
-    figures = {"game": proof.game, "steps": proof.steps, "players": results, "ratio": ratio(results)}
+    figures = {"steps": proof.steps, **choices, "players": results, "ratio": ratio(results)}
     write_json(proof.out / "results.json", figures)
     text = table(figures)
     write_bytes(proof.out / "results.md", text.encode())
     write_bytes(proof.out / "curves.png", curves(proof.out))
     say(text)
     return figures
+
+
+def _keep_choices(proof: Proof) -> dict[str, Any]:
+    """What the agents in OUT were trained with: another choice needs another folder. Steps and episodes may grow."""
+    if proof.compile:
+        check_compiler()
+    free = {"out", "frames", "minutes", "compile", "backend", "steps", "episodes", "dream_episodes"}
+    choices = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(proof).items() if k not in free}
+    path = proof.out / "proof.json"
+    kept = json.loads(path.read_text()) if path.is_file() else choices
+    if changed := sorted(k for k in choices if kept.get(k) != choices[k]):
+        name = changed[0]
+        raise InputError(
+            f"{proof.out} was begun with {name} {kept.get(name)}, not {choices[name]}: choose another --out"
+        )
+    write_json(path, choices)
+    return choices
 
 
 def _record(proof: Proof, folder: Path, say: Say) -> None:
@@ -174,9 +199,11 @@ def _dreams(proof: Proof, world: Path, recordings: Path, say: Say) -> Callable[[
             starts = recorded_starts(recordings, config, NUM_STARTS, say)
             steps = proof.action_repeat * max(1, round(proof.dream_seconds * config.fps / proof.action_repeat))
         return WorldVectorEnv(
-            World.load(world, backend=proof.backend, batch=proof.games, upscale=False, sound="off", starts=starts),
+            world,
             proof.games,
+            backend=proof.backend,
             nfe=1,
+            starts=starts,
             max_episode_steps=steps,
             end_above=proof.end_above,
             temperature=proof.temperature,
@@ -221,9 +248,12 @@ def _train_agent(folder: Path, make_envs: Callable[[], Any], recipe: PpoRecipe, 
 def _episodes(
     proof: Proof, name: str, where: str, policy: Policy | None, make_env: Callable[[], Any], say: Say
 ) -> list[dict[str, float]]:
-    """Played with fixed seeds, agents by their likeliest actions; each is written down when it ends."""
+    """Played with fixed seeds, agents by their likeliest actions; each is written down when it ends. Those of an agent
+    that has been trained on since are played again."""
     path = proof.out / "episodes" / f"{name.replace(' ', '_')}-{where}.json"
-    rows: list[dict[str, float]] = json.loads(path.read_text()) if path.is_file() else []
+    played = hashlib.sha256(b"" if policy is None else save(policy.state_dict())).hexdigest()
+    kept = json.loads(path.read_text()) if path.is_file() else {}
+    rows: list[dict[str, float]] = kept["episodes"] if kept.get("policy") == played else []
     count = proof.episodes if where == "real" else proof.dream_episodes
     seeds = range(EVALUATION_SEED + len(rows), EVALUATION_SEED + count)
     if not seeds:
@@ -232,7 +262,7 @@ def _episodes(
 
     def keep(row: dict[str, float]) -> None:
         rows.append(row)
-        write_json(path, rows)
+        write_json(path, {"policy": played, "episodes": rows})
 
     try:
         play_episodes(env, policy, list(seeds), keep, is_greedy=True)
@@ -284,7 +314,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def curves(out: Path) -> bytes:
-    """Return over steps, in the dream and in the real game, as PNG"""
+    """Return over steps, in the dream and in the real game, as PNG, each by its own axis: games of the dream are cut"""
     import io
 
     import matplotlib
@@ -293,14 +323,13 @@ def curves(out: Path) -> bytes:
     from matplotlib import pyplot as plt
 
     figure, axis = plt.subplots(figsize=(7, 3.5), layout="constrained")
-    for name, colour in (("dream", "#d1495b"), ("real", "#2e86ab")):
+    for name, colour, side in (("dream", "#d1495b", axis), ("real", "#2e86ab", axis.twinx())):
         rows = json.loads((out / f"agent_{name}" / "curve.json").read_text())["curve"]
         points = [(row["steps"], row["return"]) for row in rows if "return" in row]
         if points:
-            axis.plot(*zip(*points, strict=True), color=colour, label=f"in the {name} game, as it is trained there")
+            side.plot(*zip(*points, strict=True), color=colour)
+        side.set_ylabel(f"return in the {name} game, trained there", color=colour)
     axis.set_xlabel("steps")
-    axis.set_ylabel("return")
-    axis.legend(frameon=False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     plt.close(figure)

@@ -373,8 +373,14 @@ def test_a_network_that_was_lost_is_written_again(toy_recordings: Path, tmp_path
 def test_a_compiled_dynamics_is_one_of_several_stages_in_bfloat16_where_the_processor_has_it(
     toy_recordings: Path, tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    compiled = []
-    monkeypatch.setattr(torch, "compile", lambda method, dynamic: compiled.append(method.__name__) or method)
+    compiled: list[list[str]] = []  # the calls of each method that was compiled, all of them its name
+
+    def compile(method, dynamic):
+        calls = [method.__name__]
+        compiled.append(calls)
+        return lambda *given: calls.append(method.__name__) or method(*given)
+
+    monkeypatch.setattr(torch, "compile", compile)
     monkeypatch.setattr(pipeline, "check_compiler", lambda: None)
     for is_half in (False, True):
         out = tmp_path / f"half-{is_half}"
@@ -385,8 +391,22 @@ def test_a_compiled_dynamics_is_one_of_several_stages_in_bfloat16_where_the_proc
             assert_equal_training(trained, out, "dynamics", "heads")
     with pytest.raises(AssertionError):
         assert_equal_training(trained, out, "dynamics")
-    # in either run of the dynamics, and of its copy that the heads learn from
-    assert compiled == 4 * ["forward", "denoise", "commit"]
+    # in either run of the dynamics, and of its copy that the heads learn from, which validation does not use
+    assert [calls[0] for calls in compiled] == 4 * ["forward", "denoise", "commit"]
+    fit = micro().fits["heads"]
+    commits = [len(calls) - 1 for calls in compiled if calls[0] == "commit"]
+    assert commits[1] == commits[3] == fit.steps * fit.length
+
+
+def test_a_stage_without_the_minutes_for_it_is_not_compiled(
+    toy_recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch, "compile", lambda method, dynamic: pytest.fail("compiled"))
+    monkeypatch.setattr(pipeline, "check_compiler", lambda: None)
+    said: list[str] = []
+    recipe = Recipe(toy_recordings, tmp_path / "toy", preset="micro", minutes=0.05, compile=True)
+    train_world(recipe, say=said.append)
+    assert sum("not compiled: it has 0.0 minutes in all" in line for line in said) == 2  # dynamics and heads
 
 
 def test_minutes_stop_early_and_can_be_resumed(toy_recordings: Path, tmp_path: Path, trained: Path):

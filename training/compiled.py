@@ -20,7 +20,8 @@ from torch import nn
 from worldgen.errors import InputError
 
 METHODS = ("forward", "denoise", "commit")  # of a clip, and of a frame when a clip is played on
-COMPILED = ("dynamics", "heads")  # the stages that can be
+COMPILED = ("dynamics", "heads")  # the stages that are CompiledStage
+COMPILING_MINUTES = 4  # at most, of a stage of the tiny preset on 2 cores
 
 
 @runtime_checkable

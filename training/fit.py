@@ -28,7 +28,7 @@ from worldgen.training.checkpoint import (
     save_checkpoint,
     state_tensors,
 )
-from worldgen.training.compiled import CompiledStage, multiplies_bfloat16
+from worldgen.training.compiled import COMPILING_MINUTES, CompiledStage, multiplies_bfloat16
 from worldgen.training.failures import is_disk_full
 from worldgen.training.gradient import Gradient, StageLoss, whole_parts
 from worldgen.training.log import Log
@@ -118,8 +118,8 @@ def train_stage(
     """Trains one stage into WORLD/<stage> and WORLD/training/<stage>. Safe to kill at any moment.
 
     Started by torchrun or `accelerate launch`, its processes share every batch; another number of them may resume it.
-    shard: they share the network too (FSDP2), each with a part of its weights. compiled: through torch.compile, a
-    stage that can be.
+    shard: they share the network too (FSDP2), each with a part of its weights. compiled: through torch.compile,
+    a CompiledStage that has the minutes for it.
     parents: hashes of the networks that this one stands on; where they have changed since its checkpoint, it is trained
     again from its weights. Raises RunError on a loss or gradient that is not finite, before the optimiser step, and on
     a full disk; the last good checkpoint stays.
@@ -160,11 +160,14 @@ def train_stage(
     )
     if progress.step >= fit.steps and (world / stage.name).is_dir():
         return progress
-    is_half = False
-    if compiled and isinstance(stage, CompiledStage):
+    if compiled and fit.minutes is not None and fit.minutes < COMPILING_MINUTES:
+        say(f"  not compiled: it has {fit.minutes:.1f} minutes in all, and that alone takes up to {COMPILING_MINUTES}")
+        compiled = False
+    if compiled:
+        assert isinstance(stage, CompiledStage), stage.name
         say("  compiling: the first step of each kind takes minutes")
         stage.compile()
-        is_half = multiplies_bfloat16()
+    is_half = compiled and multiplies_bfloat16()
     run = _Run(stage, fit, accelerator, average, state, shard, is_half, world, folder, say)
     try:
         return run.train(progress)

@@ -206,15 +206,21 @@ def _actions(
         )
         notes[-1] += " the recordings; PSNR says little, and control, reward and ends cannot be measured"
         return null, np.ones(len(null), bool), "random"
-    assert cache.action_map is not None
+    return *recorded_actions(config, cache), "recorded"
+
+
+def recorded_actions(config: WorldConfig, cache: Cache) -> tuple[np.ndarray, np.ndarray]:
+    """-> rows (N, width) of the world's action space, NULL where none was recorded, and where one was (N,) bool. Raises
+    InputError where they are of another space, or none is known."""
+    if cache.actions is None or cache.action_map is None:
+        raise InputError("the recordings have no actions: there is no sidecar beside any video")
     check_same_actions(config.actions, cache.action_map)
     rows = np.asarray(cache.actions)
-    unknown = cache.action_map.null()
-    known = (rows[:, -1] == 0) if cache.action_map.kind == "box" else (rows != unknown).all(-1)
+    known = (rows[:, -1] == 0) if cache.action_map.kind == "box" else (rows != cache.action_map.null()).all(-1)
     if not known.any():
         raise InputError("every action of the recordings is missing: fill the action column, or remove the sidecars")
-    rows = np.where(known[:, None], rows, null)
-    return rows.astype(config.actions.dtype), known, "recorded"
+    rows = np.where(known[:, None], rows, config.actions.null(len(rows)))
+    return rows.astype(config.actions.dtype), known
 
 
 def check_same_actions(of_world: ActionMap, of_data: ActionMap) -> None:
@@ -222,7 +228,7 @@ def check_same_actions(of_world: ActionMap, of_data: ActionMap) -> None:
     theirs = f"the recordings have {of_data.describe()} {list(of_data.names)}"
     ours = f"the world takes {of_world.describe()} {list(of_world.names)}"
     if of_data.kind != of_world.kind or len(of_data.sizes) != len(of_world.sizes):
-        raise InputError(f"{theirs}, {ours}: evaluate it on recordings of its own game")
+        raise InputError(f"{theirs}, {ours}: use recordings of its own game")
     # without a NAME.json the space is guessed from the actions that occur: it has no names and may be smaller
     is_guessed = all(name.startswith("action ") for name in of_data.names)
     if is_guessed:
@@ -230,7 +236,7 @@ def check_same_actions(of_world: ActionMap, of_data: ActionMap) -> None:
     else:
         is_same = replace(of_data, keys=()) == replace(of_world, keys=())
     if not is_same:
-        raise InputError(f"{theirs}, {ours}: evaluate it on recordings of its own game")
+        raise InputError(f"{theirs}, {ours}: use recordings of its own game")
 
 
 def _inferred(

@@ -22,7 +22,7 @@ from worldgen.files import check_folder_writable, replace_folder, write_bytes
 from worldgen.models.conditioning import has_actions
 from worldgen.sound_library import LIBRARY
 from worldgen.training.checkpoint import read_progress
-from worldgen.training.compiled import check_compiler
+from worldgen.training.compiled import COMPILED, check_compiler
 from worldgen.training.critic import CriticStage
 from worldgen.training.fit import train_stage
 from worldgen.training.folder_lock import sole_training
@@ -104,7 +104,7 @@ def _train_stages(
                 stage = CriticStage(stage, recipe.sharpen)
         progress = train_stage(
             stage, fit, recipe.out, resume=recipe.resume, parents=network_hashes(recipe.out, PARENTS[name]),
-            shard=recipe.shard, compiled=recipe.compile, say=say,
+            shard=recipe.shard, compiled=recipe.compile and name in COMPILED, say=say,
         )  # fmt: skip
         summary["stages"][name] = {"steps": progress.step, "seconds": round(progress.seconds, 1)}
         if name == "latent_action" and processes.is_main_process:

@@ -31,8 +31,10 @@ SAVE_SECONDS = 60.0
 @dataclass(frozen=True)
 class PpoRecipe:
     """steps: of all games together. rollout: actions chosen in each game between updates. action_repeat: steps that
-    each action is held. stack: frames that the policy sees. reward_scale: rewards are divided by it, so that returns
-    are not far from 1: where they are large the critic learns and the actor does not. gamma, lam: an action's."""
+    each action is held, in all games together: where a game ends among them the next one is played on with it, and
+    not learned from until they are over. stack: frames that the policy sees. reward_scale: rewards are divided by it,
+    so that returns are not far from 1: where they are large the critic learns and the actor does not. gamma, lam: an
+    action's."""
 
     steps: int = 500_000
     rollout: int = 64
@@ -201,7 +203,7 @@ def _play(
             rows.values(), (pictures, action, log_prob, value, gained, torch.from_numpy(is_over)), strict=True
         ):
             part.append(new)
-    next_value = policy.act(stack.pictures, generator)[2]
+    next_value = policy.act(stack.pictures, None)[2]
     advantage, advantages = torch.zeros(envs.num_envs), []
     for reward, value, end in reversed(list(zip(rows["rewards"], rows["values"], rows["ends"], strict=True))):
         goes_on = (~end).float()
@@ -265,7 +267,8 @@ def _load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, recipe
         return []
     except (SafetensorError, TypeError, KeyError, ValueError):
         raise InputError(f"{path} is no policy that train_ppo() left: choose another folder, or delete it") from None
-    changed = {k for k, v in asdict(recipe).items() if kept["recipe"].get(k) != v} - {"steps"}
+    known = asdict(PpoRecipe()) | kept["recipe"]  # of a worldgen that had fewer choices
+    changed = {k for k, v in asdict(recipe).items() if known[k] != v} - {"steps"}
     if changed:
         raise InputError(f"{folder} was trained with another {sorted(changed)[0]}: choose another folder, or delete it")
     policy.load_state_dict({k.removeprefix("policy."): v for k, v in tensors.items() if k.startswith("policy.")})

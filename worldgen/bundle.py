@@ -227,8 +227,9 @@ def check_parts(folder: Path, config: WorldConfig, specs: Mapping[str, GraphSpec
     fits = starts.frames.dtype == np.uint8 and starts.frames.shape[2:] == frame and s * t > 0
     if not fits or starts.actions.shape != (s, t, actions.width) or starts.actions.dtype != actions.dtype:
         raise InputError(
-            f"these starts, {folder / 'starts' / 'starts.npz'} unless others were given, are not of this world: frames "
-            f"{starts.frames.dtype} {starts.frames.shape}, actions {starts.actions.dtype} {starts.actions.shape}"
+            f"the starts, {folder / 'starts' / 'starts.npz'} unless others were given, are not of this world: frames "
+            f"{starts.frames.dtype} {starts.frames.shape}, actions {starts.actions.dtype} {starts.actions.shape}, not "
+            f"uint8 (s, t, *{frame}) and {actions.dtype} (s, t, {actions.width})"
         )
 
 

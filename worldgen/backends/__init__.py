@@ -61,7 +61,7 @@ class Backend(Protocol):
 
 def open_backend(folder: Path, name: str = "auto") -> Backend:
     """Opens a world's folder with the named engine: a name of NAMES, or one with its options, as in
-    "onnxruntime:cpu:fp16" (see DEVICES, PRECISIONS). "auto" takes ONNX Runtime if it can, else torch; what is named
+    "onnxruntime:cpu:fp16" (see OPTIONS). "auto" takes ONNX Runtime if it can, else torch; what is named
     never falls back. Raises InputError (unknown name, incomplete or stale world), BackendUnavailableError where what is
     named is not installed or cannot run, MissingExtraError where no engine is."""
     name, *options = name.split(":")

@@ -54,6 +54,7 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         temperature: float | None = None,
         context_sigma: float | None = None,
         draw_ends: bool = False,
+        ignore_ends: bool = False,
         judge: Judge | None = None,
         starts: Starts | None = None,
         include_sound: bool = False,
@@ -65,6 +66,7 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         nothing is to be gained where the model is wrong; 1.5, for example.
         observation, as_torch: see Observer. temperature, context_sigma: see World; above its own they make a game that
         its agent can exploit less (Ha & Schmidhuber 2018). draw_ends: see World.draws_ends.
+        ignore_ends: the heads end no game, for an agent that weighs what follows by info["end_probability"].
         judge: gives reward and end instead of the heads: judge(frame before, frame after) -> (reward, is over).
         starts: that games begin from instead of the world's own (worldgen.training.recorded_starts)."""
         check_choices(type(self).metadata, render_mode, max_episode_steps)
@@ -90,6 +92,7 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         self.render_mode = render_mode
         self.max_episode_steps = max_episode_steps
         self.end_above = end_above
+        self.ignore_ends = ignore_ends
         self._include_sound = include_sound
         self._has_begun, self._is_over = False, False
         self._num_steps, self._seed = 0, 0
@@ -125,7 +128,7 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         before = None if self._judge is None else self._world.image
         frame = self._world.step(action, draw=self._draws)
         self._num_steps += 1
-        reward, is_over = float(frame.reward), bool(frame.terminated)
+        reward, is_over = float(frame.reward), bool(frame.terminated) and not self.ignore_ends
         if self._judge is not None and before is not None:
             rewards, ends = judge_all(self._judge, before[None], self._world.image[None], np.ones(1, bool))
             reward, is_over = float(rewards[0]), bool(ends[0])
@@ -167,6 +170,8 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         info: dict[str, Any] = {"step": self._num_steps, "seed": self._seed}
         if frame is not None and frame.uncertainty is not None:
             info["uncertainty"] = frame.uncertainty
+        if frame is not None and frame.end_probability is not None:
+            info["end_probability"] = frame.end_probability
         is_heard = self._include_sound and self._num_steps > 0  # what is heard belongs to steps
         if is_heard and frame is not None and frame.sound is not None:
             info["sound"] = frame.sound

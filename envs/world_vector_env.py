@@ -54,6 +54,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         temperature: float | None = None,
         context_sigma: float | None = None,
         draw_ends: bool = False,
+        ignore_ends: bool = False,
         judge: Judge | None = None,
         starts: Starts | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
@@ -93,6 +94,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         self.render_mode = render_mode
         self.max_episode_steps = max_episode_steps
         self.end_above = end_above
+        self.ignore_ends = ignore_ends
         self.as_torch = as_torch
         self._include_sound = include_sound
         self._generators: list[tuple[np.random.Generator, int] | None] = [None] * num_envs
@@ -150,7 +152,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             frame = self._world.step(actions, draw=self._draws)
             observations = self._observer.observe(frame)
             self._num_steps += plays
-            reward, ends = np.asarray(frame.reward), np.asarray(frame.terminated)
+            reward, ends = np.asarray(frame.reward), np.asarray(frame.terminated) & (not self.ignore_ends)
             if self._judge is not None and before is not None:
                 reward, ends = judge_all(self._judge, before, frame.image, plays)
             ends = ends | is_above(frame, self.end_above)
@@ -228,6 +230,8 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         info = {"step": self._num_steps, "seed": self._game_seeds}
         if frame is not None and frame.uncertainty is not None:
             info["uncertainty"] = np.asarray(frame.uncertainty)
+        if frame is not None and frame.end_probability is not None:
+            info["end_probability"] = np.asarray(frame.end_probability)
         if self._include_sound and frame is not None and frame.sound is not None:
             info["sound"] = frame.sound
         return info

@@ -15,7 +15,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,8 @@ def prove(proof: Proof, say: Say = print) -> dict[str, Any]:
     else:
         recordings, world = proof.recordings or recordings, find_world(proof.world)
     recipe = proof.recipe()
-    dream = _train_agent(proof.out / "agent_dream", _dreams(proof, world, recordings, say), recipe, say)
+    soft = replace(recipe, soft_ends=True)
+    dream = _train_agent(proof.out / "agent_dream", _dreams(proof, world, recordings, say), soft, say)
     real = _train_agent(proof.out / "agent_real", _real_games(proof, world), recipe, say)
     rows: dict[str, dict[str, list[dict[str, float]]]] = {}
     for name, policy in (("random", None), ("trained in the dream", dream), ("trained in the real game", real)):
@@ -207,7 +208,7 @@ def _dreams(proof: Proof, world: Path, recordings: Path, say: Say) -> Callable[[
             max_episode_steps=steps,
             end_above=proof.end_above,
             temperature=proof.temperature,
-            draw_ends=True,
+            ignore_ends=True,
             autoreset_mode=AutoresetMode.SAME_STEP,
         )
 

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 from conftest import SIDE
-from env_worlds import EndlessWorld, headless
+from env_worlds import EndlessWorld, MortalWorld, headless
 from gymnasium.utils.env_checker import check_env
 
 from worldgen.envs import WorldEnv, WorldVectorEnv
@@ -136,6 +136,24 @@ def test_drawn_ends_are_as_frequent_as_they_are_probable(tiny_world: Path):
     assert 0 < ended.mean() < 1 and not np.array_equal(ended, likely > world.config.end_threshold)
     world.reset(0, start=0)
     assert np.array_equal(world.step(np.zeros(64, int)).terminated, ended[0])
+
+
+def test_ignored_ends_end_no_game_and_are_told(tiny_world: Path):
+    mortal = [MortalWorld.load(tiny_world, batch=8) for _ in range(2)]
+    ending, endless = (WorldVectorEnv(w, 8, ignore_ends=i) for w, i in zip(mortal, (False, True), strict=True))
+    alone = WorldEnv(MortalWorld.load(tiny_world), ignore_ends=True)
+    alone.reset(seed=3)
+    for envs in (ending, endless):
+        envs.reset(seed=3)
+    any_ended = False
+    for _ in range(12):
+        any_ended |= ending.step(np.zeros(8, int))[2].any()
+        _, _, terminated, _, infos = endless.step(np.zeros(8, int))
+        info = alone.step(0)[4]
+        assert not terminated.any() and infos["_end_probability"].all()
+        assert ((infos["end_probability"] > 0) & (infos["end_probability"] < 1)).all()
+        assert info["end_probability"] == infos["end_probability"][0]
+    assert any_ended
 
 
 def test_temperature_spreads_what_comes(tiny_world: Path):

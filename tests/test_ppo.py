@@ -205,6 +205,28 @@ def test_what_a_cut_game_would_have_brought_is_what_the_critic_sees_in_its_last_
     assert worth[2:].tolist() == pytest.approx([0.5 * 40, 0.5 * 150])  # each is cut in the midst of the second
 
 
+class Fading(Cut):
+    """A point a step, and a quarter of the games would end with each."""
+
+    def step(self, action):
+        picture, _, *ends, _ = super().step(action)
+        return picture, 1.0, *ends, {"end_probability": 0.25}
+
+
+def test_what_follows_counts_as_much_as_the_game_is_likely_to_go_on():
+    games = [lambda: Fading(4, 0), lambda: Fading(5, 100)]
+    envs = SyncVectorEnv(games, autoreset_mode=AutoresetMode.SAME_STEP)
+    recipe = replace(RECIPE, action_repeat=3, rollout=2, gamma=0.5, lam=0.0, soft_ends=True)
+    stack = ppo.FrameStack(envs.reset(seed=0)[0], recipe.stack)
+    empty = np.zeros(2), np.zeros(2, int), []
+    batch = ppo._play(envs, Photometer(), stack, recipe, torch.Generator(), *empty)
+    assert batch["lives"].tolist() == [0.75**3, 0.75**3, 0, 0]
+    worth = (batch["values"] + batch["advantages"]).tolist()
+    first = 1 + 0.75 + 0.75**2
+    assert worth[:2] == pytest.approx([first + 0.5 * 0.75**3 * 30, first + 0.5 * 0.75**3 * 130])
+    assert worth[2:] == pytest.approx([1 + 0.5 * 0.75 * 40, 1 + 0.75 + 0.5 * 0.75**2 * 150])  # cut
+
+
 def test_an_agent_of_a_recipe_with_fewer_choices_is_trained_on(tmp_path: Path):
     part = replace(RECIPE, steps=256)
     train_ppo(bright_sides(), part, tmp_path, say=quiet)

@@ -34,7 +34,8 @@ class PpoRecipe:
     each action is held, in all games together: where a game ends among them the next one is played on with it, and
     not learned from until they are over. stack: frames that the policy sees. reward_scale: rewards are divided by it,
     so that returns are not far from 1: where they are large the critic learns and the actor does not. gamma, lam: an
-    action's."""
+    action's. soft_ends: what follows a step counts as much as the game is likely to go on, infos["end_probability"]
+    less, as in Dreamer (Hafner et al. 2020): for generated games, in which ends are rare and a guess at best."""
 
     steps: int = 500_000
     rollout: int = 64
@@ -49,6 +50,7 @@ class PpoRecipe:
     clip_norm: float = 0.5
     stack: int = 3
     action_repeat: int = 1
+    soft_ends: bool = False
     reward_scale: float = 1.0
     seed: int = 0
 
@@ -128,8 +130,8 @@ def train_ppo(
     envs: VectorEnv, recipe: PpoRecipe, folder: Path, *, resume: bool = False, say: Callable[[str], None] = print
 ) -> Policy:
     """Trains a policy into folder/policy.safetensors, and its curve into folder/curve.json: rows of steps, seconds, and
-    mean return and length of the episodes that ended since the row before. resume: goes on where a killed run was, with
-    new games; a finished one is loaded."""
+    mean return and length of the episodes that ended since the row before; with soft_ends how probably a game ends
+    while an action is held. resume: goes on where a killed run was, with new games; a finished one is loaded."""
     if envs.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
         raise InputError('train_ppo takes games that begin anew in the step they end: autoreset_mode="SameStep"')
     policy = new_policy(envs, recipe)
@@ -153,6 +155,9 @@ def train_ppo(
             group["lr"] = recipe.learning_rate * max(0.0, 1 - done / recipe.steps)
         _update(policy, optimizer, batch, recipe, generator)
         row = {"steps": done, "seconds": round(before + time.monotonic() - began, 1), "episodes": len(ended)}
+        if recipe.soft_ends:
+            lives = batch["lives"][batch["lives"] > 0]
+            row["end_probability"] = 1 - float(lives.mean())
         if ended:
             row |= {"return": float(np.mean([r for r, _ in ended])), "length": float(np.mean([k for _, k in ended]))}
             ended.clear()
@@ -162,6 +167,7 @@ def train_ppo(
             saved = time.monotonic()
             told = [r for r in curve if "return" in r][-1:]
             score = f", return {told[0]['return']:.1f} over {told[0]['length']:.0f} steps" if told else ""
+            score += f", an action ends {100 * row['end_probability']:.1f} % of games" if recipe.soft_ends else ""
             rate = done / max(1e-9, row["seconds"])
             say(f"  step {done} of {recipe.steps}{score}, {rate:.0f} steps/s")
     return policy
@@ -178,41 +184,47 @@ def _play(
     ended: list[tuple[float, int]],
 ) -> dict[str, Tensor]:
     """A rollout with its advantages (GAE, Schulman et al. 2016): pictures (t * n, ...), the rest (t * n,)"""
-    rows: dict[str, list[Tensor]] = {k: [] for k in ("pictures", "actions", "log_probs", "values", "rewards", "ends")}
+    rows: dict[str, list[Tensor]] = {k: [] for k in ("pictures", "actions", "log_probs", "values", "rewards", "lives")}
     for _ in range(recipe.rollout):
         action, log_prob, value = policy.act(stack.pictures, generator)
         pictures = stack.pictures
-        gained, is_over = torch.zeros(envs.num_envs), np.zeros(envs.num_envs, bool)
+        gained, lives = torch.zeros(envs.num_envs), torch.ones(envs.num_envs)  # lives: the chance that the game goes on
         for _ in range(recipe.action_repeat):
             latest, reward, terminated, truncated, infos = envs.step(action.numpy())
             returns += reward
             lengths += 1
-            scaled = torch.from_numpy(reward / recipe.reward_scale).float()
+            gained += lives * torch.from_numpy(reward / recipe.reward_scale).float()
+            if recipe.soft_ends:
+                lives = lives * (1 - end_probability(infos, envs.num_envs))
             cut = np.flatnonzero(truncated & ~terminated)
             if len(cut):  # what would have come, as the critic sees it
                 last = torch.cat([stack.with_last(i, infos["final_obs"][i]) for i in cut.tolist()])
-                scaled[torch.from_numpy(cut)] += recipe.gamma * policy.act(last, None)[2]
-            scaled[torch.from_numpy(is_over)] = 0  # what is left of an action is played in the next game, for nothing
-            gained += scaled
+                gained[cut] += recipe.gamma * lives[cut] * policy.act(last, None)[2]
             ends = terminated | truncated
+            lives[torch.from_numpy(ends)] = 0  # what is left of an action is played in the next game, for nothing
             ended += [(float(returns[i]), int(lengths[i])) for i in np.flatnonzero(ends)]
             returns[ends], lengths[ends] = 0, 0
             stack.push(latest, ends)
-            is_over |= ends
-        for part, new in zip(
-            rows.values(), (pictures, action, log_prob, value, gained, torch.from_numpy(is_over)), strict=True
-        ):
+        for part, new in zip(rows.values(), (pictures, action, log_prob, value, gained, lives), strict=True):
             part.append(new)
     next_value = policy.act(stack.pictures, None)[2]
     advantage, advantages = torch.zeros(envs.num_envs), []
-    for reward, value, end in reversed(list(zip(rows["rewards"], rows["values"], rows["ends"], strict=True))):
-        goes_on = (~end).float()
-        delta = reward + recipe.gamma * goes_on * next_value - value
-        advantage = delta + recipe.gamma * recipe.lam * goes_on * advantage
+    for reward, value, lives in reversed(list(zip(rows["rewards"], rows["values"], rows["lives"], strict=True))):
+        delta = reward + recipe.gamma * lives * next_value - value
+        advantage = delta + recipe.gamma * recipe.lam * lives * advantage
         advantages.append(advantage)
         next_value = value
-    kept = {name: torch.cat(rows[name]) for name in ("pictures", "actions", "log_probs", "values")}
+    kept = {name: torch.cat(rows[name]) for name in ("pictures", "actions", "log_probs", "values", "lives")}
     return {**kept, "advantages": torch.cat(advantages[::-1])}
+
+
+def end_probability(infos: dict[str, Any], n: int) -> Tensor:
+    """(n,) of the step that gave these infos, also of games that were over with it"""
+    out = np.zeros(n, np.float32)
+    for part in (infos, infos.get("final_info", {})):
+        if "end_probability" in part:
+            out[part["_end_probability"]] = part["end_probability"][part["_end_probability"]]
+    return torch.from_numpy(out)
 
 
 def _update(

@@ -315,7 +315,8 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def curves(out: Path) -> bytes:
-    """Return over steps, in the dream and in the real game, as PNG, each by its own axis: games of the dream are cut"""
+    """Over steps, as PNG: how likely a game of the dream ends while an action is held, for these games are cut and all
+    of a length, and the return in the real game; each by its own axis."""
     import io
 
     import matplotlib
@@ -324,12 +325,15 @@ def curves(out: Path) -> bytes:
     from matplotlib import pyplot as plt
 
     figure, axis = plt.subplots(figsize=(7, 3.5), layout="constrained")
-    for name, colour, side in (("dream", "#d1495b", axis), ("real", "#2e86ab", axis.twinx())):
+    for name, key, label, colour, side in (
+        ("dream", "end_probability", "end of a dream while an action is held", "#d1495b", axis),
+        ("real", "return", "return in the real game, trained there", "#2e86ab", axis.twinx()),
+    ):
         rows = json.loads((out / f"agent_{name}" / "curve.json").read_text())["curve"]
-        points = [(row["steps"], row["return"]) for row in rows if "return" in row]
+        points = [(row["steps"], row[key]) for row in rows if key in row]
         if points:
             side.plot(*zip(*points, strict=True), color=colour)
-        side.set_ylabel(f"return in the {name} game, trained there", color=colour)
+        side.set_ylabel(label, color=colour)
     axis.set_xlabel("steps")
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)

@@ -231,7 +231,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         if frame is not None and frame.uncertainty is not None:
             info["uncertainty"] = np.asarray(frame.uncertainty)
         if frame is not None and frame.end_probability is not None:
-            info["end_probability"] = np.asarray(frame.end_probability)
+            info["end_probability"] = np.asarray(frame.end_probability, np.float64)  # as a loop gives it
         if self._include_sound and frame is not None and frame.sound is not None:
             info["sound"] = frame.sound
         return info

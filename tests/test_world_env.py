@@ -169,6 +169,7 @@ def test_earlier_observations_stay_as_they_were(endless: WorldEnv):
 
 def test_info_tells_the_step_and_the_seed(endless: WorldEnv):
     infos = [each[-1] for each in play(endless, ACTIONS[:3], seed=7)]
+    assert [0 < info.pop("end_probability") < 1 for info in infos[1:]] == 3 * [True]
     assert infos == [{"step": i, "seed": 7} for i in range(4)]
 
 

@@ -116,7 +116,7 @@ def prove(proof: Proof, say: Say = print) -> dict[str, Any]:
     else:
         recordings, world = proof.recordings or recordings, find_world(proof.world)
     recipe = proof.recipe()
-    soft = replace(recipe, soft_ends=True)
+    soft = replace(recipe, soft_ends=proof.dream_seconds is not None)
     dream = _train_agent(proof.out / "agent_dream", _dreams(proof, world, recordings, say), soft, say)
     real = _train_agent(proof.out / "agent_real", _real_games(proof, world), recipe, say)
     rows: dict[str, dict[str, list[dict[str, float]]]] = {}
@@ -208,7 +208,8 @@ def _dreams(proof: Proof, world: Path, recordings: Path, say: Say) -> Callable[[
             max_episode_steps=steps,
             end_above=proof.end_above,
             temperature=proof.temperature,
-            ignore_ends=True,
+            ignore_ends=starts is not None,
+            draw_ends=starts is None,
             autoreset_mode=AutoresetMode.SAME_STEP,
         )
 
@@ -315,8 +316,8 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def curves(out: Path) -> bytes:
-    """Over steps, as PNG: how likely a game of the dream ends while an action is held, for these games are cut and all
-    of a length, and the return in the real game; each by its own axis."""
+    """Over steps, as PNG, what was trained in brought: the return, but where games of the dream are cut, most of them
+    at one length, how likely one ends while an action is held. Each has its own axis."""
     import io
 
     import matplotlib
@@ -330,6 +331,8 @@ def curves(out: Path) -> bytes:
         ("real", "return", "return in the real game, trained there", "#2e86ab", axis.twinx()),
     ):
         rows = json.loads((out / f"agent_{name}" / "curve.json").read_text())["curve"]
+        if not any(key in row for row in rows):
+            key, label = "return", f"return in the {name} game, trained there"
         points = [(row["steps"], row[key]) for row in rows if key in row]
         if points:
             side.plot(*zip(*points, strict=True), color=colour)

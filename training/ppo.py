@@ -35,7 +35,7 @@ class PpoRecipe:
     not learned from until they are over. stack: frames that the policy sees. reward_scale: rewards are divided by it,
     so that returns are not far from 1: where they are large the critic learns and the actor does not. gamma, lam: an
     action's. soft_ends: what follows a step counts as much as the game is likely to go on, infos["end_probability"]
-    less, as in Dreamer (Hafner et al. 2020): for generated games, in which ends are rare and a guess at best."""
+    less, as in Dreamer (Hafner et al. 2020): for generated games that ignore_ends, in which ends are rare guesses."""
 
     steps: int = 500_000
     rollout: int = 64
@@ -156,8 +156,9 @@ def train_ppo(
         _update(policy, optimizer, batch, recipe, generator)
         row = {"steps": done, "seconds": round(before + time.monotonic() - began, 1), "episodes": len(ended)}
         if recipe.soft_ends:
-            lives = batch["lives"][batch["lives"] > 0]
-            row["end_probability"] = 1 - float(lives.mean())
+            lives = batch["lives"][batch["lives"] > 0]  # of the actions that no game was cut or over with
+            if len(lives):
+                row["end_probability"] = 1 - float(lives.mean())
         if ended:
             row |= {"return": float(np.mean([r for r, _ in ended])), "length": float(np.mean([k for _, k in ended]))}
             ended.clear()
@@ -167,7 +168,9 @@ def train_ppo(
             saved = time.monotonic()
             told = [r for r in curve if "return" in r][-1:]
             score = f", return {told[0]['return']:.1f} over {told[0]['length']:.0f} steps" if told else ""
-            score += f", an action ends {100 * row['end_probability']:.1f} % of games" if recipe.soft_ends else ""
+            score += (
+                f", an action ends {100 * row['end_probability']:.1f} % of games" if "end_probability" in row else ""
+            )
             rate = done / max(1e-9, row["seconds"])
             say(f"  step {done} of {recipe.steps}{score}, {rate:.0f} steps/s")
     return policy
@@ -220,6 +223,8 @@ def _play(
 
 def end_probability(infos: dict[str, Any], n: int) -> Tensor:
     """(n,) of the step that gave these infos, also of games that were over with it"""
+    if "end_probability" not in infos and "end_probability" not in infos.get("final_info", {}):
+        raise InputError('soft_ends needs infos["end_probability"]: a generated world with a head for ends')
     out = np.zeros(n, np.float32)
     for part in (infos, infos.get("final_info", {})):
         if "end_probability" in part:

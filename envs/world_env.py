@@ -35,7 +35,8 @@ class WorldEnv(gymnasium.Env[Any, Any]):
 
     reset(seed=s) begins the game that World.reset(s) and `worldgen play --seed s` begin; reset() draws the seed of the
     next game from np_random. info holds the game's "seed", the "step" of the episode, if the world can tell it the
-    frame's "uncertainty" (how unlike recorded frames it is, above 1 for 1 % of those) and, if asked for, the "sound"
+    frame's "uncertainty" (how unlike recorded frames it is, above 1 for 1 % of those), after a step the
+    "end_probability" that its heads, if it has them, see in it, whatever a judge says, and, if asked for, the "sound"
     (samples, channels) float32 of that step. reset(options=...): see ResetOptions.
     """
 

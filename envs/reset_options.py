@@ -17,17 +17,19 @@ CHOICES = "'random', an index, an image (h, w, 3) uint8 or a clip (t, h, w, 3) u
 
 @dataclass(frozen=True)
 class ResetOptions:
-    """options={"start": ..., "start_actions": ..., "state": ..., "reset_mask": ...}, all of them optional.
+    """options={"start": ..., "start_actions": ..., "start_sound": ..., "state": ..., "reset_mask": ...}, all optional.
 
     start: "random" (one of the world's own starts, drawn by the seed), the index of one, an image, or a clip; with n
         games also a list with one of these kinds per game, of the same length if they are clips.
     start_actions: the actions between the frames of a clip, t - 1 of them (per game, with n games); else unknown.
+    start_sound: what was heard with the frames of a clip, as World.reset takes it; else unknown.
     state: a snapshot, of an environment or a World, that a new episode begins from.
     reset_mask: (n,) bool, the games that begin anew; a WorldVectorEnv's only.
     """
 
     start: Any = None
     start_actions: Any = None
+    start_sound: Any = None
     state: State | None = None
     reset_mask: np.ndarray | None = None
 
@@ -35,17 +37,18 @@ class ResetOptions:
     def read(cls, options: Mapping[str, Any] | None, num_slots: int | None = None) -> ResetOptions:
         """num_slots: None for a WorldEnv."""
         options = dict(options or {})
-        known = ["start", "start_actions", "state", *(["reset_mask"] if num_slots else [])]
+        known = ["start", "start_actions", "start_sound", "state", *(["reset_mask"] if num_slots else [])]
         if unknown := [key for key in options if key not in known]:
             raise EnvError(f"unknown reset option {unknown[0]!r}; choose {', '.join(known)}")
         state = options.get("state")
         if state is not None and not isinstance(state, State | EnvState):
             raise EnvError(f"a state is what snapshot() gives, got {type(state).__name__}")
-        if state is not None and (options.get("start") is not None or options.get("start_actions") is not None):
+        if state is not None and any(options.get(key) is not None for key in known[:3]):
             raise EnvError("a game begins from a start or from a state, not from both")
         return cls(
             _start(options.get("start"), num_slots),
             options.get("start_actions"),
+            options.get("start_sound"),
             state.world if isinstance(state, EnvState) else state,
             _mask(options.get("reset_mask"), num_slots),
         )

@@ -113,8 +113,9 @@ class WorldEnv(gymnasium.Env[Any, Any]):
             else:
                 game_seed = seed if seed is not None else int(self.np_random.integers(2**63))
                 frame = self._world.reset(
-                    game_seed, start=chosen.start, start_actions=chosen.start_actions, draw=self._draws
-                )
+                    game_seed, start=chosen.start, start_actions=chosen.start_actions,
+                    start_sound=chosen.start_sound, draw=self._draws,
+                )  # fmt: skip
                 self._seed = game_seed
         self._has_begun, self._is_over, self._num_steps = True, False, 0
         self._show()

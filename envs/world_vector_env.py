@@ -214,6 +214,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
                     game_seeds.tolist(),
                     start=options.start,
                     start_actions=options.start_actions,
+                    start_sound=options.start_sound,
                     mask=where,
                     draw=self._draws,
                 )

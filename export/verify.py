@@ -155,7 +155,7 @@ def new_game(world: Path, backend: Backend, upscale: bool = True) -> World:
 
 
 def begin(game: World) -> None:
-    """A game for each seed: its prompt fills an empty ring, around to its first slot."""
+    """A game for each seed: its prompt fills an empty ring, around to its first slot. Noise is heard with it."""
     config, starts, length = game.config, game.starts, game.config.context + 1
     if starts is not None and len(starts.frames):
         games = starts.frames[np.array(SEEDS) % len(starts.frames)]
@@ -163,7 +163,11 @@ def begin(game: World) -> None:
     else:
         shape = (len(SEEDS), length, config.height, config.width, 3)
         prompt = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    game.reset(SEEDS, start=prompt)
+    sound = None
+    if game.hears:
+        shape = (*prompt.shape[:2], game.samples, game.channels)
+        sound = np.random.default_rng(0).uniform(-0.2, 0.2, shape).astype(np.float32)
+    game.reset(SEEDS, start=prompt, start_sound=sound)
 
 
 def play(game: World) -> tuple[np.ndarray, np.ndarray]:

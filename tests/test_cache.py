@@ -14,7 +14,7 @@ import pytest
 from recordings import HEIGHT, WALK, WIDTH, coded_frame, number_of, record, write_video
 
 from worldgen.actions import ActionMap
-from worldgen.data import map_files
+from worldgen.data import map_files, progress
 from worldgen.data.cache import Cache, load_cache, open_cache
 from worldgen.data.mapped_npz import map_npz
 from worldgen.data.recording import RecordingInfo, RecordingWriter
@@ -271,3 +271,12 @@ def test_the_cache_folder_comes_from_the_environment(build, monkeypatch, tmp_pat
     record(build.data / "a.mkv", 20)
     monkeypatch.setenv("WORLDGEN_CACHE", str(tmp_path / "elsewhere"))
     assert build(cache_dir=None).path.parent == tmp_path / "elsewhere"
+
+
+def test_time_left_does_not_count_the_start_of_the_processes_that_read(monkeypatch):
+    clock, said = iter([0.0, 26.0, 27.0, 36.0, 46.0, 225.0]), []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    on_progress = progress.say_progress(said.append)
+    for done in (1, 2, 11, 21, 200):  # after 26 s, then one a second
+        on_progress(done, 200, Path("a.mkv"))
+    assert said == ["  2/200 files read, 1.0/s, 3:18 left", "  21/200 files read, 1.0/s, 2:59 left"]

@@ -18,11 +18,12 @@ torch = pytest.importorskip("torch")
 
 from worldgen.models.sound import SoundHead, decide  # noqa: E402
 from worldgen.models.sound_codec import SoundCodec, blocks_in  # noqa: E402
+from worldgen.onsets import onsets  # noqa: E402
 from worldgen.training.hidden_states import HiddenStates  # noqa: E402
 from worldgen.training.recorded_sound import choose_format, has_sound, nearest_frame, recorded_sound  # noqa: E402
 from worldgen.training.sound import SoundStage  # noqa: E402
 from worldgen.training.sound_codec import SoundCodecStage  # noqa: E402
-from worldgen.training.sound_onsets import onset_places  # noqa: E402
+from worldgen.training.sound_onsets import recorded_onset_places  # noqa: E402
 
 RATE = 16_000
 SAMPLES = RATE // FPS
@@ -223,7 +224,7 @@ def test_the_head_learns_when_a_sound_begins_and_lets_as_many_begin(recordings: 
     cache = open_cache(recordings, height=16, width=16)
     sound = recorded_sound(cache, recordings, choose_format(cache, recordings), say=lambda text: None)
     segments = sound.segments(cache, all_segments(cache))
-    places = onset_places(sound, segments)
+    places = recorded_onset_places(sound, segments)
     assert ((places >= 0) == ~sound.is_silent())[segments.starts[0] : segments.stops[-1]].mean() > 0.6  # beeps repeat
     rows = np.concatenate([np.arange(a, b) for a, b in segments])
     hidden = np.random.default_rng(0).normal(size=(len(rows), 3, 4)).astype(np.float16)
@@ -263,13 +264,13 @@ def test_onsets_are_found_where_sounds_begin_and_matched_once():
     begins = (0.5, 1.1, 2.0)
     for second in begins:
         sound[round(second * RATE) :][: len(beep())] += beep()
-    found = metrics.onsets(sound, RATE)
+    found = onsets(sound, RATE)
     np.testing.assert_allclose(found, begins, atol=0.01)
     match = metrics.match_onsets(found + 0.03, np.array(begins), 0.1)
     assert (match.hits, match.made, match.real) == (3, 3, 3) and np.allclose(match.offsets, 0.03, atol=0.01)
     assert metrics.match_onsets(np.array([0.5, 0.52]), np.array([0.51]), 0.1).hits == 1
     assert metrics.f1(3, 4, 3) == pytest.approx(6 / 7) and metrics.f1(0, 0, 0) is None
-    assert not len(metrics.onsets(np.zeros(RATE), RATE))
+    assert not len(onsets(np.zeros(RATE), RATE))
 
 
 def test_clicks_are_counted_at_the_borders_only():

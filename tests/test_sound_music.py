@@ -17,7 +17,7 @@ from worldgen.training.recorded_sound import RecordedSound, SoundFormat
 from worldgen.training.sound_files import replace_with, text_scores
 from worldgen.training.sound_library import build_library
 from worldgen.training.sound_music import find_music, looped
-from worldgen.training.sound_onsets import onset_places
+from worldgen.training.sound_onsets import recorded_onset_places
 
 RATE, SAMPLES = 8000, 400
 
@@ -67,7 +67,7 @@ def test_a_sound_that_begins_with_a_frame_is_that_frames_however_it_was_found():
     for frame in range(5, 80, 10):
         sound[frame : frame + 2] = (chord((600,), 666 / RATE) * 32767).astype(np.int16).reshape(2, 333, 1)
     recorded = RecordedSound(SoundFormat(333, 1, RATE), sound, np.array([True]), ())
-    places = onset_places(recorded, Segments(np.array([0]), np.array([80])))
+    places = recorded_onset_places(recorded, Segments(np.array([0]), np.array([80])))
     assert np.flatnonzero(places >= 0).tolist() == list(range(5, 80, 10)) and places.max() < 0.2
 
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from conftest import CHANNELS, FPS, SAMPLES, SCALE, SIDE
 
-from worldgen.bundle import save_network
+from worldgen.backends import open_backend
+from worldgen.bundle import Starts, load_network, save_network
+from worldgen.config import WorldConfig
 from worldgen.errors import InputError
 from worldgen.sound_library import SoundLibrary
 from worldgen.world import World
@@ -205,6 +207,97 @@ def test_what_a_world_does_not_have_is_named(loud_world: Path, tiny_world: Path,
     path.write_text(json.dumps({**json.loads(path.read_text()), "sound": "generated"}))
     with pytest.raises(InputError, match="promises generated sound but there is no sound head"):
         World.load(tmp_path / "promises")
+
+
+def recorded(*lead: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Frames (..., SIDE, SIDE, 3) and their sound (..., SAMPLES, CHANNELS), loud"""
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(0, 256, (*lead, SIDE, SIDE, 3), dtype=np.uint8)
+    return frames, rng.uniform(-0.5, 0.5, (*lead, SAMPLES, CHANNELS)).astype(np.float32)
+
+
+def test_sound_goes_on_from_that_of_the_prompt(loud_world: Path, backend: str):
+    world = World.load(loud_world, backend=backend)
+    assert world.hears
+    frames, sound = recorded(3)
+    _, other = recorded(3, seed=1)
+    alone, *_ = unheard = [world.reset(0, start=frames), *play(world)]
+    first, *_ = heard = [world.reset(0, start=frames, start_sound=sound), *play(world)]
+    again = [world.reset(0, start=frames, start_sound=sound), *play(world)]
+    others = [world.reset(0, start=frames, start_sound=other), *play(world)]
+    for a, b in zip(heard, again, strict=True):
+        np.testing.assert_array_equal(a.sound, b.sound)
+    for a, b in zip(heard, unheard, strict=True):  # it is only heard
+        np.testing.assert_array_equal(a.image, b.image)
+    assert not np.array_equal(first.sound, alone.sound)
+    assert any(not np.array_equal(a.sound, b.sound) for a, b in zip(heard[1:], others[1:], strict=True))
+    whole = world.listen(frames, None, sound)
+    np.testing.assert_array_equal(whole[-1], first.sound)
+    np.testing.assert_array_equal(world.listen(frames, None, sound[:2])[:2], whole[:2])
+    np.testing.assert_array_equal(world.listen(frames, None, np.zeros_like(sound))[0], 0)  # silence is heard too
+
+
+def test_what_is_heard_of_a_prompt_is_the_recording_through_the_codec(loud_world: Path, backend: str):
+    torch = pytest.importorskip("torch")
+    frames, sound = recorded(4)
+    heard = World.load(loud_world, backend=backend).listen(frames, None, sound)
+    codec = load_network(loud_world, "sound_codec")
+    with torch.inference_mode():
+        expected, _ = codec.decode(codec.encode(torch.from_numpy(sound)[None]), codec.empty_tail(1))
+    np.testing.assert_allclose(heard, expected[0].clamp(-1, 1).numpy(), atol=1e-5)
+
+
+def test_starts_bring_their_sound_along_and_each_slot_hears_its_own(loud_world: Path, backend: str):
+    frames, sound = recorded(2, 3)
+    actions = World.load(loud_world).config.actions.null(2, 3)
+    starts = Starts(frames, actions, np.round(sound * 32767).astype(np.int16))
+    two = World.load(loud_world, backend=backend, batch=2, starts=starts)
+    one = World.load(loud_world, backend=backend, starts=starts)
+    both = [two.reset([5, 6], start=[1, 0]).sound, *(two.step([a, a]).sound for a in ACTIONS)]
+    for slot, start in enumerate((1, 0)):
+        alone = [one.reset(5 + slot, start=start).sound, *(f.sound for f in play(one))]
+        for a, b in zip(both, alone, strict=True):
+            np.testing.assert_allclose(a[slot], b, atol=1e-5)
+    before = two.snapshot()
+    begun = two.reset([7, 8], start=[0, 1], mask=np.array([False, True]))
+    assert not begun.sound[0].any() and begun.sound[1].any()
+    np.testing.assert_array_equal(two.snapshot().sound[0], before.sound[0])
+    np.testing.assert_array_equal(
+        two.listen(frames, None, sound)[0, -1], two.listen(frames[::-1], None, sound[::-1])[1, -1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("sound", "reason"),
+    [
+        (np.zeros((3, SAMPLES, CHANNELS), np.int16), "int16"),
+        (np.zeros((4, SAMPLES, CHANNELS), np.float32), "1 to 3 frames"),
+        (np.zeros((3, SAMPLES + 1, CHANNELS), np.float32), f"{SAMPLES}, {CHANNELS}"),
+        (np.full((3, SAMPLES, CHANNELS), 1.5, np.float32), "between -1 and 1"),
+        (np.full((3, SAMPLES, CHANNELS), np.nan, np.float32), "between -1 and 1"),
+    ],
+)
+def test_a_sound_that_cannot_be_heard_is_refused(world: World, sound, reason):
+    with pytest.raises(InputError, match=reason):
+        world.reset(0, start=recorded(3)[0], start_sound=sound)
+
+
+def test_a_silent_world_and_one_without_the_graph_hear_nothing(loud_world: Path, backend: str):
+    frames, sound = recorded(2)
+    for quiet in (World.load(loud_world, backend=backend, sound="off"), _deaf(loud_world, backend)):
+        assert not quiet.hears
+        with pytest.raises(InputError, match="leave start_sound out"):
+            quiet.reset(0, start=frames, start_sound=sound)
+    starts = Starts(frames[None], World.load(loud_world).config.actions.null(1, 2), np.ones((1, 2, 7, 1), np.int16))
+    with pytest.raises(InputError, match="sound of the starts"):
+        World.load(loud_world, backend=backend, starts=starts)
+
+
+def _deaf(folder: Path, backend: str) -> World:
+    """As exported before there was the graph `hear`"""
+    engine = open_backend(folder, backend)
+    engine.specs = {name: spec for name, spec in engine.specs.items() if name != "hear"}
+    return World(WorldConfig.load(folder / "world.json"), engine, Starts.load(folder))
 
 
 def test_ten_minutes_of_sound_have_no_gap(loud_world: Path):

@@ -34,6 +34,7 @@ from worldgen.models.conditioning import action_arguments
 from worldgen.models.dynamics import Dynamics
 from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.ablation_table import Results, markdown, winners
+from worldgen.training.compiled import check_compiler
 from worldgen.training.control import delta_psnr_figures
 from worldgen.training.dynamics import DynamicsLoss, DynamicsStage
 from worldgen.training.evaluate import for_json
@@ -41,6 +42,7 @@ from worldgen.training.fit import Fit, train_stage
 from worldgen.training.ground import Ground, prepare
 from worldgen.training.held_out import HeldOut, open_held_out
 from worldgen.training.inverse_dynamics import inverse_dynamics_figures
+from worldgen.training.log import usual_rate
 from worldgen.training.nfe import nfe_figures
 from worldgen.training.picture import picture_figures
 from worldgen.training.presets import get_preset
@@ -51,7 +53,8 @@ from worldgen.training.variants import VARIANTS, Variant
 from worldgen.world import World
 
 BASE = "preset"
-HORIZONS = (1, 4, 16)
+HORIZONS = (1, 4, 16, 64)
+SHARP = 16  # frames after the prompt at which sharpness is taken
 Say = Callable[[str], None]
 
 
@@ -77,6 +80,8 @@ class Ablation:
     """how many that beat the preset are trained with all seeds"""
     clips: int = 48
     """held-out clips"""
+    compile: bool = False
+    """through torch.compile, as in `worldgen train --compile`"""
 
     def __post_init__(self) -> None:
         if unknown := [v for v in self.variants if v not in VARIANTS]:
@@ -84,6 +89,8 @@ class Ablation:
         for name in ("steps", "seeds", "clips"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} is at least 1, got {getattr(self, name)}")
+        if self.compile:
+            check_compiler()
         if self.out.suffix != ".md":
             raise InputError(f"--out {self.out} is a table in Markdown: call it {self.out.with_suffix('.md').name}")
 
@@ -145,7 +152,7 @@ class _Bench:
         (ground, held_out), fit = self._ground(name), self._fit(variant, seed)
         choices = {k: v for k, v in asdict(fit).items() if not k.endswith("_seconds")}
         settings = variant.facts() | {"schedule": choices, "data": ground.run.cache.path.name}
-        settings |= {"clips": self._ablation.clips, "preset": self._ablation.preset}
+        settings |= {"clips": self._ablation.clips, "preset": self._ablation.preset, "compile": self._ablation.compile}
         settings |= {"dynamics": self.preset.dynamics, "tokenizer": self.preset.tokenizer}
         kept, done = folder / "settings.json", folder / "figures.json"
         if kept.is_file() and json.loads(kept.read_text()) != json.loads(json.dumps(settings)):
@@ -173,12 +180,13 @@ class _Bench:
             network, ground.tokenizer, ground.config, run.cache, ground.tokens, run.actions(), clips, None, fit.batch,
             replace(DynamicsLoss(), **variant.loss),
         )  # fmt: skip
-        progress = train_stage(stage, fit, folder, resume=True, say=self._say)
+        torch.compiler.reset()  # of the variants before: there is a limit to how many kinds of one function it keeps
+        train_stage(stage, fit, folder, resume=True, compiled=self._ablation.compile, say=self._say)
         trained = variant.network_class.from_pretrained(folder / "dynamics").eval().requires_grad_(False)
         figures = measure(ground.tokenizer, trained, ground.config, held_out, self._ablation.clips)
         return figures | {
             "parameters": sum(p.numel() for p in trained.parameters()),
-            "frames_per_second": progress.step * fit.batch * fit.length / max(progress.seconds, 1e-9),
+            "frames_per_second": usual_rate(folder / "training" / stage.name),
         }
 
     def _fit(self, variant: Variant, seed: int) -> Fit:
@@ -220,7 +228,7 @@ def measure(
         "delta_psnr": delta_psnr_figures(world, frames, actions, played.made, episode)["delta_psnr"],
         "inverse_dynamics": None if isinstance(read, str) else read["recorded_ratio"],
         "inverse_dynamics_random": None if isinstance(read, str) else read["random_ratio"],
-        f"gradient_energy_ratio_{steps}": picture[str(steps)]["gradient_energy_ratio"],
+        f"gradient_energy_ratio_{SHARP}": picture[str(SHARP)]["gradient_energy_ratio"],
         "loss_of_one_step": by_nfe["1"]["loss"],
     }
 

@@ -64,3 +64,10 @@ class Log:
             file.write(json.dumps(row) + "\n")
         for name, value in figures.items():
             self._board.add_scalar(f"{kind}/{name}", value, progress.step)
+
+
+def usual_rate(folder: Path) -> float:
+    """Of a stage's training, its folder with the log -> frames a second, the median: what was compiled or validated in
+    between counts once"""
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return float(np.median([row["frames_per_second"] for row in rows if row["kind"] == "train"]))

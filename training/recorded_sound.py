@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,11 @@ class SoundFormat:
     samples: int
     channels: int
     sample_rate: int
+
+    @classmethod
+    def of(cls, codec: Mapping[str, Any]) -> SoundFormat:
+        """codec: the config of a SoundCodec"""
+        return cls(codec["samples"], codec["channels"], codec["sample_rate"])
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from worldgen.models.sound_codec import SoundCodec
 from worldgen.training.hidden_states import HiddenStates
 from worldgen.training.recorded_sound import RecordedSound
 from worldgen.training.rollout import led_to
-from worldgen.training.sound_onsets import OnsetClips, balance, onset_f1, onset_places
+from worldgen.training.sound_onsets import OnsetClips, balance, onset_f1, recorded_onset_places
 
 PREVIOUS_NOISE = 0.3  # standard deviation on the latent of the frame before, at most
 PREVIOUS_MISSING = 0.1
@@ -90,7 +90,7 @@ class SoundStage:
         self._places = np.full(len(self._is_silent), -1, np.float32)
         loudness = np.zeros(len(self._is_silent), np.float32)
         for hidden, _ in (train, validation):
-            self._places = np.maximum(self._places, onset_places(sound, hidden.segments))
+            self._places = np.maximum(self._places, recorded_onset_places(sound, hidden.segments))
             for start, stop in hidden.segments:
                 waves = sound.rows(np.arange(start, stop))
                 loudness[start:stop] = np.sqrt(np.square(waves).mean((1, 2)))

@@ -1,7 +1,8 @@
 """Figures of the sound: is what is heard with a frame what was heard in the game?
 
 Held-out clips are played twice: `played`, the true first frames and then the world's own under the recorded actions,
-and `listened`, all true frames, which judges the sound head alone. Beside them: silence, the true sound of another
+and `listened`, all true frames, which judges the sound head alone; both after the true sound of the first frames, from
+which music goes on. Beside them: silence, the true sound of another
 clip (the right kind of sound at the wrong time), and the codec alone (as close as this world could come).
 """
 
@@ -18,6 +19,7 @@ from worldgen.backends import open_backend
 from worldgen.bundle import load_network
 from worldgen.errors import InputError
 from worldgen.measure import WARMUP, percentiles
+from worldgen.onsets import is_silent, onsets
 from worldgen.sound_library import SoundLibrary
 from worldgen.sound_source import GRAPHS, open_sound
 from worldgen.training import sound_metrics as metrics
@@ -37,7 +39,9 @@ KEYS = {
     "silence, shuffled, codec": "the same distance of silence, of another clip's true sound, and of the recorded sound "
     "through the codec; codec is null without torch",
     "share_of_the_way": "from shuffled (0) to the codec (1); null without torch",
+    "hears": "whether the sound goes on from that of the prompt; worlds exported before that was possible do not",
     "onset_f1": "of sounds that begin within one frame of where they do in the recording; null where there are none",
+    "codec_onset_f1": "the same of the recorded sound through the codec: as high as it can be; null without torch",
     "shuffled_onset_f1": "the same of another clip's true sound: what chance gives",
     "onset_precision, onset_recall": "its parts",
     "onset_offset_ms": "mean distance in time of those that match",
@@ -87,8 +91,9 @@ def sound_figures(
     frames, actions = held_out.frames(rows), world.config.actions.values(held_out.actions[rows])
     count = len(starts)
     real = sound.rows(rows[:, PROMPT:])[:count]
-    played, played_frames = _play(world, frames, actions, span, seed)
-    listened = world.listen(frames, actions[:, :-1])
+    prompt = sound.rows(rows[:, :PROMPT]) if world.hears else None
+    played, played_frames = _play(world, frames, actions, prompt, span, seed)
+    listened = world.listen(frames, actions[:, :-1], prompt)
     heard = SoundPlay(
         real,
         played[:count],
@@ -111,8 +116,10 @@ def sound_figures(
         "clips": count,
         "clip_frames": span,
         **distances,
+        "hears": world.hears,
+        "codec_onset_f1": None if codec is None else _onset_figures(codec, real, rate, 1 / fps)["onset_f1"],
         "shuffled_onset_f1": _onset_figures(shuffled, real, rate, 1 / fps)["onset_f1"],
-        "silent_share": float(metrics.is_silent(real).mean()),
+        "silent_share": float(is_silent(real).mean()),
         "real_click_rate": float(np.mean([metrics.click_rate(x) for x in real])),
         **{name: _figures(getattr(heard, name), real, rate, 1 / fps, distances) for name in ("played", "listened")},
         **_cost(folder, world),
@@ -120,10 +127,14 @@ def sound_figures(
     return figures, heard
 
 
-def _play(world: World, frames: np.ndarray, actions: Any, span: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """-> sound (b, span, samples, channels), frames (b, span, h, w, 3)"""
+def _play(
+    world: World, frames: np.ndarray, actions: Any, prompt: np.ndarray | None, span: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """prompt: sound of the first frames, None where the world cannot hear it -> sound (b, span, samples, channels),
+    frames (b, span, h, w, 3)"""
     seeds = [seed + i for i in range(batch_of(world))]
-    world.reset(seeds, start=frames[:, :PROMPT], start_actions=actions[:, : PROMPT - 1])
+    known = {"start_actions": actions[:, : PROMPT - 1], "start_sound": prompt}
+    world.reset(seeds, start=frames[:, :PROMPT], **known)
     steps = [world.step(actions[:, PROMPT - 1 + i]) for i in range(span)]
     return np.stack([s.sound for s in steps if s.sound is not None], axis=1), np.stack([s.image for s in steps], axis=1)
 
@@ -139,7 +150,7 @@ def _figures(
         "stft_distance": distance,
         "share_of_the_way": way,
         **_onset_figures(made, real, rate, tolerance),
-        "silence_agreement": float((metrics.is_silent(made) == metrics.is_silent(real)).mean()),
+        "silence_agreement": float((is_silent(made) == is_silent(real)).mean()),
         "loudness_db": metrics.loudness_db(made) - metrics.loudness_db(real),
         "click_rate": float(np.mean([metrics.click_rate(x) for x in made])),
     }
@@ -151,7 +162,7 @@ def _distance(made: np.ndarray, real: np.ndarray) -> float:
 
 def _onset_figures(made: np.ndarray, real: np.ndarray, rate: int, tolerance: float) -> dict[str, Any]:
     matches = [
-        metrics.match_onsets(metrics.onsets(_line(a), rate), metrics.onsets(_line(b), rate), tolerance)
+        metrics.match_onsets(onsets(_line(a), rate), onsets(_line(b), rate), tolerance)
         for a, b in zip(made, real, strict=True)
     ]
     hits, num_made, num_real = (sum(getattr(m, name) for m in matches) for name in ("hits", "made", "real"))

@@ -11,11 +11,11 @@ import numpy as np
 
 from worldgen.data.dataset import Segments
 from worldgen.errors import InputError
+from worldgen.onsets import AUDIBLE, frame_of, mono, onsets
 from worldgen.sound_library import SoundLibrary
 from worldgen.training.recorded_sound import RecordedSound
-from worldgen.training.sound_metrics import AUDIBLE, mono, onsets, stft_magnitudes
+from worldgen.training.sound_metrics import stft_magnitudes
 from worldgen.training.sound_music import FoundMusic
-from worldgen.training.sound_onsets import frame_of
 
 MAX_SOUNDS = 24
 MAX_SECONDS = 1.2  # that a sound is kept for
@@ -91,7 +91,7 @@ def _cut(recorded: RecordedSound, segments: Segments) -> list[_Cut]:
         ends = np.append(begins, len(line))[1:]
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
             sound = _until_quiet(line[begin : min(end, begin + int(MAX_SECONDS * rate))], rate)
-            frame, place = frame_of(begin, recorded.format)
+            frame, place = frame_of(begin, recorded.format.samples, recorded.format.sample_rate)
             if len(sound) >= 0.02 * rate and start + frame < stop:
                 cuts.append(_Cut(start + frame, place, sound))
         if len(cuts) >= MAX_ONSETS:

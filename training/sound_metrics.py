@@ -6,17 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worldgen.onsets import mono
+
 FFT_SIZES = (256, 512, 2048)
 FLOOR = 1e-3  # of spectral magnitudes: -60 dB, below which nothing is heard in a game
-SILENT = 1e-3  # a frame that never gets louder is silent
-HOP_SECONDS = 0.005  # of the envelope that onsets are found in
-RISE_DB = 9.0  # that makes an onset
-AUDIBLE = 0.01  # root mean square below which nothing is an onset
-APART_SECONDS = 0.08  # two onsets at least
-
-
-def mono(sound: np.ndarray) -> np.ndarray:
-    return sound.mean(-1) if sound.ndim == 2 else sound
 
 
 def stft_magnitudes(sound: np.ndarray, size: int) -> np.ndarray:
@@ -35,26 +28,6 @@ def stft_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 def _decibels(sound: np.ndarray, size: int) -> np.ndarray:
     return 20 * np.log10(np.maximum(stft_magnitudes(mono(sound), size), FLOOR))
-
-
-def onsets(sound: np.ndarray, sample_rate: float) -> np.ndarray:
-    """Seconds at which a sound begins, or grows by RISE_DB within 40 ms: (n,)"""
-    hop = max(1, round(HOP_SECONDS * sample_rate))
-    x = mono(sound)
-    envelope = np.sqrt(np.square(x[: len(x) // hop * hop], dtype=np.float64).reshape(-1, hop).mean(1))
-    if not len(envelope):
-        return np.zeros(0)
-    level = 20 * np.log10(np.maximum(envelope, AUDIBLE / 4))
-    total = np.append(0, np.cumsum(level))
-    place = np.arange(len(level))
-    first = np.maximum(0, place - 8)
-    before = (total[place] - total[first]) / np.maximum(1, place - first)
-    before[0] = level[0]
-    found: list[int] = []
-    for i in np.flatnonzero((envelope > AUDIBLE) & (level - before >= RISE_DB)).tolist():
-        if not found or (i - found[-1]) * HOP_SECONDS >= APART_SECONDS:
-            found.append(i)
-    return np.array(found, np.float64) * hop / sample_rate
 
 
 @dataclass(frozen=True)
@@ -86,11 +59,6 @@ def match_onsets(made: np.ndarray, real: np.ndarray, tolerance: float) -> OnsetM
 def f1(hits: int, made: int, real: int) -> float | None:
     """None where there is nothing to find and nothing was made"""
     return 2 * hits / (made + real) if made + real else None
-
-
-def is_silent(frames: np.ndarray) -> np.ndarray:
-    """frames (..., samples, channels) -> (...)"""
-    return np.abs(frames).max((-2, -1)) < SILENT
 
 
 def loudness_db(sound: np.ndarray) -> float:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from worldgen.data.dataset import Segments
+from worldgen.onsets import AUDIBLE, mono, onsets
 from worldgen.training.recorded_sound import RecordedSound
-from worldgen.training.sound_metrics import AUDIBLE, mono, onsets, stft_magnitudes
+from worldgen.training.sound_metrics import stft_magnitudes
 
 WINDOW_SECONDS = 4.0  # that music is judged over
 SOUNDING = 0.95  # of its frames

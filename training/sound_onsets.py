@@ -9,34 +9,20 @@ from typing import Any
 import numpy as np
 
 from worldgen.data.dataset import ClipSampler, Segments
-from worldgen.training.recorded_sound import RecordedSound, SoundFormat
-from worldgen.training.sound_metrics import match_onsets, onsets
+from worldgen.onsets import onset_places
+from worldgen.training.recorded_sound import RecordedSound
+from worldgen.training.sound_metrics import match_onsets
 
-SLACK_SECONDS = 0.008  # by which an onset may be found too early
 THRESHOLDS = np.linspace(0.05, 0.95, 19)
 
 
-def onset_places(recorded: RecordedSound, segments: Segments) -> np.ndarray:
+def recorded_onset_places(recorded: RecordedSound, segments: Segments) -> np.ndarray:
     """(N,) float32: where in each frame of the cache the first sound begins, in [0, 1); -1 where none does, or the
     frame is in none of the segments"""
     places = np.full(len(recorded.sound), -1, np.float32)
     for start, stop in segments:
-        line = recorded.rows(np.arange(start, stop)).reshape(-1, recorded.format.channels)
-        at = np.round(onsets(line, recorded.format.sample_rate) * recorded.format.sample_rate).astype(int)
-        for i in at[::-1].tolist():
-            frame, place = frame_of(i, recorded.format)
-            if start + frame < stop:
-                places[start + frame] = place
+        places[start:stop] = onset_places(recorded.rows(np.arange(start, stop)), recorded.format.sample_rate)
     return places
-
-
-def frame_of(sample: int, sound_format: SoundFormat) -> tuple[int, float]:
-    """The frame in which an onset was found, and where in it, in [0, 1). Games begin sounds with a frame: one that was
-    found just before a border is the next frame's, which shows what made it."""
-    frame, at = divmod(sample, sound_format.samples)
-    if at >= sound_format.samples - SLACK_SECONDS * sound_format.sample_rate:
-        return frame + 1, 0.0
-    return frame, at / sound_format.samples
 
 
 def onset_f1(made: np.ndarray, real: np.ndarray) -> tuple[float, int, int]:

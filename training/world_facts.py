@@ -13,6 +13,7 @@ from worldgen.actions import ActionMap
 from worldgen.bundle import Starts, load_network, network_hashes
 from worldgen.config import WorldConfig
 from worldgen.files import write_json
+from worldgen.training.recorded_sound import SoundFormat
 from worldgen.training.rollout import PROMPT, led_to
 from worldgen.training.tokens import tokenize
 from worldgen.training.trained_on import TrainedOn
@@ -51,8 +52,7 @@ def write_facts(run: Run) -> None:
     else:
         before = json.loads(path.read_text(encoding="utf-8"))
         write_json(path, {**before, "train": sorted({*before["train"], *facts["train"]})})
-    if run.finished is None or Starts.load(run.recipe.out) is None:
-        _starts(run).save(run.recipe.out)
+    _write_starts(run)
     _trained_on(run).save(run.recipe.out)
 
 
@@ -67,13 +67,29 @@ def _trained_on(run: Run) -> TrainedOn:
     return seen
 
 
+def _write_starts(run: Run) -> None:
+    """A finished world keeps its own, which get their sound where they are of these recordings."""
+    known = Starts.load(run.recipe.out) if run.finished is not None else None
+    if known is None:
+        _starts(run).save(run.recipe.out)
+    elif known.sound is None and (run.recipe.out / "sound_codec").is_dir():
+        found = _starts(run)
+        if np.array_equal(known.frames, found.frames):
+            found.save(run.recipe.out)
+
+
 def _starts(run: Run) -> Starts:
-    """Beginnings from the training episodes, PROMPT frames each, none within two seconds of an episode's end."""
+    """Beginnings from the training episodes, PROMPT frames each, none within two seconds of an episode's end; with
+    their sound where there is a codec."""
     length = min(PROMPT + int(2 * run.cache.fps), int(run.train.lengths.max()))
     picks = run.sampler(run.train, length).even_starts(NUM_STARTS)
     rows = picks[:, None] + np.arange(PROMPT)
     frames = np.stack([np.asarray(run.cache.frames[r[0] : r[-1] + 1]) for r in rows])
-    return Starts(frames, led_to(run.action_map(), run.actions()[rows]))
+    sound = None
+    if (run.recipe.out / "sound_codec").is_dir():
+        recorded = run.sound(SoundFormat.of(load_network(run.recipe.out, "sound_codec").config))
+        sound = np.asarray(recorded.sound[rows.ravel()]).reshape(*rows.shape, *recorded.sound.shape[1:])
+    return Starts(frames, led_to(run.action_map(), run.actions()[rows]), sound)
 
 
 def write_uncertainty(run: Run, length: int) -> None:

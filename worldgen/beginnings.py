@@ -30,8 +30,12 @@ def slot_indices(indices: np.ndarray, num_slots: int) -> np.ndarray:
     return np.broadcast_to(indices, num_slots)
 
 
-def pick_starts(starts: Starts | None, seeds: np.ndarray, indices: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Of a world's own: these, or drawn by the seeds (b,) -> frames (b, t, h, w, 3) uint8, actions (b, t, width)"""
+Beginning = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+"""frames (b, t, h, w, 3) uint8, actions (b, t, width), sound (b, <= t, samples, channels) float32, None if unknown"""
+
+
+def pick_starts(starts: Starts | None, seeds: np.ndarray, indices: np.ndarray | None) -> Beginning:
+    """Of a world's own: these, or drawn by the seeds (b,)"""
     if starts is None or len(starts.frames) == 0:
         raise InputError("this world has no starts: reset(start=FRAMES)")
     number = len(starts.frames)
@@ -41,7 +45,8 @@ def pick_starts(starts: Starts | None, seeds: np.ndarray, indices: np.ndarray | 
         picks = [int(i) for i in indices]
     if bad := [i for i in picks if not 0 <= i < number]:
         raise InputError(f"start {bad[0]} does not exist: this world has 0..{number - 1}")
-    return starts.frames[picks], starts.actions[picks]
+    sound = None if starts.sound is None else starts.sound[picks].astype(np.float32) / 32768
+    return starts.frames[picks], starts.actions[picks], sound
 
 
 def prompt_rows(
@@ -65,3 +70,23 @@ def prompt_rows(
         lead = (t - 1,) if batch is None else (batch, t - 1)
         rows[:, 1:] = config.actions.encode(actions, *lead).reshape(num_slots, t - 1, -1)
     return frames, rows
+
+
+def prompt_sound(sound: Any, num_frames: int, shape: tuple[int, int] | None, batch: int | None) -> np.ndarray | None:
+    """A user's sound of the first frames of a prompt; shape: (samples, channels) of a frame's, None in a world that
+    cannot go on from recorded sound -> (b, <= num_frames, samples, channels) float32"""
+    if sound is None:
+        return None
+    if shape is None:
+        raise InputError("this world's sound does not go on from a recording: leave start_sound out")
+    array = np.asarray(sound)
+    lead = () if batch is None else (batch,)
+    fits = array.dtype.kind == "f" and array.ndim == len(lead) + 3 and array.shape[:-3] == lead
+    if not fits or array.shape[-2:] != shape or not 1 <= array.shape[-3] <= num_frames:
+        raise InputError(
+            f"start_sound is float {('batch, ' if lead else '')}(t, {shape[0]}, {shape[1]}), with 1 to {num_frames} "
+            f"frames, got {array.dtype} {array.shape}"
+        )
+    if not np.isfinite(array).all() or np.abs(array).max() > 1:
+        raise InputError("start_sound is between -1 and 1")
+    return np.ascontiguousarray(array.reshape(batch or 1, *array.shape[-3:]), np.float32)

@@ -171,15 +171,18 @@ def read_manifest(folder: Path, graphs: Path | None = None) -> Manifest:
 
 @dataclass(frozen=True)
 class Starts:
-    """What games begin from: frames (s, t, h, w, 3) uint8, actions (s, t, width), row i led to frame i."""
+    """What games begin from: frames (s, t, h, w, 3) uint8; actions (s, t, width), row i led to frame i; sound
+    (s, t, samples, channels) int16, what was heard while they were on screen, None if unknown."""
 
     frames: np.ndarray
     actions: np.ndarray
+    sound: np.ndarray | None = None
 
     def save(self, folder: Path) -> None:
         (folder / "starts").mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, frames=self.frames, actions=self.actions)
+        arrays = {"frames": self.frames, "actions": self.actions, "sound": self.sound}
+        np.savez_compressed(buffer, allow_pickle=False, **{k: v for k, v in arrays.items() if v is not None})
         write_bytes(folder / "starts" / "starts.npz", buffer.getvalue())
 
     @classmethod
@@ -188,7 +191,7 @@ class Starts:
         path = folder / "starts" / "starts.npz"
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return cls(arrays["frames"], arrays["actions"])
+                return cls(arrays["frames"], arrays["actions"], arrays.get("sound"))
         except FileNotFoundError:
             return None
         except Exception as error:  # zipfile, zlib and numpy each raise their own
@@ -231,6 +234,13 @@ def check_parts(folder: Path, config: WorldConfig, specs: Mapping[str, GraphSpec
             f"{starts.frames.dtype} {starts.frames.shape}, actions {starts.actions.dtype} {starts.actions.shape}, not "
             f"uint8 (s, t, *{frame}) and {actions.dtype} (s, t, {actions.width})"
         )
+    if starts.sound is not None and "hear" in specs:
+        heard = specs["hear"].outputs[0].shape
+        if starts.sound.dtype != np.int16 or starts.sound.shape != (s, t, *heard):
+            raise InputError(
+                f"the sound of the starts, {folder / 'starts' / 'starts.npz'} unless others were given, is not this "
+                f"world's: {starts.sound.dtype} {starts.sound.shape}, not int16 {(s, t, *heard)}"
+            )
 
 
 def describe(name: str | Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from worldgen import sampler
 from worldgen.backends import Array, Backend
 from worldgen.config import WorldConfig
 from worldgen.graphs import frame_graph
+from worldgen.onsets import onset_places
 from worldgen.sound_source import SoundSource
 from worldgen.state import Frame, State
 from worldgen.uncertainty import Uncertainty
@@ -59,8 +60,11 @@ class FrameMaker:
         """What is made next does not follow what is on screen."""
         self._before = None
 
-    def prompt(self, seeds: np.ndarray, frames: np.ndarray, actions: np.ndarray) -> Iterator[tuple[State, Frame]]:
-        """Encodes and commits frames (b, t, h, w, 3); row i of actions (b, t, width) led to frame i."""
+    def prompt(
+        self, seeds: np.ndarray, frames: np.ndarray, actions: np.ndarray, sound: np.ndarray | None = None
+    ) -> Iterator[tuple[State, Frame]]:
+        """Encodes and commits frames (b, t, h, w, 3); row i of actions (b, t, width) led to frame i. sound: what was
+        heard with the first of them, (b, <= t, samples, channels) float32; unknown if None."""
         specs, asarray, b = self._backend.specs, self._backend.asarray, len(seeds)
         state = State(
             seed=seeds,
@@ -74,12 +78,26 @@ class FrameMaker:
             world=self._backend.weights_hash,
         )
         encoder = asarray(specs["encode"].input("state").zeros(b))
+        heard = self._heard(sound)
         for i in range(frames.shape[1]):
             encoded = self._backend.run("encode", {"frame": asarray(frames[:, i].copy()), "state": encoder})
             encoder = encoded["next_state"]
             action = asarray(actions[:, i].copy())
+            earlier = state.sound
             state, frame = self._finish(state, action, self._show(state, encoded["tokens"], action))
+            if i < len(heard) and self._sound is not None and earlier is not None:
+                samples, remembered = self._sound.hear(*heard[i], earlier, state.sound)
+                state, frame = replace(state, sound=remembered), replace(frame, sound=samples)
             yield state, frame
+
+    def _heard(self, sound: np.ndarray | None) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """sound (b, t, samples, channels) -> of each frame it, that of the frame before it, and onset_places()"""
+        if sound is None or self._sound is None or not self._sound.hears:
+            return []
+        places = np.stack([onset_places(game, self._sound.sample_rate) for game in sound], axis=1)
+        by_frame = np.swapaxes(sound, 0, 1)
+        before = np.concatenate([np.zeros_like(by_frame[:1]), by_frame[:-1]])
+        return list(zip(by_frame, before, places, strict=True))
 
     def _make(self, state: State, action: Array) -> dict[str, Array]:
         """-> the outputs of the graph of a frame, by that graph or by those it is made of"""

@@ -34,6 +34,21 @@ class SoundSource(Protocol):
         -> samples (b, samples, channels) float32 in [-1, 1], state"""
         ...
 
+    @property
+    def hears(self) -> bool:
+        """Whether hear() does anything"""
+        ...
+
+    def hear(
+        self, recorded: np.ndarray, before: np.ndarray, place: np.ndarray, earlier: Array, state: Array
+    ) -> tuple[np.ndarray, Array]:
+        """What was just played for a frame is replaced by what was recorded with it, and goes on from there.
+
+        recorded (b, samples, channels) float32; before, of the same shape, with the frame before it, zeros if there was
+        none; place (b,) as of onset_places(); earlier, state: before and after play() -> samples (b, samples,
+        channels), state"""
+        ...
+
 
 def open_sound(
     config: WorldConfig, backend: Backend, mode: str | None, library: SoundLibrary | None = None
@@ -79,6 +94,23 @@ class GeneratedSound:
         out = self._backend.run("sound", inputs)
         return self._backend.numpy(out["samples"]), out["next_state"]
 
+    @property
+    def hears(self) -> bool:
+        return "hear" in self._backend.specs  # not in worlds that were exported before there was the graph
+
+    def hear(
+        self, recorded: np.ndarray, before: np.ndarray, place: np.ndarray, earlier: Array, state: Array
+    ) -> tuple[np.ndarray, Array]:
+        overlap, channels = self._backend.specs["hear"].input("before").shape
+        tail = overlap * channels  # the last part of the state: what rings on from the frame before is still to come
+        state = self._backend.asarray(
+            np.concatenate([self._backend.numpy(state)[:, :-tail], self._backend.numpy(earlier)[:, -tail:]], axis=1)
+        )
+        known = {"recorded": recorded, "before": before[:, -overlap:], "place": place}
+        inputs = {name: self._backend.asarray(np.ascontiguousarray(x, np.float32)) for name, x in known.items()}
+        out = self._backend.run("hear", {**inputs, "state": state})
+        return self._backend.numpy(out["samples"]), out["next_state"]
+
 
 class RetrievedSound:
     """Its state is what the event head remembers, then the voices of the mixer, then the music."""
@@ -116,3 +148,10 @@ class RetrievedSound:
             heard[i] = np.clip(effects + below, -1, 1)
         after = np.concatenate([numpy(out["next_state"]), voices.reshape(len(voices), -1), music], axis=1)
         return heard, asarray(after)
+
+    hears = False  # what is heard in a mixture is not looked up in the library
+
+    def hear(
+        self, recorded: np.ndarray, before: np.ndarray, place: np.ndarray, earlier: Array, state: Array
+    ) -> tuple[np.ndarray, Array]:
+        raise NotImplementedError

@@ -11,7 +11,7 @@ import numpy as np
 
 from worldgen import sampler
 from worldgen.backends import Backend, open_backend
-from worldgen.beginnings import pick_starts, prompt_rows, slot_indices, slot_seeds
+from worldgen.beginnings import Beginning, pick_starts, prompt_rows, prompt_sound, slot_indices, slot_seeds
 from worldgen.bundle import DEFAULT_WORLD, Starts, check_parts, find_world, source_hashes
 from worldgen.config import NFE_CHOICES, WorldConfig
 from worldgen.errors import InputError
@@ -228,6 +228,16 @@ class World:
         return "off" if self._sound is None else self._sound.kind
 
     @property
+    def hears(self) -> bool:
+        """Whether its sound goes on from that of recorded frames: music stays in time with them."""
+        return self._sound is not None and self._sound.hears
+
+    @property
+    def samples(self) -> int:
+        """Of a frame's sound, 0 where the world is silent."""
+        return 0 if self._sound is None else self._sound.samples
+
+    @property
     def channels(self) -> int:
         return 1 if self._sound is None else self._sound.channels
 
@@ -251,6 +261,7 @@ class World:
         *,
         start: int | Sequence[int] | np.ndarray | None = None,
         start_actions: Any = None,
+        start_sound: Any = None,
         mask: np.ndarray | None = None,
         draw: bool = True,
     ) -> Frame:
@@ -260,6 +271,8 @@ class World:
         start: None draws one of the world's starts by each slot's seed; an index picks one, or an index per slot;
             frames (h, w, 3), (t, h, w, 3) or (batch, t, h, w, 3) uint8 are a prompt. The last frame of it is shown.
         start_actions: for a prompt of frames, the actions between them, (t - 1 of them, batch first); unknown if None.
+        start_sound: for a prompt of frames, what was heard with them (t, samples, channels) float in [-1, 1], batch
+            first: generated sound goes on from it (`hears`). The world's own starts bring theirs along.
         mask: (batch,) bool, which slots begin anew and are paid for; the others stay as they are.
         draw: False leaves Frame.image empty, for those who observe().
         """
@@ -269,13 +282,13 @@ class World:
         self._maker.jump()
         indices = np.asarray(start)
         if start is None:
-            frames, actions = pick_starts(self._starts, seeds, None)
+            begin = pick_starts(self._starts, seeds, None)
         elif indices.ndim < 2 and indices.dtype.kind in "iu":
-            frames, actions = pick_starts(self._starts, seeds, slot_indices(indices, self._num_slots)[rows])
+            begin = pick_starts(self._starts, seeds, slot_indices(indices, self._num_slots)[rows])
         else:
-            frames, actions = (x[rows] for x in prompt_rows(self.config, indices, start_actions, self.batch))
+            begin = self._prompt(indices, start_actions, start_sound, rows)
         if mask is None:
-            self._state, frame = self._run_prompt(seeds, frames, actions)
+            self._state, frame = self._run_prompt(seeds, begin)
             return self._shown(frame, draw)
         sound, uncertainty = None, None
         if self._uncertainty is not None:
@@ -283,7 +296,7 @@ class World:
         if self._sound is not None:
             sound = np.zeros((self._num_slots, self._sound.samples, self._sound.channels), np.float32)
         if rows.size:
-            state, frame = self._run_prompt(seeds, frames, actions)
+            state, frame = self._run_prompt(seeds, begin)
             self._state = self._merge(chosen, state)
             if sound is not None:
                 sound[rows] = frame.sound
@@ -317,13 +330,14 @@ class World:
         out = np.stack(restored, axis=1)
         return out if self.batch is not None else out[0]
 
-    def listen(self, frames: np.ndarray, actions: Any = None) -> np.ndarray:
+    def listen(self, frames: np.ndarray, actions: Any = None, sound: Any = None) -> np.ndarray:
         """The sound that this world gives to recorded frames (t, h, w, 3), or (batch, t, h, w, 3), uint8, and the
-        actions between them: (t, samples, channels) float32, batch first. The games being played do not notice."""
-        frames, rows = prompt_rows(self.config, np.asarray(frames), actions, self.batch)
+        actions between them: (t, samples, channels) float32, batch first. sound: of the first of them, as start_sound
+        of reset(); it goes on from there. The games being played do not notice."""
+        begin = self._prompt(np.asarray(frames), actions, sound, np.arange(self._num_slots))
         seeds = np.arange(self._num_slots, dtype=np.uint64)
         heard = []
-        for _, frame in self._maker.prompt(seeds, frames, rows):
+        for _, frame in self._maker.prompt(seeds, *begin):
             if frame.sound is None:
                 raise InputError(f"world {self.config.name!r} is silent")
             heard.append(frame.sound)
@@ -421,8 +435,15 @@ class World:
             self._current()  # the others need a game to go on with
         return chosen
 
-    def _run_prompt(self, seeds: np.ndarray, frames: np.ndarray, actions: np.ndarray) -> tuple[State, Frame]:
-        shown = self._maker.prompt(seeds, frames, actions)
+    def _prompt(self, frames: np.ndarray, actions: Any, sound: Any, rows: np.ndarray) -> Beginning:
+        """What somebody gave for all slots -> of those in rows"""
+        frames, actions = prompt_rows(self.config, frames, actions, self.batch)
+        shape = (self._sound.samples, self._sound.channels) if self._sound is not None and self.hears else None
+        heard = prompt_sound(sound, frames.shape[1], shape, self.batch)
+        return frames[rows], actions[rows], None if heard is None else heard[rows]
+
+    def _run_prompt(self, seeds: np.ndarray, begin: Beginning) -> tuple[State, Frame]:
+        shown = self._maker.prompt(seeds, *begin)
         state, frame = next(shown)
         for later in shown:
             state, frame = later

@@ -12,15 +12,20 @@ EVERY_SECONDS = 10.0
 
 
 def say_progress(say: Callable[[str], None]) -> Progress:
-    """A line now and then, with rate and time left; nothing of what is done within seconds."""
-    began = shown = time.monotonic()
+    """A line now and then, with rate and time left, both since the first file was done: the processes that read begin
+    seconds late. Nothing of what is done within seconds."""
+    shown = time.monotonic()
+    first: tuple[int, float] | None = None
 
     def on_progress(done: int, total: int, _: Path) -> None:
-        nonlocal shown
+        nonlocal shown, first
         now = time.monotonic()
-        if now - shown < EVERY_SECONDS or done == total:
+        if first is None:
+            first = done, now
+        if now - shown < EVERY_SECONDS or done in (first[0], total):
             return
-        shown, left = now, (now - began) / done * (total - done)
-        say(f"  {done}/{total} files read, {done / (now - began):.1f}/s, {int(left) // 60}:{int(left) % 60:02d} left")
+        shown, rate = now, (done - first[0]) / (now - first[1])
+        left = int((total - done) / rate)
+        say(f"  {done}/{total} files read, {rate:.1f}/s, {left // 60}:{left % 60:02d} left")
 
     return on_progress

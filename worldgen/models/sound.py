@@ -125,6 +125,13 @@ class SoundHead(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
         latent = self.sample(context + self.told_in(told), noise)
         return latent, torch.cat([memory, latent, told, urge[..., None]], dim=-1)
 
+    def heard(self, latent: Tensor, place: Tensor, state: Tensor) -> Tensor:
+        """The state after a step whose sound is known: latent (b, d) of it, place (b) in the frame at which one begins,
+        in [0, 1), below 0 where none does; state (b, state_dim) of step() -> state"""
+        parts = torch.arange(NUM_PLACES, device=place.device)
+        told = ((place[..., None] * NUM_PLACES).floor() == parts).to(latent.dtype)
+        return torch.cat([state[..., : self.config.dim], latent, told, torch.zeros_like(state[..., -1:])], dim=-1)
+
     def context(self, hidden: Tensor, action: Tensor, before: Tensor) -> Tensor:
         """A clip at once: hidden (b, t, m, c), action (b, t, width), before (b, t, d + f): latent and told of the frame
         before each -> (b, t, 2e)"""

@@ -18,7 +18,6 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 BLOCK = 256  # samples a block should have, about
 
@@ -88,9 +87,11 @@ class SoundCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers de
     def empty_tail(self, b: int) -> Tensor:
         return self.window.new_zeros(b, *self.tail_shape)
 
-    def encode(self, sound: Tensor) -> Tensor:
-        """sound (b, t, s, x) -> latents (b, t, d) at about unit scale; silence came before"""
-        line = F.pad(rearrange(sound, "b t s x -> b x (t s)"), (self.overlap, 0)) / self.sound_std
+    def encode(self, sound: Tensor, before: Tensor | None = None) -> Tensor:
+        """sound (b, t, s, x), before (b, o, x): the last samples before it, silence if None -> latents (b, t, d) at
+        about unit scale"""
+        before = self.empty_tail(len(sound)) if before is None else before
+        line = torch.cat([before, rearrange(sound, "b t s x -> b (t s) x")], dim=1).transpose(1, 2) / self.sound_std
         blocks = line.unfold(-1, self.hop + self.overlap, self.hop)
         atoms = self.analysis(rearrange(blocks, "b x (t j) n -> b t j (x n)", j=self.num_blocks))
         return self.encoder(rearrange(atoms, "b t j a -> b t (j a)")) / self.latent_std

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from einops import rearrange
@@ -20,6 +21,7 @@ from worldgen.models.sound_codec import SoundCodec
 from worldgen.models.sound_events import SoundEvents
 from worldgen.models.super_resolution import FOLD, SuperResolution
 from worldgen.models.tokenizer import Tokenizer, to_float, to_uint8
+from worldgen.onsets import SILENT
 
 
 class Encode(nn.Module):
@@ -151,6 +153,24 @@ class Sound(nn.Module):
         return samples[:, 0].clamp(-1, 1), torch.cat([head_state, tail.flatten(1)], dim=-1)
 
 
+class Hear(nn.Module):
+    """Puts a recorded sound in the place of the one that Sound has just made up, so that what follows goes on from it.
+    Of a frame that is silent the latent is zero, as in training."""
+
+    def __init__(self, sound: Sound):
+        super().__init__()
+        self.sound = sound
+
+    def forward(self, recorded: Tensor, before: Tensor, place: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        codec, head = self.sound.codec, self.sound.head
+        head_state, tail = state.split([head.state_dim, math.prod(codec.tail_shape)], dim=-1)
+        is_heard = (recorded.abs().amax((1, 2)) >= SILENT).to(recorded.dtype)
+        latent = codec.encode(recorded[:, None], before)[:, 0] * is_heard[:, None]
+        samples, tail = codec.decode(latent[:, None], tail.unflatten(-1, codec.tail_shape))
+        head_state = head.heard(latent, place, head_state)
+        return samples[:, 0].clamp(-1, 1), torch.cat([head_state, tail.flatten(1)], dim=-1)
+
+
 class Events(nn.Module):
     def __init__(self, sound_events: SoundEvents):
         super().__init__()
@@ -183,7 +203,8 @@ def step_modules(
     if between is not None:
         modules["between"] = HalfWay(between)
     if sound_codec is not None and sound is not None:
-        modules["sound"] = Sound(sound_codec, sound)
+        modules["sound"] = made_up = Sound(sound_codec, sound)
+        modules["hear"] = Hear(made_up)
     if sound_events is not None:
         modules["sound_events"] = Events(sound_events)
     return {name: module.eval().requires_grad_(False) for name, module in modules.items()}
@@ -264,6 +285,14 @@ def step_specs(
             GraphSpec(
                 "sound",
                 (committed[2], action, noise, TensorSpec("state", "float32", width)),
+                (samples, TensorSpec("next_state", "float32", width)),
+            )
+        )
+        recorded, before = replace(samples, name="recorded"), TensorSpec("before", "float32", sound_codec.tail_shape)
+        specs.append(
+            GraphSpec(
+                "hear",
+                (recorded, before, level("place"), TensorSpec("state", "float32", width)),
                 (samples, TensorSpec("next_state", "float32", width)),
             )
         )

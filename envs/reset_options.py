@@ -37,13 +37,14 @@ class ResetOptions:
     def read(cls, options: Mapping[str, Any] | None, num_slots: int | None = None) -> ResetOptions:
         """num_slots: None for a WorldEnv."""
         options = dict(options or {})
-        known = ["start", "start_actions", "start_sound", "state", *(["reset_mask"] if num_slots else [])]
+        begins = ("start", "start_actions", "start_sound")
+        known = [*begins, "state", *(["reset_mask"] if num_slots else [])]
         if unknown := [key for key in options if key not in known]:
             raise EnvError(f"unknown reset option {unknown[0]!r}; choose {', '.join(known)}")
         state = options.get("state")
         if state is not None and not isinstance(state, State | EnvState):
             raise EnvError(f"a state is what snapshot() gives, got {type(state).__name__}")
-        if state is not None and any(options.get(key) is not None for key in known[:3]):
+        if state is not None and any(options.get(key) is not None for key in begins):
             raise EnvError("a game begins from a start or from a state, not from both")
         return cls(
             _start(options.get("start"), num_slots),

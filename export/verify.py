@@ -155,7 +155,8 @@ def new_game(world: Path, backend: Backend, upscale: bool = True) -> World:
 
 
 def begin(game: World) -> None:
-    """A game for each seed: its prompt fills an empty ring, around to its first slot. Noise is heard with it."""
+    """A game for each seed: its prompt fills an empty ring, around to its first slot. Noise is heard with it, which
+    begins within a frame and is silent again for one."""
     config, starts, length = game.config, game.starts, game.config.context + 1
     if starts is not None and len(starts.frames):
         games = starts.frames[np.array(SEEDS) % len(starts.frames)]
@@ -167,6 +168,7 @@ def begin(game: World) -> None:
     if game.hears:
         shape = (*prompt.shape[:2], game.samples, game.channels)
         sound = np.random.default_rng(0).uniform(-0.2, 0.2, shape).astype(np.float32)
+        sound[:, : length // 2], sound[:, length // 2, : game.samples // 2], sound[:, -2] = 0, 0, 0
     game.reset(SEEDS, start=prompt, start_sound=sound)
 
 

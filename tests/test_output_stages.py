@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from conftest import FPS, SIDE, TOY_ACTIONS, move, toy_frame
 
-from worldgen.bundle import load_network, save_network
+from worldgen.bundle import Starts, load_network, save_network
 from worldgen.config import WorldConfig
+from worldgen.data.cache import open_cache
 from worldgen.data.recording import RecordingInfo, RecordingWriter
 from worldgen.errors import InputError
 from worldgen.sound_library import LIBRARY
@@ -31,6 +32,7 @@ from worldgen.training.large_picture import large_picture_figures
 from worldgen.training.pipeline import train_world
 from worldgen.training.presets import Preset
 from worldgen.training.recipe import Recipe
+from worldgen.training.recorded_sound import SoundFormat, recorded_sound
 from worldgen.training.report_outputs import between_section, large_picture_section, sound_section
 from worldgen.training.sound_figures import sound_figures
 
@@ -110,6 +112,43 @@ def test_a_run_of_all_stages_gives_a_world_with_larger_frames_and_sound(trained:
     assert world.step(1).between is None and world.step(1).between.shape == (2 * SIDE, 2 * SIDE, 3)
 
 
+def test_starts_have_the_sound_that_was_recorded_with_them(trained: Path, recordings: Path, tmp_path: Path):
+    starts = Starts.load(trained)
+    assert starts.sound.shape == (*starts.frames.shape[:2], RATE // FPS, 1) and starts.sound.any()
+    cache = open_cache(recordings, height=SIDE, width=SIDE)
+    sound = recorded_sound(cache, recordings, SoundFormat(RATE // FPS, 1, RATE), say=lambda text: None)
+    length = starts.frames.shape[1]
+    for frames, heard in zip(starts.frames, starts.sound, strict=True):
+        found = [i for i in range(cache.num_frames - length) if np.array_equal(cache.frames[i : i + length], frames)]
+        assert any(np.array_equal(sound.sound[i : i + length], heard) for i in found)
+    # a world whose starts have none gets it with a stage more, if they are of the same recordings
+    shutil.copytree(trained, tmp_path / "world", ignore=shutil.ignore_patterns("sound"))
+    replace(starts, sound=None).save(tmp_path / "world")
+    train(recordings, tmp_path / "world", stages=("sound",))
+    np.testing.assert_array_equal(Starts.load(tmp_path / "world").sound, starts.sound)
+    shutil.rmtree(tmp_path / "world" / "sound")
+    Starts(starts.frames[::-1], starts.actions[::-1]).save(tmp_path / "world")
+    train(recordings, tmp_path / "world", stages=("sound",), resume=True)
+    assert Starts.load(tmp_path / "world").sound is None
+
+
+def test_starts_of_silent_recordings_or_of_another_codec_have_no_sound(trained: Path, recordings: Path, tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    for i in range(3):
+        record(tmp_path / "data" / f"plain{i}.mkv", i, rate=None)
+    train(tmp_path / "data", tmp_path / "mute", stages=("dynamics",), source=trained)  # the codec comes along
+    assert (tmp_path / "mute" / "sound_codec").is_dir() and Starts.load(tmp_path / "mute").sound is None
+    shutil.copytree(trained, tmp_path / "world", ignore=shutil.ignore_patterns("sound"))
+    starts = Starts.load(trained)
+    wrong = replace(starts, sound=starts.sound[:, :, :-1])
+    wrong.save(tmp_path / "world")  # as a codec of another rate would leave them
+    train(recordings, tmp_path / "world", stages=("sound",))
+    np.testing.assert_array_equal(Starts.load(tmp_path / "world").sound, starts.sound)
+    wrong.save(tmp_path / "world")
+    with pytest.raises(InputError, match="train the stage sound again"):
+        World.load(tmp_path / "world", backend="torch")
+
+
 def test_the_sound_head_is_trained_alone_on_another_world(trained: Path, recordings: Path, tmp_path: Path):
     shutil.copytree(trained, tmp_path / "other", ignore=shutil.ignore_patterns("sound"))
     said = train(recordings, tmp_path / "other", stages=("sound",))
@@ -148,7 +187,8 @@ def test_a_sound_head_of_the_former_kind_plays_and_is_trained_anew(trained: Path
     c = load_network(trained, "sound").config
     sizes = {k: c[k] for k in ("hidden_dim", "latent_dim", "action_kind", "action_sizes", "dim")}
     save_network(PlainSoundHead(**sizes), tmp_path / "former", "sound")
-    assert World.load(tmp_path / "former", backend="torch").reset(0).sound.shape == (RATE // FPS, 1)
+    world = World.load(tmp_path / "former", backend="torch")  # its starts have their sound, which it cannot hear
+    assert world.reset(0).sound.shape == (RATE // FPS, 1) and not world.hears and "hear" not in world.graphs
     said = train(recordings, tmp_path / "new", stages=("sound",), source=tmp_path / "former")
     assert any("of a former kind: it is trained anew" in line for line in said)
     assert type(load_network(tmp_path / "new", "sound")) is not PlainSoundHead
@@ -205,11 +245,13 @@ def test_both_are_measured_and_shown(trained: Path, recordings: Path, tmp_path: 
     heard = sound_figures(trained, world, held_out, recordings)
     assert not isinstance(heard, str)
     sounds, play = heard
+    assert sounds["hears"] and sounds["codec_onset_f1"] is not None
     assert sounds["shuffled"] > 0 and sounds["codec"] > 0 and 0 < sounds["silent_share"] < 1
     assert play.played.shape == play.real.shape == play.listened.shape == (sounds["clips"], 10, RATE // FPS, 1)
     retrieving = World.load(trained, backend="torch", batch=3, upscale=False, sound="retrieved")
     retrieved = sound_figures(trained, retrieving, held_out, recordings)
     assert not isinstance(retrieved, str) and set(retrieved[0]) == set(sounds) and retrieved[0]["ms_p50"] > 0
+    assert not retrieved[0]["hears"]
     html, plot = sound_section(for_json(sounds), play, tmp_path)
     assert "generated frames" in html and plot[:4] == b"\x89PNG"
     assert (tmp_path / "sound_generated_1.mp4").stat().st_size > 1000

@@ -11,14 +11,16 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from conftest import CHANNELS as LOUD_CHANNELS
 from conftest import FPS, SIDE, TOY_ACTIONS, build_tiny_world
+from conftest import SAMPLES as LOUD_SAMPLES
 from env_worlds import SAMPLES, EndlessWorld, MortalWorld, SoundingWorld, headless
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import FrameStackObservation, RecordEpisodeStatistics, TimeLimit
 
 from worldgen.actions import ActionMap
-from worldgen.envs import EnvState, WorldEnv
+from worldgen.envs import EnvState, WorldEnv, WorldVectorEnv
 from worldgen.errors import InputError
 from worldgen.world import World
 
@@ -391,10 +393,33 @@ def test_a_box_takes_what_its_space_holds_and_nothing_beyond(tmp_path: Path):
         env.step([0.2, 0.0])
 
 
+def test_the_sound_of_a_clip_reaches_the_world(loud_world: Path):
+    rng = np.random.default_rng(0)
+    clips = rng.integers(0, 256, (2, 3, SIDE, SIDE, 3), dtype=np.uint8)
+    sounds = rng.uniform(-0.5, 0.5, (2, 3, LOUD_SAMPLES, LOUD_CHANNELS)).astype(np.float32)
+    env = WorldEnv(loud_world, include_sound=True)
+    envs = WorldVectorEnv(loud_world, 2, include_sound=True)
+    heard = {}
+    for known in (True, False):
+        options = {"start": clips[0], **({"start_sound": sounds[0]} if known else {})}
+        env.reset(seed=1, options=options)
+        heard[known] = env.step(1)[-1]["sound"]
+        options = {"start": clips, **({"start_sound": sounds} if known else {})}
+        envs.reset(seed=[1, 2], options=options)
+        beside = envs.step(np.array([1, 1]))[-1]["sound"]
+        np.testing.assert_allclose(beside[0], heard[known], atol=1e-5)
+    assert not np.array_equal(heard[True], heard[False])
+    state = env.snapshot()
+    with pytest.raises(gymnasium.error.Error, match="from a start or from a state"):
+        env.reset(options={"start_sound": sounds[0], "state": state})
+    with pytest.raises(gymnasium.error.Error, match="belong to a prompt"):
+        env.reset(options={"start_sound": sounds[0]})
+
+
 @pytest.mark.parametrize(
     "options, said",
     [
-        ({"strat": 1}, "strat.*start, start_actions, state"),
+        ({"strat": 1}, "strat.*start, start_actions, start_sound, state"),
         ({"reset_mask": np.ones(1, bool)}, "reset_mask"),
         ({"start": 3}, r"start 3 .*0\.\.2"),
         ({"start": "first"}, "'first'.*'random'"),

@@ -14,6 +14,7 @@ from worldgen.backends import open_backend
 from worldgen.bundle import Starts, load_network, save_network
 from worldgen.config import WorldConfig
 from worldgen.errors import InputError
+from worldgen.onsets import onset_places
 from worldgen.sound_library import SoundLibrary
 from worldgen.world import World
 
@@ -210,10 +211,13 @@ def test_what_a_world_does_not_have_is_named(loud_world: Path, tiny_world: Path,
 
 
 def recorded(*lead: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Frames (..., SIDE, SIDE, 3) and their sound (..., SAMPLES, CHANNELS), loud"""
+    """Frames (..., t, SIDE, SIDE, 3) and their sound (..., t, SAMPLES, CHANNELS), which begins in the middle of the
+    first frame"""
     rng = np.random.default_rng(seed)
     frames = rng.integers(0, 256, (*lead, SIDE, SIDE, 3), dtype=np.uint8)
-    return frames, rng.uniform(-0.5, 0.5, (*lead, SAMPLES, CHANNELS)).astype(np.float32)
+    sound = rng.uniform(-0.5, 0.5, (*lead, SAMPLES, CHANNELS)).astype(np.float32)
+    sound[..., 0, : SAMPLES // 2, :] = 0
+    return frames, sound
 
 
 def test_sound_goes_on_from_that_of_the_prompt(loud_world: Path, backend: str):
@@ -245,6 +249,58 @@ def test_what_is_heard_of_a_prompt_is_the_recording_through_the_codec(loud_world
     with torch.inference_mode():
         expected, _ = codec.decode(codec.encode(torch.from_numpy(sound)[None]), codec.empty_tail(1))
     np.testing.assert_allclose(heard, expected[0].clamp(-1, 1).numpy(), atol=1e-5)
+
+
+def test_what_is_heard_is_remembered_as_in_training(loud_world: Path):
+    """The state after a prompt is that which the head is trained to go on from"""
+    torch = pytest.importorskip("torch")
+    from worldgen.models.sound import NUM_PLACES
+    from worldgen.models.steps import Hear, Sound
+
+    frames, sound = recorded(2, 5)
+    sound[:, 2] = 0
+    codec, head = (load_network(loud_world, name).eval() for name in ("sound_codec", "sound"))
+    places = np.stack([onset_places(game, SAMPLES * FPS) for game in sound])
+    assert (places[:, 0] > 0.4).all() and (places[:, 3] == 0).all() and (places[:, [1, 2, 4]] == -1).all()
+    play = Sound(codec, head)
+    hear, generator = Hear(play), torch.Generator().manual_seed(0)
+    hidden = torch.randn(2, 5, *head_input(loud_world), generator=generator)
+    action = torch.zeros(2, 5, 1, dtype=torch.int64)
+    state, before = torch.zeros(2, play.state_dim), torch.zeros(2, *codec.tail_shape)
+    with torch.inference_mode():
+        for i in range(5):
+            noise = torch.randn(2, head.noise_dim, generator=generator)
+            heard, place = torch.from_numpy(sound[:, i]), torch.from_numpy(places[:, i])
+            _, made_up = play(hidden[:, i], action[:, i], noise, state)
+            _, state = hear(heard, before, place, state, made_up)
+            before = heard[:, -codec.overlap :]
+        latents = codec.encode(torch.from_numpy(sound))
+        latents[:, 2] = 0  # of a silent frame
+        told = (torch.from_numpy(places)[..., None] * NUM_PLACES).floor() == torch.arange(NUM_PLACES)
+        known = torch.cat([latents, told.float()], dim=-1)
+        shifted = torch.cat([torch.zeros_like(known[:, :1]), known[:, :-1]], dim=1)
+        expected = head.context(hidden, action, shifted)[:, -1, : head.config.dim]
+    memory, rest = state[:, : head.config.dim], state[:, head.config.dim : head.state_dim - 1]
+    torch.testing.assert_close(memory, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(rest, known[:, -1], atol=1e-5, rtol=0)
+
+
+def head_input(world: Path) -> tuple[int, int]:
+    return World.load(world, backend="torch").hidden_shape
+
+
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_a_clip_of_ones_own_is_heard_by_the_slots_that_begin(loud_world: Path, backend: str, is_masked: bool):
+    frames, sound = recorded(2, 3)
+    two, one = (World.load(loud_world, backend=backend, batch=n) for n in (2, 1))
+    two.reset(0)
+    mask = np.array([False, True]) if is_masked else None
+    begun = two.reset([1, 2], start=frames, start_sound=sound, mask=mask)
+    alone = one.reset([2], start=frames[1:], start_sound=sound[1:])
+    for a, b in zip(
+        [begun, *(two.step([x, x]) for x in ACTIONS)], [alone, *(one.step([x]) for x in ACTIONS)], strict=True
+    ):
+        np.testing.assert_allclose(a.sound[1], b.sound[0], atol=1e-5)
 
 
 def test_starts_bring_their_sound_along_and_each_slot_hears_its_own(loud_world: Path, backend: str):
@@ -280,13 +336,15 @@ def test_starts_bring_their_sound_along_and_each_slot_hears_its_own(loud_world: 
 def test_a_sound_that_cannot_be_heard_is_refused(world: World, sound, reason):
     with pytest.raises(InputError, match=reason):
         world.reset(0, start=recorded(3)[0], start_sound=sound)
+    with pytest.raises(InputError, match="belong to a prompt"):
+        world.reset(0, start=0, start_sound=recorded(3)[1])
 
 
 def test_a_silent_world_and_one_without_the_graph_hear_nothing(loud_world: Path, backend: str):
     frames, sound = recorded(2)
     for quiet in (World.load(loud_world, backend=backend, sound="off"), _deaf(loud_world, backend)):
         assert not quiet.hears
-        with pytest.raises(InputError, match="leave start_sound out"):
+        with pytest.raises(InputError, match="needs a world that generates sound"):
             quiet.reset(0, start=frames, start_sound=sound)
     starts = Starts(frames[None], World.load(loud_world).config.actions.null(1, 2), np.ones((1, 2, 7, 1), np.int16))
     with pytest.raises(InputError, match="sound of the starts"):

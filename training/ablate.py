@@ -53,8 +53,8 @@ from worldgen.training.variants import VARIANTS, Variant
 from worldgen.world import World
 
 BASE = "preset"
-HORIZONS = (1, 4, 16, 64)
-SHARP = 16  # frames after the prompt at which sharpness is taken
+HORIZONS = (1, 4, 16, 64)  # frames after the prompt; those that held-out episodes are long enough for
+SHARP = 16  # of them, where sharpness is taken
 Say = Callable[[str], None]
 
 
@@ -205,30 +205,40 @@ class _Bench:
         recipe = Recipe(self._ablation.data, folder, steps=self._ablation.tokenizer_steps)
         preset = replace(self.preset, tokenizer=self.preset.tokenizer | changes)
         ground = prepare(recipe, preset, None if changes else self._ablation.tokenizer, self._say)
-        return ground, open_held_out(folder, ground.config, self._ablation.data, lambda text: None)
+        held_out = open_held_out(folder, ground.config, self._ablation.data, lambda text: None)
+        if not _horizons(held_out):
+            raise InputError(f"{self._ablation.data}: no held-out episode has {PROMPT + 1} frames: record longer ones")
+        return ground, held_out
+
+
+def _horizons(held_out: HeldOut) -> list[int]:
+    longest = int(held_out.segments.lengths.max(initial=0))
+    return [h for h in HORIZONS if PROMPT + h <= longest]
 
 
 def measure(
     tokenizer: Tokenizer, dynamics: Dynamics, config: WorldConfig, held_out: HeldOut, clips: int
 ) -> dict[str, Any]:
     """-> the figures of the table, by the keys of ablation_table.COLUMNS"""
-    steps = max(HORIZONS)
+    horizons = _horizons(held_out)
+    steps = max(horizons)
     starts = held_out.clips(clips, PROMPT + steps)
     rows = starts[:, None] + np.arange(PROMPT + steps)
     frames, actions, episode = held_out.frames(rows), held_out.actions[rows], held_out.episode_of(starts)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     world = World(config, TorchBackend(tokenizer, dynamics, device=device), batch=len(starts))
     played = replay(world, frames, actions, episode, steps)
-    picture = picture_figures(played, HORIZONS)
+    picture = picture_figures(played, horizons)
     read = inverse_dynamics_figures(world, held_out, starts, played)
     by_nfe = nfe_figures(world, played, frames[:, :PROMPT], actions)
-    figures: dict[str, Any] = {f"skill_changed_{h}": picture[str(h)]["skill_changed"] for h in HORIZONS}
-    figures |= {f"skill_{h}": picture[str(h)]["skill"] for h in HORIZONS}
+    figures: dict[str, Any] = {f"skill_changed_{h}": picture[str(h)]["skill_changed"] for h in horizons}
+    figures |= {f"skill_{h}": picture[str(h)]["skill"] for h in horizons}
+    if SHARP in horizons:
+        figures[f"gradient_energy_ratio_{SHARP}"] = picture[str(SHARP)]["gradient_energy_ratio"]
     return figures | {
         "delta_psnr": delta_psnr_figures(world, frames, actions, played.made, episode)["delta_psnr"],
         "inverse_dynamics": None if isinstance(read, str) else read["recorded_ratio"],
         "inverse_dynamics_random": None if isinstance(read, str) else read["random_ratio"],
-        f"gradient_energy_ratio_{SHARP}": picture[str(SHARP)]["gradient_energy_ratio"],
         "loss_of_one_step": by_nfe["1"]["loss"],
     }
 

@@ -91,7 +91,12 @@ def _sound(figures: dict[str, Any] | None) -> list[str]:
     for name, what in (("played", "its own frames"), ("listened", "recorded frames")):
         f = figures[name]
         found = "nothing begins" if f["onset_f1"] is None else f"onset F1 {f['onset_f1']:.2f}"
-        by_chance = "" if figures["shuffled_onset_f1"] is None else f" (chance {figures['shuffled_onset_f1']:.2f})"
+        limits = [
+            f"{what} {figures[key]:.2f}"
+            for what, key in (("chance", "shuffled_onset_f1"), ("its codec", "codec_onset_f1"))
+            if figures[key] is not None
+        ]
+        by_chance = f" ({', '.join(limits)})" if limits else ""
         way = f["share_of_the_way"]
         said.append(
             f"Its sound on {what}: {found}{by_chance}, {f['stft_distance']:.1f} dB from the recorded sound; another "

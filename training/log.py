@@ -67,7 +67,8 @@ class Log:
 
 
 def usual_rate(folder: Path) -> float:
-    """Of a stage's training, its folder with the log -> frames a second, the median: what was compiled or validated in
-    between counts once"""
+    """Of a stage's training, its folder with the log -> frames a second, the median of the lines of the log, of which
+    the first tells how long compiling takes"""
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return float(np.median([row["frames_per_second"] for row in rows if row["kind"] == "train"]))
+    rates = [row["frames_per_second"] for row in rows if row["kind"] == "train"]
+    return float(np.median(rates[1:] or rates))

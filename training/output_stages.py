@@ -25,7 +25,7 @@ from worldgen.training.fit import Fit
 from worldgen.training.hidden_states import HiddenStates, hidden_states
 from worldgen.training.native_frames import best_scale, native_clips
 from worldgen.training.palette import find_palette
-from worldgen.training.recorded_sound import RecordedSound, SoundFormat, choose_format
+from worldgen.training.recorded_sound import RecordedSound, SoundFormat, choose_format, recorded_sound
 from worldgen.training.rollout import led_to
 from worldgen.training.sound import SoundStage
 from worldgen.training.sound_codec import SoundCodecStage
@@ -83,7 +83,7 @@ def sound_codec_stage(run: Run, fit: Fit) -> SoundCodecStage:
         sound_format = SoundFormat.of(sizes)
     else:
         sound_format = choose_format(run.cache, run.recipe.data)
-    sound = run.sound(sound_format)
+    sound = _recorded_sound(run, sound_format)
     network = run.fresh(SoundCodec, **{**sizes, **asdict(sound_format)})
     train, validation = (run.sampler(sound.segments(run.cache, s), fit.length) for s in (run.train, run.validation))
     return SoundCodecStage(run.begin(network, "sound_codec"), sound, train, validation, fit.batch)
@@ -91,7 +91,7 @@ def sound_codec_stage(run: Run, fit: Fit) -> SoundCodecStage:
 
 def sound_stage(run: Run, fit: Fit, tokens: np.ndarray, device: str) -> SoundStage:
     codec = load_network(run.recipe.out, "sound_codec")
-    sound = run.sound(SoundFormat.of(codec.config))
+    sound = _recorded_sound(run, SoundFormat.of(codec.config))
     dynamics, known = _hidden(run, fit, tokens, sound, device)
     network = run.fresh(
         SoundHead,
@@ -106,7 +106,7 @@ def sound_stage(run: Run, fit: Fit, tokens: np.ndarray, device: str) -> SoundSta
 
 def sound_events_stage(run: Run, fit: Fit, tokens: np.ndarray, device: str) -> SoundEventsStage:
     """Also writes the world's library of recorded sounds."""
-    sound = run.sound(choose_format(run.cache, run.recipe.data))
+    sound = _recorded_sound(run, choose_format(run.cache, run.recipe.data))
     dynamics, known = _hidden(run, fit, tokens, sound, device)
     hidden = [k[0].segments for k in known]
     both = Segments(*(np.concatenate([getattr(s, edge) for s in hidden]) for edge in ("starts", "stops")))
@@ -148,3 +148,12 @@ def _hidden(
         known(run.train, HIDDEN_FRAMES, "train"),
         known(run.validation, HIDDEN_HELD_OUT, "validation"),
     )
+
+
+def _recorded_sound(run: Run, sound_format: SoundFormat) -> RecordedSound:
+    sound = recorded_sound(
+        run.cache, run.recipe.data, sound_format, run.recipe.out / "training" / "sound_codec", run.say
+    )
+    for note in sound.notes:
+        run.say(f"  {note}")
+    return sound

@@ -24,12 +24,12 @@ from worldgen.data.probe import probe
 from worldgen.data.sound import read_sound
 from worldgen.errors import InputError
 from worldgen.files import write_json
+from worldgen.onsets import SILENT
 from worldgen.training.native_frames import episode_files
 
 MAX_RATE = 24_000  # Hz: what small worlds have to say lies below 12 kHz
 MIN_BLOCK, MAX_BLOCK = 160, 400  # samples: of a frame's parts, for the codec
 CLIPPED = 32_700  # of int16
-SILENT = 33  # of int16, -60 dB: a frame that never gets louder is silent
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class RecordedSound:
     def is_silent(self) -> np.ndarray:
         """(N,) bool"""
         loudest = [np.abs(part.astype(np.int32)).max((1, 2)) for part in np.array_split(self.sound, 64) if len(part)]
-        return np.concatenate(loudest) < SILENT
+        return np.concatenate(loudest) < SILENT * 32768
 
 
 def has_sound(cache: Cache, data: Path) -> bool:

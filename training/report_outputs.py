@@ -88,8 +88,10 @@ def sound_section(figures: dict[str, Any], play: SoundPlay, folder: Path) -> tup
         f"<table><thead><tr><th></th><th>{_title('played')}</th><th>{_title('listened')}</th></tr></thead>"
         f"<tbody>{details}</tbody></table>"
         f"<p class='small'>{figures['clips']} clips of {figures['clip_frames']} frames, {figures['sample_rate']} Hz, "
-        f"{figures['channels']} channels. Onsets by chance: F1 {_shown(figures['shuffled_onset_f1'])}. Clicks in the "
-        f"recordings: {figures['real_click_rate']:.3f}.</p>{videos}"
+        f"{figures['channels']} channels. Onsets by chance: F1 {_shown(figures['shuffled_onset_f1'])}, through the "
+        f"codec alone {_shown(figures['codec_onset_f1'])}. The world {'heard' if figures['hears'] else 'cannot hear'} "
+        "the sound of the frames that each begins with. Clicks in the recordings: "
+        f"{figures['real_click_rate']:.3f}.</p>{videos}"
     ), waveform_plot(play.real[0], play.played[0], play.listened[0], play.sample_rate)
 
 

@@ -28,7 +28,7 @@ from worldgen.training.latent_data import check_one_game, playable
 from worldgen.training.native_frames import best_scale
 from worldgen.training.presets import Preset, frame_size
 from worldgen.training.recipe import Recipe
-from worldgen.training.recorded_sound import RecordedSound, SoundFormat, has_sound, recorded_sound
+from worldgen.training.recorded_sound import has_sound
 from worldgen.training.rollout import PROMPT
 from worldgen.training.tokens import tokenize
 from worldgen.training.world_facts import known_names
@@ -68,7 +68,6 @@ class Run:
 
     def __init__(self, recipe: Recipe, preset: Preset, say: Say, is_main: bool = True):
         self.recipe, self.preset, self.say, self.is_main = recipe, preset, say, is_main
-        self._said: set[str] = set()  # notes on the sound
         self.finished = _finished(recipe)
         self.action_source = self.finished.action_source if self.finished else recipe.actions
         self.width, self.height = frame_size(preset.side, *_video_size(recipe.data))
@@ -138,15 +137,6 @@ class Run:
         """The tokenizer and the dataset's tokens (N, n, d); processes: those that all call this"""
         tokenizer = load_network(self.recipe.out, "tokenizer").requires_grad_(False).to(self.device)
         return tokenizer, tokenize(self.cache, tokenizer, self.recipe.out, self.say, processes)
-
-    def sound(self, sound_format: SoundFormat) -> RecordedSound:
-        """Of the dataset; what was met in it is said once."""
-        folder = self.recipe.out / "training" / "sound_codec"
-        sound = recorded_sound(self.cache, self.recipe.data, sound_format, folder, self.say)
-        for note in (n for n in sound.notes if n not in self._said):
-            self.say(f"  {note}")
-            self._said.add(note)
-        return sound
 
     def num_codes(self) -> int:
         """That training begins with: the other world may have dropped some."""

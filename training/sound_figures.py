@@ -1,8 +1,8 @@
 """Figures of the sound: is what is heard with a frame what was heard in the game?
 
 Held-out clips are played twice: `played`, the true first frames and then the world's own under the recorded actions,
-and `listened`, all true frames, which judges the sound head alone; both after the true sound of the first frames, from
-which music goes on. Beside them: silence, the true sound of another
+and `listened`, all true frames, which judges the sound head alone; where the world hears, both after the true sound of
+the first frames, from which music goes on. Beside them: silence, the true sound of another
 clip (the right kind of sound at the wrong time), and the codec alone (as close as this world could come).
 """
 
@@ -75,11 +75,10 @@ def sound_figures(
     assert world.sample_rate is not None
     fps = world.config.fps
     span = round(SPAN_SECONDS * fps)
-    samples = round(world.sample_rate / fps)
     try:
         starts = held_out.clips(batch, PROMPT + span)
         sound = recorded_sound(
-            held_out.cache, data, SoundFormat(samples, world.channels, world.sample_rate),
+            held_out.cache, data, SoundFormat(world.samples, world.channels, world.sample_rate),
             say=lambda text: None, episodes=np.unique(held_out.episode_of(starts)),
         )  # fmt: skip
     except InputError as error:
@@ -133,8 +132,7 @@ def _play(
     """prompt: sound of the first frames, None where the world cannot hear it -> sound (b, span, samples, channels),
     frames (b, span, h, w, 3)"""
     seeds = [seed + i for i in range(batch_of(world))]
-    known = {"start_actions": actions[:, : PROMPT - 1], "start_sound": prompt}
-    world.reset(seeds, start=frames[:, :PROMPT], **known)
+    world.reset(seeds, start=frames[:, :PROMPT], start_actions=actions[:, : PROMPT - 1], start_sound=prompt)
     steps = [world.step(actions[:, PROMPT - 1 + i]) for i in range(span)]
     return np.stack([s.sound for s in steps if s.sound is not None], axis=1), np.stack([s.image for s in steps], axis=1)
 

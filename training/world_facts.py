@@ -4,6 +4,7 @@ statistics of its uncertainty."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from worldgen.actions import ActionMap
 from worldgen.bundle import Starts, load_network, network_hashes
 from worldgen.config import WorldConfig
 from worldgen.files import write_json
-from worldgen.training.recorded_sound import SoundFormat
+from worldgen.training.recorded_sound import SoundFormat, recorded_sound
 from worldgen.training.rollout import PROMPT, led_to
 from worldgen.training.tokens import tokenize
 from worldgen.training.trained_on import TrainedOn
@@ -70,26 +71,43 @@ def _trained_on(run: Run) -> TrainedOn:
 def _write_starts(run: Run) -> None:
     """A finished world keeps its own, which get their sound where they are of these recordings."""
     known = Starts.load(run.recipe.out) if run.finished is not None else None
+    rows = _start_rows(run)
+    frames = np.asarray(run.cache.frames[rows.ravel()]).reshape(*rows.shape, *run.cache.frames.shape[1:])
     if known is None:
-        _starts(run).save(run.recipe.out)
-    elif known.sound is None and (run.recipe.out / "sound_codec").is_dir():
-        found = _starts(run)
-        if np.array_equal(known.frames, found.frames):
-            found.save(run.recipe.out)
+        actions = led_to(run.action_map(), run.actions()[rows])
+        Starts(frames, actions, _start_sound(run, rows)).save(run.recipe.out)
+    elif _is_sound_missing(run, known):
+        is_same = np.array_equal(known.frames, frames)
+        replace(known, sound=_start_sound(run, rows) if is_same else None).save(run.recipe.out)
 
 
-def _starts(run: Run) -> Starts:
-    """Beginnings from the training episodes, PROMPT frames each, none within two seconds of an episode's end; with
-    their sound where there is a codec."""
+def _start_rows(run: Run) -> np.ndarray:
+    """(s, PROMPT) of the cache: beginnings from the training episodes, none within two seconds of an episode's end"""
     length = min(PROMPT + int(2 * run.cache.fps), int(run.train.lengths.max()))
-    picks = run.sampler(run.train, length).even_starts(NUM_STARTS)
-    rows = picks[:, None] + np.arange(PROMPT)
-    frames = np.stack([np.asarray(run.cache.frames[r[0] : r[-1] + 1]) for r in rows])
-    sound = None
-    if (run.recipe.out / "sound_codec").is_dir():
-        recorded = run.sound(SoundFormat.of(load_network(run.recipe.out, "sound_codec").config))
-        sound = np.asarray(recorded.sound[rows.ravel()]).reshape(*rows.shape, *recorded.sound.shape[1:])
-    return Starts(frames, led_to(run.action_map(), run.actions()[rows]), sound)
+    return run.sampler(run.train, length).even_starts(NUM_STARTS)[:, None] + np.arange(PROMPT)
+
+
+def _codec_format(run: Run) -> SoundFormat | None:
+    is_there = (run.recipe.out / "sound_codec").is_dir()
+    return SoundFormat.of(load_network(run.recipe.out, "sound_codec").config) if is_there else None
+
+
+def _is_sound_missing(run: Run, starts: Starts) -> bool:
+    """Whether they have none, or not in the format of the codec"""
+    wanted = _codec_format(run)
+    if wanted is None:
+        return False
+    return starts.sound is None or starts.sound.shape[2:] != (wanted.samples, wanted.channels)
+
+
+def _start_sound(run: Run, rows: np.ndarray) -> np.ndarray | None:
+    """rows of _start_rows() -> as in Starts; None unless it is known of all"""
+    wanted = _codec_format(run)
+    if wanted is None:
+        return None
+    episodes = np.searchsorted(run.cache.starts, rows[:, 0], side="right") - 1
+    recorded = recorded_sound(run.cache, run.recipe.data, wanted, say=lambda text: None, episodes=episodes)
+    return recorded.sound[rows] if recorded.is_usable[episodes].all() else None
 
 
 def write_uncertainty(run: Run, length: int) -> None:

@@ -12,6 +12,9 @@ from worldgen.bundle import Starts
 from worldgen.config import WorldConfig
 from worldgen.errors import InputError
 
+# frames (b, t, h, w, 3) uint8, actions (b, t, width), sound (b, <= t, samples, channels) float32, None if unknown
+Beginning = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+
 
 def slot_seeds(seed: int | Sequence[int], num_slots: int) -> np.ndarray:
     """A seed, from which slots count up, or one for each -> (slots,) uint64"""
@@ -28,10 +31,6 @@ def slot_indices(indices: np.ndarray, num_slots: int) -> np.ndarray:
     if indices.ndim and len(indices) != num_slots:
         raise InputError(f"{len(indices)} starts for {num_slots} slots")
     return np.broadcast_to(indices, num_slots)
-
-
-Beginning = tuple[np.ndarray, np.ndarray, np.ndarray | None]
-"""frames (b, t, h, w, 3) uint8, actions (b, t, width), sound (b, <= t, samples, channels) float32, None if unknown"""
 
 
 def pick_starts(starts: Starts | None, seeds: np.ndarray, indices: np.ndarray | None) -> Beginning:
@@ -74,19 +73,22 @@ def prompt_rows(
 
 def prompt_sound(sound: Any, num_frames: int, shape: tuple[int, int] | None, batch: int | None) -> np.ndarray | None:
     """A user's sound of the first frames of a prompt; shape: (samples, channels) of a frame's, None in a world that
-    cannot go on from recorded sound -> (b, <= num_frames, samples, channels) float32"""
+    does not hear -> (b, <= num_frames, samples, channels) float32"""
     if sound is None:
         return None
     if shape is None:
-        raise InputError("this world's sound does not go on from a recording: leave start_sound out")
+        raise InputError(
+            "the sound of a prompt needs a world that generates sound and has the graph 'hear': leave it out, or "
+            "export the world again, where its sound head is not of the former kind"
+        )
     array = np.asarray(sound)
     lead = () if batch is None else (batch,)
     fits = array.dtype.kind == "f" and array.ndim == len(lead) + 3 and array.shape[:-3] == lead
     if not fits or array.shape[-2:] != shape or not 1 <= array.shape[-3] <= num_frames:
         raise InputError(
-            f"start_sound is float {('batch, ' if lead else '')}(t, {shape[0]}, {shape[1]}), with 1 to {num_frames} "
-            f"frames, got {array.dtype} {array.shape}"
+            f"the sound of a prompt is float, {('batch, ' if lead else '')}(t, {shape[0]}, {shape[1]}), of 1 to "
+            f"{num_frames} frames, got {array.dtype} {array.shape}; int16 divided by 32768 is float"
         )
     if not np.isfinite(array).all() or np.abs(array).max() > 1:
-        raise InputError("start_sound is between -1 and 1")
+        raise InputError("the sound of a prompt is between -1 and 1")
     return np.ascontiguousarray(array.reshape(batch or 1, *array.shape[-3:]), np.float32)

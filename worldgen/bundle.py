@@ -4,7 +4,7 @@
     WORLD/card.md                                  what it was trained on, measured figures
     WORLD/trained_on.json                          the same recordings, told by what they hold
     WORLD/<network>/config.json + *.safetensors    those of NETWORKS
-    WORLD/starts/starts.npz                        the frames games begin from
+    WORLD/starts/starts.npz                        what games begin from: frames, actions, sound
     WORLD/sounds/library.npz                       recorded sounds, for sound "retrieved"
     WORLD/uncertainty.npz                          statistics of recorded frames' hidden states
     WORLD/onnx/*.onnx + weights.bin + manifest.json     onnx-fp16/, onnx-int8/: the same in fewer bits
@@ -181,8 +181,8 @@ class Starts:
     def save(self, folder: Path) -> None:
         (folder / "starts").mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
-        arrays = {"frames": self.frames, "actions": self.actions, "sound": self.sound}
-        np.savez_compressed(buffer, allow_pickle=False, **{k: v for k, v in arrays.items() if v is not None})
+        known: Any = {"frames": self.frames, "actions": self.actions, "sound": self.sound}
+        np.savez_compressed(buffer, **{name: array for name, array in known.items() if array is not None})
         write_bytes(folder / "starts" / "starts.npz", buffer.getvalue())
 
     @classmethod
@@ -239,7 +239,8 @@ def check_parts(folder: Path, config: WorldConfig, specs: Mapping[str, GraphSpec
         if starts.sound.dtype != np.int16 or starts.sound.shape != (s, t, *heard):
             raise InputError(
                 f"the sound of the starts, {folder / 'starts' / 'starts.npz'} unless others were given, is not this "
-                f"world's: {starts.sound.dtype} {starts.sound.shape}, not int16 {(s, t, *heard)}"
+                f"world's: {starts.sound.dtype} {starts.sound.shape}, not int16 {(s, t, *heard)}; train the stage "
+                "sound again, or give starts without sound"
             )
 
 

@@ -8,7 +8,7 @@ decode   tokens, state -> frame, next_state
 upscale  frame, shown, state -> image, next_state                with super-resolution: a larger frame after `shown`
 between  before, frame -> between                                 with in-between frames: the one half way
 sound    hidden, action, noise, state -> samples, next_state          with a sound head: what is heard with the frame
-hear     recorded, before, place, state -> samples, next_state    its place taken by what was recorded, of a prompt
+hear     recorded, before, place, earlier, state -> samples, next_state    its place taken by what was recorded
 sound_events  hidden, action, state -> event, place, music, next_state     which sounds of the library
 frame_N  noise, commit_noise, previous, context_sigma, action, cache, position, filled, decoder
          -> frame, next_cache, next_previous, hidden [, reward, terminated], next_decoder

@@ -1,5 +1,5 @@
-"""When sounds begin, in what is heard. Sound is (samples,) or (samples, channels) float in [-1, 1]; channels are mixed
-down."""
+"""What is silent, and when sounds begin. Sound is (samples,) or (samples, channels) float in [-1, 1]; channels are
+mixed down."""
 
 from __future__ import annotations
 

@@ -101,26 +101,29 @@ class GeneratedSound:
     def hear(
         self, recorded: np.ndarray, before: np.ndarray, place: np.ndarray, earlier: Array, state: Array
     ) -> tuple[np.ndarray, Array]:
-        overlap, channels = self._backend.specs["hear"].input("before").shape
-        tail = overlap * channels  # the last part of the state: what rings on from the frame before is still to come
-        state = self._backend.asarray(
-            np.concatenate([self._backend.numpy(state)[:, :-tail], self._backend.numpy(earlier)[:, -tail:]], axis=1)
-        )
+        overlap, _ = self._backend.specs["hear"].input("before").shape
         known = {"recorded": recorded, "before": before[:, -overlap:], "place": place}
         inputs = {name: self._backend.asarray(np.ascontiguousarray(x, np.float32)) for name, x in known.items()}
-        out = self._backend.run("hear", {**inputs, "state": state})
+        out = self._backend.run("hear", {**inputs, "earlier": earlier, "state": state})
         return self._backend.numpy(out["samples"]), out["next_state"]
 
 
 class RetrievedSound:
-    """Its state is what the event head remembers, then the voices of the mixer, then the music."""
+    """Its state is what the event head remembers, then the voices of the mixer, then the music. What a recording is
+    made of is not looked up in the library, so it does not go on from one."""
 
     kind = "retrieved"
+    hears = False
 
     def __init__(self, backend: Backend, library: SoundLibrary):
         self._backend, self._mixer, self._music = backend, Mixer(library), MusicPlayer(library)
         self._width = backend.specs["sound_events"].input("state").shape[0]
         self.samples, self.channels, self.sample_rate = library.samples, library.channels, library.sample_rate
+
+    def hear(
+        self, recorded: np.ndarray, before: np.ndarray, place: np.ndarray, earlier: Array, state: Array
+    ) -> tuple[np.ndarray, Array]:
+        raise NotImplementedError
 
     def empty(self, b: int) -> Array:
         voices = self._mixer.empty(b).reshape(b, -1)
@@ -148,10 +151,3 @@ class RetrievedSound:
             heard[i] = np.clip(effects + below, -1, 1)
         after = np.concatenate([numpy(out["next_state"]), voices.reshape(len(voices), -1), music], axis=1)
         return heard, asarray(after)
-
-    hears = False  # what is heard in a mixture is not looked up in the library
-
-    def hear(
-        self, recorded: np.ndarray, before: np.ndarray, place: np.ndarray, earlier: Array, state: Array
-    ) -> tuple[np.ndarray, Array]:
-        raise NotImplementedError

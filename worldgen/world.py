@@ -281,9 +281,12 @@ class World:
         seeds = slot_seeds(seed, self._num_slots)[rows]
         self._maker.jump()
         indices = np.asarray(start)
+        is_prompt = start is not None and not (indices.ndim < 2 and indices.dtype.kind in "iu")
+        if not is_prompt and (start_actions is not None or start_sound is not None):
+            raise InputError("start_actions and start_sound belong to a prompt of frames: reset(start=FRAMES)")
         if start is None:
             begin = pick_starts(self._starts, seeds, None)
-        elif indices.ndim < 2 and indices.dtype.kind in "iu":
+        elif not is_prompt:
             begin = pick_starts(self._starts, seeds, slot_indices(indices, self._num_slots)[rows])
         else:
             begin = self._prompt(indices, start_actions, start_sound, rows)
@@ -438,7 +441,7 @@ class World:
     def _prompt(self, frames: np.ndarray, actions: Any, sound: Any, rows: np.ndarray) -> Beginning:
         """What somebody gave for all slots -> of those in rows"""
         frames, actions = prompt_rows(self.config, frames, actions, self.batch)
-        shape = (self._sound.samples, self._sound.channels) if self._sound is not None and self.hears else None
+        shape = (self.samples, self.channels) if self.hears else None
         heard = prompt_sound(sound, frames.shape[1], shape, self.batch)
         return frames[rows], actions[rows], None if heard is None else heard[rows]
 

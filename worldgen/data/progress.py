@@ -14,15 +14,15 @@ EVERY_SECONDS = 10.0
 def say_progress(say: Callable[[str], None]) -> Progress:
     """A line now and then, with rate and time left, both since the first file was done: the processes that read begin
     seconds late. Nothing of what is done within seconds."""
-    shown = time.monotonic()
+    shown = 0.0
     first: tuple[int, float] | None = None
 
     def on_progress(done: int, total: int, _: Path) -> None:
         nonlocal shown, first
         now = time.monotonic()
         if first is None:
-            first = done, now
-        if now - shown < EVERY_SECONDS or done in (first[0], total):
+            first, shown = (done, now), now
+        if now - shown < EVERY_SECONDS or done == total:
             return
         shown, rate = now, (done - first[0]) / (now - first[1])
         left = int((total - done) / rate)

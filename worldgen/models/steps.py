@@ -155,15 +155,20 @@ class Sound(nn.Module):
 
 class Hear(nn.Module):
     """Puts a recorded sound in the place of the one that Sound has just made up, so that what follows goes on from it.
-    Of a frame that is silent the latent is zero, as in training."""
+    Of a frame that is silent the latent is zero, as in training.
+
+    recorded (b, s, x), of the frame; before (b, o, x), the last samples of the one before; place (b), as of
+    onset_places(); earlier, state (b, state_dim): those that Sound took and gave -> samples (b, s, x), state"""
 
     def __init__(self, sound: Sound):
         super().__init__()
         self.sound = sound
 
-    def forward(self, recorded: Tensor, before: Tensor, place: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, recorded: Tensor, before: Tensor, place: Tensor, earlier: Tensor, state: Tensor
+    ) -> tuple[Tensor, Tensor]:
         codec, head = self.sound.codec, self.sound.head
-        head_state, tail = state.split([head.state_dim, math.prod(codec.tail_shape)], dim=-1)
+        head_state, tail = state[..., : head.state_dim], earlier[..., head.state_dim :]
         is_heard = (recorded.abs().amax((1, 2)) >= SILENT).to(recorded.dtype)
         latent = codec.encode(recorded[:, None], before)[:, 0] * is_heard[:, None]
         samples, tail = codec.decode(latent[:, None], tail.unflatten(-1, codec.tail_shape))
@@ -204,7 +209,8 @@ def step_modules(
         modules["between"] = HalfWay(between)
     if sound_codec is not None and sound is not None:
         modules["sound"] = made_up = Sound(sound_codec, sound)
-        modules["hear"] = Hear(made_up)
+        if isinstance(sound, SoundHead):  # not one of the former kind
+            modules["hear"] = Hear(made_up)
     if sound_events is not None:
         modules["sound_events"] = Events(sound_events)
     return {name: module.eval().requires_grad_(False) for name, module in modules.items()}
@@ -288,14 +294,17 @@ def step_specs(
                 (samples, TensorSpec("next_state", "float32", width)),
             )
         )
-        recorded, before = replace(samples, name="recorded"), TensorSpec("before", "float32", sound_codec.tail_shape)
-        specs.append(
-            GraphSpec(
-                "hear",
-                (recorded, before, level("place"), TensorSpec("state", "float32", width)),
-                (samples, TensorSpec("next_state", "float32", width)),
+        if isinstance(sound, SoundHead):
+            recorded = replace(samples, name="recorded")
+            before = TensorSpec("before", "float32", sound_codec.tail_shape)
+            earlier, made_up = (TensorSpec(name, "float32", width) for name in ("earlier", "state"))
+            specs.append(
+                GraphSpec(
+                    "hear",
+                    (recorded, before, level("place"), earlier, made_up),
+                    (samples, TensorSpec("next_state", "float32", width)),
+                )
             )
-        )
     if sound_events is not None:
         width = (sound_events.state_dim,)
         event = TensorSpec("event", "float32", (sound_events.config.num_sounds + 1,))

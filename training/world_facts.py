@@ -71,14 +71,16 @@ def _trained_on(run: Run) -> TrainedOn:
 def _write_starts(run: Run) -> None:
     """A finished world keeps its own, which get their sound where they are of these recordings."""
     known = Starts.load(run.recipe.out) if run.finished is not None else None
+    heard = _codec_format(run)
+    if known is not None and (heard is None or _has_sound(known, heard)):
+        return
     rows = _start_rows(run)
     frames = np.asarray(run.cache.frames[rows.ravel()]).reshape(*rows.shape, *run.cache.frames.shape[1:])
+    is_here = known is None or np.array_equal(known.frames, frames)
+    sound = _start_sound(run, rows, heard) if heard is not None and is_here else None
     if known is None:
-        actions = led_to(run.action_map(), run.actions()[rows])
-        Starts(frames, actions, _start_sound(run, rows)).save(run.recipe.out)
-    elif _is_sound_missing(run, known):
-        is_same = np.array_equal(known.frames, frames)
-        replace(known, sound=_start_sound(run, rows) if is_same else None).save(run.recipe.out)
+        known = Starts(frames, led_to(run.action_map(), run.actions()[rows]))
+    replace(known, sound=sound).save(run.recipe.out)
 
 
 def _start_rows(run: Run) -> np.ndarray:
@@ -92,21 +94,14 @@ def _codec_format(run: Run) -> SoundFormat | None:
     return SoundFormat.of(load_network(run.recipe.out, "sound_codec").config) if is_there else None
 
 
-def _is_sound_missing(run: Run, starts: Starts) -> bool:
-    """Whether they have none, or not in the format of the codec"""
-    wanted = _codec_format(run)
-    if wanted is None:
-        return False
-    return starts.sound is None or starts.sound.shape[2:] != (wanted.samples, wanted.channels)
+def _has_sound(starts: Starts, heard: SoundFormat) -> bool:
+    return starts.sound is not None and starts.sound.shape[2:] == (heard.samples, heard.channels)
 
 
-def _start_sound(run: Run, rows: np.ndarray) -> np.ndarray | None:
+def _start_sound(run: Run, rows: np.ndarray, heard: SoundFormat) -> np.ndarray | None:
     """rows of _start_rows() -> as in Starts; None unless it is known of all"""
-    wanted = _codec_format(run)
-    if wanted is None:
-        return None
     episodes = np.searchsorted(run.cache.starts, rows[:, 0], side="right") - 1
-    recorded = recorded_sound(run.cache, run.recipe.data, wanted, say=lambda text: None, episodes=episodes)
+    recorded = recorded_sound(run.cache, run.recipe.data, heard, say=lambda text: None, episodes=episodes)
     return recorded.sound[rows] if recorded.is_usable[episodes].all() else None
 
 

@@ -12,7 +12,7 @@ from worldgen.backends import Array, Backend
 from worldgen.config import WorldConfig
 from worldgen.graphs import frame_graph
 from worldgen.onsets import onset_places
-from worldgen.sound_source import SoundSource
+from worldgen.sound_source import GeneratedSound, SoundSource
 from worldgen.state import Frame, State
 from worldgen.uncertainty import Uncertainty
 
@@ -26,6 +26,7 @@ class FrameMaker:
         uncertainty: Uncertainty | None,
     ):  # fmt: skip
         self._backend, self._sound, self._uncertainty = backend, sound, uncertainty
+        self._hearing = sound if isinstance(sound, GeneratedSound) and sound.hears else None
         self.is_upscaled = upscale and "upscale" in backend.specs
         self.upscaling = "network" if self.is_upscaled else "off"
         self.has_between = self.shows_between = between and "between" in backend.specs
@@ -34,6 +35,11 @@ class FrameMaker:
         self.keeps_hidden = False
         self._tokens = backend.specs["denoise"].outputs[0]
         self.num_context = backend.specs["commit"].input("cache").shape[-2]
+
+    @property
+    def hears(self) -> bool:
+        """Whether sound goes on from that of a prompt."""
+        return self._hearing is not None
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -85,16 +91,16 @@ class FrameMaker:
             action = asarray(actions[:, i].copy())
             earlier = state.sound
             state, frame = self._finish(state, action, self._show(state, encoded["tokens"], action))
-            if i < len(heard) and self._sound is not None and earlier is not None:
-                samples, remembered = self._sound.hear(*heard[i], earlier, state.sound)
+            if i < len(heard) and self._hearing is not None:
+                samples, remembered = self._hearing.hear(*heard[i], earlier, state.sound)
                 state, frame = replace(state, sound=remembered), replace(frame, sound=samples)
             yield state, frame
 
     def _heard(self, sound: np.ndarray | None) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """sound (b, t, samples, channels) -> of each frame it, that of the frame before it, and onset_places()"""
-        if sound is None or self._sound is None or not self._sound.hears:
+        if sound is None or self._hearing is None:
             return []
-        places = np.stack([onset_places(game, self._sound.sample_rate) for game in sound], axis=1)
+        places = np.stack([onset_places(game, self._hearing.sample_rate) for game in sound], axis=1)
         by_frame = np.swapaxes(sound, 0, 1)
         before = np.concatenate([np.zeros_like(by_frame[:1]), by_frame[:-1]])
         return list(zip(by_frame, before, places, strict=True))

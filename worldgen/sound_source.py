@@ -34,21 +34,6 @@ class SoundSource(Protocol):
         -> samples (b, samples, channels) float32 in [-1, 1], state"""
         ...
 
-    @property
-    def hears(self) -> bool:
-        """Whether hear() does anything"""
-        ...
-
-    def hear(
-        self, recorded: np.ndarray, before: np.ndarray, place: np.ndarray, earlier: Array, state: Array
-    ) -> tuple[np.ndarray, Array]:
-        """What was just played for a frame is replaced by what was recorded with it, and goes on from there.
-
-        recorded (b, samples, channels) float32; before, of the same shape, with the frame before it, zeros if there was
-        none; place (b,) as of onset_places(); earlier, state: before and after play() -> samples (b, samples,
-        channels), state"""
-        ...
-
 
 def open_sound(
     config: WorldConfig, backend: Backend, mode: str | None, library: SoundLibrary | None = None
@@ -96,11 +81,17 @@ class GeneratedSound:
 
     @property
     def hears(self) -> bool:
-        return "hear" in self._backend.specs  # not in worlds that were exported before there was the graph
+        """Whether it can hear(): worlds that were exported before there was the graph cannot."""
+        return "hear" in self._backend.specs
 
     def hear(
         self, recorded: np.ndarray, before: np.ndarray, place: np.ndarray, earlier: Array, state: Array
     ) -> tuple[np.ndarray, Array]:
+        """What was just played for a frame is replaced by what was recorded with it, and goes on from there.
+
+        recorded (b, samples, channels) float32; before, of the same shape, with the frame before it, zeros if there was
+        none; place (b,) as of onset_places(); earlier, state: before and after play() -> samples (b, samples,
+        channels), state"""
         overlap, _ = self._backend.specs["hear"].input("before").shape
         known = {"recorded": recorded, "before": before[:, -overlap:], "place": place}
         inputs = {name: self._backend.asarray(np.ascontiguousarray(x, np.float32)) for name, x in known.items()}
@@ -113,17 +104,11 @@ class RetrievedSound:
     made of is not looked up in the library, so it does not go on from one."""
 
     kind = "retrieved"
-    hears = False
 
     def __init__(self, backend: Backend, library: SoundLibrary):
         self._backend, self._mixer, self._music = backend, Mixer(library), MusicPlayer(library)
         self._width = backend.specs["sound_events"].input("state").shape[0]
         self.samples, self.channels, self.sample_rate = library.samples, library.channels, library.sample_rate
-
-    def hear(
-        self, recorded: np.ndarray, before: np.ndarray, place: np.ndarray, earlier: Array, state: Array
-    ) -> tuple[np.ndarray, Array]:
-        raise NotImplementedError
 
     def empty(self, b: int) -> Array:
         voices = self._mixer.empty(b).reshape(b, -1)

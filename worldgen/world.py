@@ -230,7 +230,7 @@ class World:
     @property
     def hears(self) -> bool:
         """Whether its sound goes on from that of recorded frames: music stays in time with them."""
-        return self._sound is not None and self._sound.hears
+        return self._maker.hears
 
     @property
     def samples(self) -> int:

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional as F  # noqa: E402
 
-from worldgen.models.motion import BLOCK, MotionCompensation, extend  # noqa: E402
+from worldgen.models.motion import BLOCK, MotionCompensation, cubic_kernel, extend  # noqa: E402
 from worldgen.models.tokenizer import Tokenizer  # noqa: E402
 
 GRID, PATCH, DIM, REACH = (2, 3), 8, 16, 8
@@ -37,6 +37,15 @@ def displace(motion: MotionCompensation, across: int, down: int) -> None:
     bias = motion.kernels.bias.zero_().unflatten(0, (2, -1, DISPLACEMENTS))
     bias[0, :, REACH + across] = 100
     bias[1, :, REACH + down] = 100
+
+
+@pytest.mark.parametrize("cubic", [False, True])
+@pytest.mark.parametrize("reach", [0, REACH])
+def test_at_the_end_of_its_reach_a_block_is_copied_whole(reach: int, cubic: bool):
+    motion = MotionCompensation(DIM, 3 * PATCH * PATCH, GRID, PATCH, reach, cubic).requires_grad_(False)
+    motion.kernels.bias.zero_().unflatten(0, (-1, 2 * reach + 1))[:, -1] = 100
+    flat = torch.ones(1, 6, 3 * PATCH * PATCH)
+    assert torch.allclose(motion(torch.zeros(1, 7, DIM), flat), flat, atol=1e-5)
 
 
 @pytest.mark.parametrize("token_dim", [3 * PATCH * PATCH, 20])
@@ -74,6 +83,34 @@ def test_each_block_moves_by_its_own_kernels():
     assert torch.allclose(shown[:, :4, :4], picture[:, :4, 4:8], atol=1e-3)
     assert torch.allclose(shown[:, :4, 4:8], picture[:, :4, 4:8], atol=1e-3)
     assert torch.allclose(shown[:, 4:8, :4], picture[:, 4:8, :4], atol=1e-3)
+
+
+def test_what_moves_by_half_a_pixel_is_not_smeared():
+    """Stripes 4 pixels apart, six times: a mean of two pixels fades them each time, a cubic kernel hardly."""
+    left = {}
+    for share in (None, -20.0, 20.0):  # logits of cubic kernels'
+        motion = MotionCompensation(DIM, 3 * PATCH * PATCH, GRID, PATCH, REACH, cubic=share is not None)
+        motion.requires_grad_(False)
+        displace(motion, 0, 0)
+        motion.kernels.bias.unflatten(0, (2, -1, DISPLACEMENTS))[0, :, REACH + 1] = 100
+        if motion.cubic_share is not None:
+            motion.cubic_share.bias[:] = share
+        stripes = torch.cos(torch.pi / 2 * torch.arange(24)).expand(1, 3, 16, 24)
+        patches = stripes.unflatten(-1, (3, PATCH)).unflatten(-3, (2, PATCH)).permute(0, 2, 4, 1, 3, 5)
+        tokens = patches.reshape(1, 6, 3 * PATCH * PATCH)
+        for _ in range(6):
+            tokens = motion(torch.zeros(1, 7, DIM), tokens)
+        left[share] = (motion.picture(tokens)[..., 8:14].std() / stripes[..., 8:14].std()).item()
+    assert left[-20.0] == pytest.approx(left[None], rel=1e-4) and left[None] < 0.2
+    assert 0.4 < left[20.0] < 1
+
+
+@pytest.mark.parametrize("off", [0.0, 0.25, 0.5, 3.7])
+def test_a_cubic_kernel_is_at_its_place(off: float):
+    places = torch.arange(-8, 9.0)
+    weights = cubic_kernel(places - off)
+    assert weights.sum().item() == pytest.approx(1, abs=1e-5)
+    assert (weights * places).sum().item() == pytest.approx(off, abs=1e-4)
 
 
 def test_where_to_copy_from_is_learned():

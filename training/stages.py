@@ -30,6 +30,7 @@ from worldgen.training.run import VALIDATION_HORIZON, Run
 from worldgen.training.tokenizer import TokenizerStage
 from worldgen.training.world_facts import write_facts
 
+NO_SHARE = -6.0  # logit of what a network begins with that knew no cubic kernels
 MOVING_CLIPS = 200  # that tell latent actions how far things move in a game
 
 
@@ -129,6 +130,9 @@ def _load_dynamics(run: Run, network: Dynamics, known: Dynamics) -> None:
         run.say(f"  the actions of {run.recipe.source} are others: what these here do is learned anew")
         state = {key: value for key, value in state.items() if not key.startswith("action.")}
         state |= {key: value for key, value in fresh.items() if key.startswith("action.")}
+    if network.config.cubic and not known.config.cubic:
+        gate = {key: value for key, value in fresh.items() if key.startswith("motion.cubic_share.")}
+        state |= gate | {"motion.cubic_share.bias": torch.full_like(gate["motion.cubic_share.bias"], NO_SHARE)}
     network.load_state_dict(state)
 
 

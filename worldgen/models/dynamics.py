@@ -1,7 +1,7 @@
 """The dynamics: a space-time block-causal diffusion transformer that predicts the next frame's tokens.
 
 DiT blocks (Peebles & Xie 2023) with attention factorised over space and time (Genie, Bruce et al. 2024), trained by
-diffusion forcing (Chen et al. 2024) with x-prediction and shortcut steps (Dreamer 4, Hafner et al. 2025).
+diffusion forcing (Chen et al. 2024) with x-prediction (Dreamer 4, Hafner et al. 2025) and steps of several sizes.
 
 Noisy tokens are (1 - sigma) * tokens + sigma * noise. Each frame also has the previous ones in two forms: the tokens
 of the last `history` slightly noised (`context_sigma`, GameNGen) to look at, two so that what flies has a speed, and
@@ -34,7 +34,7 @@ from worldgen.models.tokenizer import Tokenizer
 # x (f, m, c) of all frames -> its time attention (f, m, c), over a clip or against the ring
 AttendTime = Callable[[TimeAttention, Tensor], Tensor]
 LEAST_DOUBT, MOST_DOUBT = -9.0, 4.0  # log variances that half precision can hold the inverse of
-FINEST_STEP = 0.25  # of the noise level: the step that is trained on data, and that commit() is told
+FINEST_STEP = 0.25  # of the noise level: the step that gives the mean of what may follow, and that commit() is told
 
 
 class Block(nn.Module):
@@ -83,12 +83,13 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         correction: str = "kalman",
         history: int = 1,
         stem_channels: int = 0,
+        cubic: bool = False,
     ):
         """grid: rows and columns of tokens in a frame; patch: pixels a side of a token; context: frames of look-back;
         reach: pixels that the picture moves in a frame at most, as far as it is copied; correction: of what is
         expected by the noisy tokens, "kalman", or "linear", the same share of them everywhere; history: frames before
         each that it sees place by place, beside what it attends to; stem_channels: of the first convolution over these
-        and itself (stem.py), 0 for none."""
+        and itself (stem.py), 0 for none; cubic: whether blocks are partly copied by cubic kernels."""
         super().__init__()
         if history < 1:
             raise ValueError(f"history is at least 1 frame, got {history}")
@@ -111,7 +112,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
             self.doubt = nn.Linear(dim, token_dim)
         else:
             self.trust = nn.Linear(dim, token_dim)
-        self.motion = MotionCompensation(dim, token_dim, (grid[0], grid[1]), patch, reach)
+        self.motion = MotionCompensation(dim, token_dim, (grid[0], grid[1]), patch, reach, cubic)
         self._init_weights()
 
     @classmethod

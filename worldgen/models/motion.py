@@ -4,6 +4,8 @@ A camera that turns or a level that scrolls moves every pixel. Through a transfo
 have to be drawn anew each frame; here the network only says from where to copy, as video codecs do. Each block of
 BLOCK x BLOCK pixels has two learned one-dimensional kernels, across and down, over all displacements up to `reach`
 pixels (separable adaptive convolution: Niklaus et al. 2017; a softmax over displacements: CDNA, Finn et al. 2016).
+A softmax can only average, which smears what is fine within a few frames: so each block also chooses how much of its
+kernel is a cubic one (Keys 1981) at its mean displacement, as codecs interpolate between pixels.
 What all blocks share, the camera's motion, is learned once (global motion compensation, as in MPEG-4).
 Tokens become pixels and pixels tokens by the linear part of the tokenizer: a kernel of no displacement is a copy.
 
@@ -32,10 +34,11 @@ class MotionCompensation(nn.Module):
     offset: Tensor
     patch_mean: Tensor
     spread: Tensor
+    places: Tensor
 
-    def __init__(self, dim: int, token_dim: int, grid: tuple[int, int], patch: int, reach: int):
+    def __init__(self, dim: int, token_dim: int, grid: tuple[int, int], patch: int, reach: int, cubic: bool = False):
         """dim: width of the hidden state; grid: rows and columns of tokens; patch: pixels a side of a token; reach:
-        the longest displacement in pixels, a multiple of BLOCK."""
+        the longest displacement in pixels, a multiple of BLOCK; cubic: whether kernels are partly cubic ones."""
         super().__init__()
         if reach % BLOCK:
             raise ValueError(f"reach is a multiple of {BLOCK} pixels, got {reach}")
@@ -47,6 +50,10 @@ class MotionCompensation(nn.Module):
         nn.init.zeros_(self.camera.weight)
         with torch.no_grad():
             self.kernels.bias.zero_().unflatten(0, (-1, self.num_displacements))[:, reach] = STILL
+        self.cubic_share = nn.Linear(dim, 2 * (patch // BLOCK) ** 2) if cubic else None
+        if self.cubic_share is not None:
+            nn.init.zeros_(self.cubic_share.weight)
+            nn.init.zeros_(self.cubic_share.bias)
         self.register_buffer("basis", torch.eye(3 * patch * patch)[:, :token_dim].contiguous())
         self.register_buffer("gain", torch.ones(token_dim))
         self.register_buffer("offset", torch.zeros(token_dim))
@@ -57,6 +64,7 @@ class MotionCompensation(nn.Module):
         for j in range(BLOCK):
             spread[displacements, [j + k for k in displacements], j] = 1
         self.register_buffer("spread", spread.flatten(1), persistent=False)
+        self.register_buffer("places", torch.arange(-reach, reach + 1.0), persistent=False)
 
     @torch.no_grad()
     def take_basis(self, tokenizer: Tokenizer) -> None:
@@ -68,32 +76,58 @@ class MotionCompensation(nn.Module):
 
     def picture(self, tokens: Tensor) -> Tensor:
         """tokens (..., n, d) -> the pixels that they span (..., 3, h, w)"""
-        spanned = F.linear((tokens + self.offset) / self.gain, self.basis, self.patch_mean)
-        return rearrange(spanned, "... (y x) (c p q) -> ... c (y p) (x q)", y=self.grid[0], c=3, p=self.patch)
+        return self._place(F.linear((tokens + self.offset) / self.gain, self.basis, self.patch_mean))
 
-    def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """hidden (f, m, c), tokens (f, n, d) of the previous frame -> its tokens where they are now (f, n, d)"""
-        reach, num_blocks = self.reach, self.window // BLOCK
+    def difference(self, tokens: Tensor) -> Tensor:
+        """What tokens differ by (..., n, d) -> what their pixels differ by (..., 3, h, w)"""
+        return self._place(F.linear(tokens / self.gain, self.basis))
+
+    def _place(self, patches: Tensor) -> Tensor:
+        return rearrange(patches, "... (y x) (c p q) -> ... c (y p) (x q)", y=self.grid[0], c=3, p=self.patch)
+
+    def kernel_logits(self, hidden: Tensor) -> Tensor:
+        """hidden (f, m, c) -> logits of each block's kernels (2, f, r, s, k), across and down"""
         camera = rearrange(self.camera(hidden[:, -1]), "f (a k) -> a f 1 1 k", a=2)
-        kernels = camera + rearrange(
+        return camera + rearrange(
             self.kernels(hidden[:, :-1]),
             "f (y x) (a p q k) -> a f (y p) (x q) k",
             y=self.grid[0], a=2, p=self.patch // BLOCK, k=self.num_displacements,
         )  # fmt: skip
-        across, down = ((k.softmax(-1) @ self.spread).unflatten(-1, (self.window, BLOCK)) for k in kernels)
+
+    def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """hidden (f, m, c), tokens (f, n, d) of the previous frame -> its tokens where they are now (f, n, d)"""
+        num_blocks = self.window // BLOCK
+        kernels = self.kernel_logits(hidden).softmax(-1)
+        if self.cubic_share is not None:
+            share = rearrange(
+                self.cubic_share(hidden[:, :-1]).sigmoid(),
+                "f (y x) (a p q) -> a f (y p) (x q) 1", y=self.grid[0], a=2, p=self.patch // BLOCK,
+            )  # fmt: skip
+            mean = (kernels * self.places).sum(-1, keepdim=True)
+            sharp = cubic_kernel(self.places - mean)
+            sharp = sharp / sharp.sum(-1, keepdim=True)  # which is 1 but near the longest displacement
+            kernels = kernels + share * (sharp - kernels)
+        across, down = ((k @ self.spread).unflatten(-1, (self.window, BLOCK)) for k in kernels)
         rows, columns = across.shape[1:3]
 
-        picture = extend(self.picture(tokens), reach, dim=-1)
+        picture = extend(self.picture(tokens), self.reach, dim=-1)
         blocks = rearrange(picture, "f c (r i) (s j) -> f r s (c i) j", i=BLOCK, j=BLOCK)
         window = torch.cat([blocks[:, :, o : o + columns] for o in range(num_blocks)], dim=-1)
         picture = rearrange(window @ across, "f r s (c i) j -> f c (r i) (s j)", c=3)
-        picture = extend(picture, reach, dim=-2)
+        picture = extend(picture, self.reach, dim=-2)
         blocks = rearrange(picture, "f c (r i) (s j) -> f r s (c j) i", i=BLOCK, j=BLOCK)
         window = torch.cat([blocks[:, o : o + rows] for o in range(num_blocks)], dim=-1)
         moved = rearrange(
             window @ down, "f (y p) (x q) (c j) i -> f (y x) (c p i q j)", y=self.grid[0], x=self.grid[1], c=3
         )
         return (moved - self.patch_mean) @ self.basis * self.gain - self.offset
+
+
+def cubic_kernel(distance: Tensor) -> Tensor:
+    """Keys' cubic convolution, which interpolates without the blur of a mean: distances in pixels -> weights"""
+    x = distance.abs()
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((2.5 - 0.5 * x) * x - 4) * x + 2
+    return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
 
 
 def extend(picture: Tensor, by: int, dim: int) -> Tensor:

@@ -21,10 +21,12 @@ from worldgen.models.stem import Stem  # noqa: E402
 from worldgen.training.dynamics import (  # noqa: E402
     Ahead,
     DynamicsLoss,
+    Pixels,
     drop_actions,
     dynamics_loss,
+    energy_score,
     own_past,
-    two_half_steps,
+    pixels_of,
 )
 from worldgen.training.own_past import play_on  # noqa: E402
 from worldgen.training.rollout import led_to  # noqa: E402
@@ -54,12 +56,17 @@ def make(
         context=CONTEXT,
         history=history,
         stem_channels=stem_channels,
+        cubic=True,
     )
     if is_new:
         return network
     for parameter in network.parameters():
         parameter.data += 0.15 * torch.randn_like(parameter)
     return network.eval().requires_grad_(False)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def random_rows(actions: ActionMap, *shape: int, seed: int = 0) -> torch.Tensor:
@@ -382,30 +389,66 @@ def test_saved_is_loaded(tmp_path: Path):
 # Training
 
 
-@pytest.mark.parametrize("sigma, step", [(1.0, 1.0), (1.0, 0.5), (0.5, 0.5)])
-def test_a_taught_step_lands_where_two_half_steps_do(sigma: float, step: float):
-    def network(noisy, sigma, step_size, previous, context_sigma, actions):
-        """Some function of everything that it is given."""
-        level = (sigma + 2 * step_size + context_sigma)[..., None, None]
-        return torch.tanh(noisy * 1.3 + level) + previous * 0.1 + actions[..., None] * 0.05, None
+def test_draws_from_what_comes_score_best():
+    """One of two outcomes comes in a tenth of all cases."""
+    count, rare = 40_000, torch.ones(N, D)
 
-    x = clip(2, 3)
-    start, previous, context, action = x["tokens"], x["noise"], x["context_sigma"], x["action"]
-    levels, steps = torch.full((2, 3), sigma), torch.full((2, 3), step)
-    taught = two_half_steps(network, start, levels, steps, previous, context, action)
-    half = step / 2
-    first, _ = network(start, levels, steps / 2, previous, context, action)
-    middle = start + half * (first - start) / sigma
-    second, _ = network(middle, levels - half, steps / 2, previous, context, action)
-    end = middle + half * (second - middle) / (sigma - half)
-    torch.testing.assert_close(start + step * (taught - start) / sigma, end, atol=1e-5, rtol=0)
+    def outcomes(share: float, seed: int) -> torch.Tensor:
+        is_rare = torch.rand(1, count, 1, 1, generator=generator(seed)) < share
+        return is_rare * rare
+
+    def difference(tokens: torch.Tensor) -> torch.Tensor:
+        return tokens.reshape(1, count, 1, N, D)[..., :4, :4]
+
+    pixels = Pixels(torch.ones(D), difference)
+    target = outcomes(0.1, 0)
+
+    def score(first: torch.Tensor, second: torch.Tensor) -> float:
+        return energy_score(first, second, target, pixels).mean().item()
+
+    drawn = {share: score(outcomes(share, 1), outcomes(share, 2)) for share in (0.0, 0.05, 0.1, 0.2, 1.0)}
+    mean = torch.full((1, count, N, D), 0.1)
+    assert min(drawn, key=lambda share: drawn[share]) == 0.1
+    assert drawn[0.1] < 0.98 * score(mean, mean)
+
+
+def test_one_long_step_draws_what_may_follow():
+    """A coin is tossed for each frame: it is all ones or all minus ones."""
+    x = clip(32, 4)
+    network = make(is_new=True)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    for step in range(150):
+        x["tokens"] = (
+            (torch.rand(32, 4, 1, 1, generator=generator(step)) < 0.5).float().mul(2).sub(1).repeat(1, 1, N, D)
+        )
+        loss = loss_of(network, x, 0.0, seed=step, draws=0.5)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    one = torch.ones_like(x["context_sigma"])
+    given = (previous_of(x["tokens"], x["tokens"], 2), 0 * one, x["action"])
+
+    def tossed(seed: int, size: float) -> torch.Tensor:
+        noise = torch.randn(x["noise"].shape, generator=generator(seed))
+        with torch.no_grad():
+            return network(noise, one, size * one, *given)[0][:, 1:].mean((-1, -2))
+
+    first, second = tossed(1, 1.0), tossed(2, 1.0)
+    assert (first.abs() > 0.5).float().mean() > 0.6
+    assert 0.3 < (first.sign() != second.sign()).float().mean() < 0.7  # whatever came before
+    mean = tossed(1, FINEST_STEP)
+    assert mean.std() < 0.8 * first.std()
 
 
 def loss_of(network, x: dict[str, torch.Tensor], progress: float, seed: int = 0, **recipe: float | str) -> torch.Tensor:
     null = torch.from_numpy(MAPS["discrete"].null())
-    generator = torch.Generator().manual_seed(seed)
-    channels, choices = torch.linspace(0.5, 1.5, D), DynamicsLoss(**recipe)
-    return dynamics_loss(network, x["tokens"], x["action"], null, channels, generator, progress, choices)[0]
+    draws = torch.Generator().manual_seed(seed)
+    motion = getattr(network, "motion", make().motion)
+    pixels, choices = (
+        pixels_of(motion)._replace(weight=torch.linspace(0.5, 1.5, D)),
+        DynamicsLoss(**recipe),
+    )
+    return dynamics_loss(network, x["tokens"], x["action"], null, pixels, draws, progress, choices)[0]
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.99])
@@ -427,9 +470,10 @@ def test_an_error_counts_as_much_as_its_channel_is_of_the_picture():
             return self.off.expand_as(noisy), None  # of tokens that are all zeros
 
     x = clip(8, 4) | {"tokens": torch.zeros(8, 4, N, D)}
-    first, last = (loss_of(Wrong(channel), x, 0.0, shortcut=0, own_past=0) for channel in (0, D - 1))
-    assert last / first == pytest.approx(3)  # channel_weight goes from 0.5 to 1.5
-    even = [loss_of(Wrong(channel), x, 0.0, shortcut=0, own_past=0, space="tokens") for channel in (0, D - 1)]
+    alone = {"draws": 0, "own_past": 0}
+    first, last = (loss_of(Wrong(channel), x, 0.0, **alone) for channel in (0, D - 1))
+    assert last / first == pytest.approx(3)  # the weight goes from 0.5 to 1.5
+    even = [loss_of(Wrong(channel), x, 0.0, **alone, space="tokens") for channel in (0, D - 1)]
     assert even[0] == even[1]
 
 
@@ -496,10 +540,6 @@ def test_rows_that_led_to_a_frame_are_those_chosen_one_before():
 # Its own past
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def test_a_clip_of_true_frames_stays_and_is_seen_as_by_commit():
     network, x = make(), clip(2, 2 * CONTEXT)
     x["context_sigma"] = torch.zeros(2, 2 * CONTEXT)
@@ -537,6 +577,21 @@ def test_what_came_before_a_game_began_counts_for_nothing():
     torch.testing.assert_close(hidden[:, 3:], alone, atol=1e-4, rtol=0)
 
 
+def test_what_is_known_of_the_recorded_frames_is_played():
+    network, x = make(), clip(2, 4)
+    level, num_true = torch.full((2,), 0.1), torch.ones(2, dtype=torch.int64)
+
+    def played(known: float, tokens: torch.Tensor) -> torch.Tensor:
+        given = (tokens, x["action"], level, num_true, generator(3))
+        return play_on(network, *given, known=torch.full((2,), known))[0]
+
+    other = x["tokens"].clone()
+    other[:, 1:] += 1.0
+    assert torch.equal(played(0.0, x["tokens"]), played(0.0, other))
+    near, far = ((played(known, x["tokens"]) - x["tokens"]).abs().mean() for known in (0.9, 0.3))
+    assert near < 0.5 * far and not torch.equal(played(0.3, x["tokens"]), played(0.3, other))
+
+
 def test_own_past_begins_at_the_earliest_with_the_second_frame_of_a_game():
     network, x, before = make(), clip(64, 4), clip(64, 6, seed=1)
     null = torch.from_numpy(MAPS["discrete"].null())
@@ -563,10 +618,10 @@ def test_own_past_is_played_under_the_recorded_actions_where_the_clip_hides_them
         return play_on(network, tokens, actions, *rest)
 
     monkeypatch.setattr(dynamics, "play_on", watch)
-    null, to_pixels = torch.from_numpy(MAPS["discrete"].null()), torch.ones(D)
+    null, pixels = torch.from_numpy(MAPS["discrete"].null()), pixels_of(network.motion)
     ahead = Ahead(before["tokens"], before["action"], torch.zeros(4, dtype=torch.int64))
-    recipe = DynamicsLoss(own_past=1.0, action_dropout=1.0, shortcut=0)
-    dynamics_loss(network, x["tokens"], x["action"], null, to_pixels, generator(), 1.0, recipe, ahead)
+    recipe = DynamicsLoss(own_past=1.0, action_dropout=1.0, draws=0)
+    dynamics_loss(network, x["tokens"], x["action"], null, pixels, generator(), 1.0, recipe, ahead)
     assert torch.equal(played_under[0][:, 2:], x["action"])
     assert (played_under[0][:, 0] == null).all()  # a game begins without one
 
@@ -577,10 +632,10 @@ def test_frames_that_repeat_teach_nothing():
     other["tokens"][:, -1] += 1.0
     is_repeat = torch.zeros(4, 5, dtype=torch.bool)
     is_repeat[:, -1] = True
-    null, channels = torch.from_numpy(MAPS["discrete"].null()), torch.ones(D)
+    null, pixels = torch.from_numpy(MAPS["discrete"].null()), pixels_of(network.motion)
 
     def loss(clips: dict[str, torch.Tensor], repeats: torch.Tensor | None) -> float:
-        given = (clips["tokens"], x["action"], null, channels, generator(), 0.0, DynamicsLoss(shortcut=0))
+        given = (clips["tokens"], x["action"], null, pixels, generator(), 0.0, DynamicsLoss(draws=0))
         return dynamics_loss(network, *given, is_repeat=repeats)[0].item()
 
     assert loss(x, is_repeat) == pytest.approx(loss(other, is_repeat), rel=1e-5)
@@ -590,7 +645,7 @@ def test_frames_that_repeat_teach_nothing():
 def test_a_clip_played_on_is_learned_from_its_own_frames_and_not_from_the_recorded_past():
     """Where all clips are played on, the recorded frames of the past are neither shown nor copied."""
     network, x = make(), clip(4, 3)
-    null, channels = torch.from_numpy(MAPS["discrete"].null()), torch.ones(D)
+    null, pixels = torch.from_numpy(MAPS["discrete"].null()), pixels_of(network.motion)
     seen = []
 
     class Watching(Dynamics):
@@ -599,8 +654,8 @@ def test_a_clip_played_on_is_learned_from_its_own_frames_and_not_from_the_record
             return super().forward(noisy, sigma, step_size, previous, context_sigma, action)
 
     network.__class__ = Watching
-    recipe = DynamicsLoss(own_past=1.0, own_past_ahead=0, shortcut=0)
-    dynamics_loss(network, x["tokens"], x["action"], null, channels, generator(), 1.0, recipe)
+    recipe = DynamicsLoss(own_past=1.0, own_past_ahead=0, draws=0)
+    dynamics_loss(network, x["tokens"], x["action"], null, pixels, generator(), 1.0, recipe)
     (noisy, sigma, previous), *_ = seen
     is_pure = sigma == 1
     assert is_pure.any() and (sigma[~is_pure] <= recipe.context_sigma).all()

@@ -57,6 +57,7 @@ VARIANTS: dict[str, Variant] = {
     "no stem": Variant("no convolutions before the blocks", network={"stem_channels": 0}),
     "one frame": Variant("one previous frame is shown place by place, not two", network={"history": 1}),
     "no displacement": Variant("blocks are copied from their own place", network={"reach": 0}),
+    "no cubic": Variant("what is copied can only be averaged", network={"cubic": False}),
     "even channels": Variant("an error counts alike in every channel, not as in the picture", loss={"space": "tokens"}),
     "no motion weight": Variant("tokens that change weigh as much as others", loss={"motion": 0.0}),
     "flow loss": Variant("the error is the flow's, not the tokens'", loss={"space": "flow"}),
@@ -64,7 +65,7 @@ VARIANTS: dict[str, Variant] = {
     "time in all": Variant("time attention in every layer, not every second", network={"time_every": 1}),
     "time in a third": Variant("time attention in every third layer", network={"time_every": 3}),
     "adamw": Variant("AdamW on the matrices of blocks too, not Muon", fit={"optimizer": "adamw"}),
-    "no shortcut": Variant("long steps are not taught", loss={"shortcut": 0.0}),
+    "no draws": Variant("long steps are not taught", loss={"draws": 0.0}),
     "no own past": Variant("it never sees its own predictions as the past", loss={"own_past": 0.0}),
     "finer tokens": Variant(
         "tokens of 8x8 pixels instead of 16x16, as in the preset fine: four times as many", tokenizer=fine().tokenizer

@@ -318,9 +318,8 @@ def test_starts_bring_their_sound_along_and_each_slot_hears_its_own(loud_world: 
     begun = two.reset([7, 8], start=[0, 1], mask=np.array([False, True]))
     assert not begun.sound[0].any() and begun.sound[1].any()
     np.testing.assert_array_equal(two.snapshot().sound[0], before.sound[0])
-    np.testing.assert_array_equal(
-        two.listen(frames, None, sound)[0, -1], two.listen(frames[::-1], None, sound[::-1])[1, -1]
-    )
+    there, back = two.listen(frames, None, sound)[0, -1], two.listen(frames[::-1], None, sound[::-1])[1, -1]
+    np.testing.assert_allclose(there, back, atol=1e-6)  # torch rounds a batch's rows as its kernels divide them
 
 
 @pytest.mark.parametrize(

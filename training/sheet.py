@@ -105,6 +105,11 @@ def write_side_by_side(path: Path, replay: Replay, clips: Sequence[int], actions
     bar, full = GLYPH_HEIGHT * text + 2 * GAP, 2 * wide + GAP
     strip = legend_height(full)
     null = actions.null()
+
+    def moment(after: int, name: str = "frame ") -> str:
+        return f"{name}{after}  {after / fps:.1f} s"
+
+    is_narrow = text_width("recorded" + moment(replay.num_frames), text) + 4 * GAP > wide
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     with VideoWriter(temporary, full, bar + tall + strip, fps) as video:
         for number, clip in enumerate(clips):
@@ -116,7 +121,7 @@ def write_side_by_side(path: Path, replay: Replay, clips: Sequence[int], actions
                 picture[bar : bar + tall, :wide] = enlarge(real, scale)
                 picture[bar : bar + tall, wide + GAP : full] = enlarge(made, scale)
                 after = max(0, i + 1 - (len(pairs) - replay.num_frames))
-                where = f"frame {after}  {after / fps:.1f} s" if after else "prompt"
+                where = moment(after, "" if is_narrow else "frame ") if after else "prompt"
                 draw_text(picture, "recorded", GAP, GAP, LIGHT, text)
                 draw_text(picture, "generated", wide + 2 * GAP, GAP, LIGHT, text)
                 draw_text(picture, where, wide - text_width(where, text) - GAP, GAP, FAINT, text)

@@ -33,7 +33,7 @@ def step(made: Dynamics, optimizer: torch.optim.Optimizer, seed: int) -> float:
     generator = torch.Generator().manual_seed(seed % 2)
     tokens = torch.randn(2, 3, 4, 8, generator=generator)
     level = torch.full((2, 3), 0.5)
-    before = torch.zeros(2, 3, 2, 4, 8)
+    before = torch.zeros(2, 3, *made.previous_shape)
     out, _ = made(0.5 * tokens, level, level, before, level, torch.ones(2, 3, 1, dtype=torch.long))
     loss = (out - tokens).square().mean()
     optimizer.zero_grad()

@@ -148,10 +148,8 @@ def test_the_flow_loss_cares_more_for_clean_frames():
 
     tokens, actions = torch.zeros(64, 5, 4, 8), torch.zeros(64, 5, 1, dtype=torch.long)
     losses = {}
-    null, pixels = (
-        torch.tensor([3]),
-        Pixels(torch.ones(8), lambda tokens: torch.zeros(64, 5, 3, 8, 8)),
-    )
+    null = torch.tensor([3])
+    pixels = Pixels(torch.ones(8), lambda tokens: torch.zeros(64, 5, 3, 8, 8))
     for space in ("tokens", "flow"):
         recipe = DynamicsLoss(space=space, draws=0, own_past=0)
         generator = torch.Generator().manual_seed(0)

@@ -418,9 +418,8 @@ def test_one_long_step_draws_what_may_follow():
     network = make(is_new=True)
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     for step in range(150):
-        x["tokens"] = (
-            (torch.rand(32, 4, 1, 1, generator=generator(step)) < 0.5).float().mul(2).sub(1).repeat(1, 1, N, D)
-        )
+        coin = torch.rand(32, 4, 1, 1, generator=generator(step)) < 0.5
+        x["tokens"] = coin.float().mul(2).sub(1).repeat(1, 1, N, D)
         loss = loss_of(network, x, 0.0, seed=step, draws=0.5)
         optimizer.zero_grad()
         loss.backward()
@@ -442,13 +441,10 @@ def test_one_long_step_draws_what_may_follow():
 
 def loss_of(network, x: dict[str, torch.Tensor], progress: float, seed: int = 0, **recipe: float | str) -> torch.Tensor:
     null = torch.from_numpy(MAPS["discrete"].null())
-    draws = torch.Generator().manual_seed(seed)
-    motion = getattr(network, "motion", make().motion)
-    pixels, choices = (
-        pixels_of(motion)._replace(weight=torch.linspace(0.5, 1.5, D)),
-        DynamicsLoss(**recipe),
-    )
-    return dynamics_loss(network, x["tokens"], x["action"], null, pixels, draws, progress, choices)[0]
+    motion = network.motion if isinstance(network, Dynamics) else make().motion
+    pixels = pixels_of(motion)._replace(weight=torch.linspace(0.5, 1.5, D))
+    given = (x["tokens"], x["action"], null, pixels, generator(seed), progress, DynamicsLoss(**recipe))
+    return dynamics_loss(network, *given)[0]
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.99])

@@ -85,24 +85,18 @@ class MotionCompensation(nn.Module):
     def _place(self, patches: Tensor) -> Tensor:
         return rearrange(patches, "... (y x) (c p q) -> ... c (y p) (x q)", y=self.grid[0], c=3, p=self.patch)
 
-    def kernel_logits(self, hidden: Tensor) -> Tensor:
-        """hidden (f, m, c) -> logits of each block's kernels (2, f, r, s, k), across and down"""
-        camera = rearrange(self.camera(hidden[:, -1]), "f (a k) -> a f 1 1 k", a=2)
-        return camera + rearrange(
-            self.kernels(hidden[:, :-1]),
-            "f (y x) (a p q k) -> a f (y p) (x q) k",
-            y=self.grid[0], a=2, p=self.patch // BLOCK, k=self.num_displacements,
-        )  # fmt: skip
+    def _of_blocks(self, values: Tensor) -> Tensor:
+        """Values of each token's blocks (f, n, 2 * blocks * k) -> (2, f, r, s, k), across and down"""
+        side = self.patch // BLOCK
+        return rearrange(values, "f (y x) (a p q k) -> a f (y p) (x q) k", y=self.grid[0], a=2, p=side, q=side)
 
     def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """hidden (f, m, c), tokens (f, n, d) of the previous frame -> its tokens where they are now (f, n, d)"""
         num_blocks = self.window // BLOCK
-        kernels = self.kernel_logits(hidden).softmax(-1)
+        camera = rearrange(self.camera(hidden[:, -1]), "f (a k) -> a f 1 1 k", a=2)
+        kernels = (camera + self._of_blocks(self.kernels(hidden[:, :-1]))).softmax(-1)
         if self.cubic_share is not None:
-            share = rearrange(
-                self.cubic_share(hidden[:, :-1]).sigmoid(),
-                "f (y x) (a p q) -> a f (y p) (x q) 1", y=self.grid[0], a=2, p=self.patch // BLOCK,
-            )  # fmt: skip
+            share = self._of_blocks(self.cubic_share(hidden[:, :-1]).sigmoid())
             mean = (kernels * self.places).sum(-1, keepdim=True)
             sharp = cubic_kernel(self.places - mean)
             sharp = sharp / sharp.sum(-1, keepdim=True)  # which is 1 but near the longest displacement

@@ -39,6 +39,7 @@ from worldgen.training.nfe import nfe_figures
 from worldgen.training.objects import object_figures
 from worldgen.training.outcomes import outcome_figures
 from worldgen.training.picture import picture_curve, picture_figures
+from worldgen.training.presence import presence_figures
 from worldgen.training.replay import Replay, replay
 from worldgen.training.rollout import PROMPT, random_actions, replace_played
 from worldgen.training.shuffle import shuffle_figures
@@ -131,6 +132,11 @@ def evaluate(
         watch.stage("looking for the game's objects")
         seen = object_figures(held_out, Path(data), starts, played, make_game, watch.progress("clips"))
         _keep(figures, "objects", seen, "objects are not measured")
+        watch.stage("learning to see the game's objects")
+        there = presence_figures(
+            held_out, Path(data), starts, played, make_game, watch.progress("training steps"), seed
+        )
+        _keep(figures, "presence", there, "whether objects are there is not measured")
     for horizon in far:
         watch.stage(f"far horizon: {horizon} frames")
         at, curve = far_figures(load, held_out, horizon, seed, watch.progress("frames"))
@@ -267,6 +273,7 @@ def measure(
         "latent_actions": None,
         "counterfactual": None,
         "objects": None,
+        "presence": None,
         "distribution": distribution_figures(played, seed),
         "standard": None,
         "stability": None,

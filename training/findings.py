@@ -17,6 +17,7 @@ def findings(figures: dict[str, Any]) -> list[str]:
         *_latent_actions(figures.get("latent_actions")),
         *_counterfactual(figures.get("counterfactual")),
         *_objects(figures.get("objects")),
+        *presence_findings(figures.get("presence")),
         *_nfe(figures.get("by_nfe")),
         *_stability(figures.get("stability"), figures["fps"]),
         *_outcomes(figures["outcomes"]),
@@ -232,6 +233,17 @@ def _objects(objects: dict[str, Any] | None) -> list[str]:
             f"{name.capitalize()}: {thing['found']:.0%} are where they should be over {objects['frames']} frames "
             f"(looking for them in the recordings finds {thing['found_recorded']:.0%}), mask IoU {thing['iou']:.2f}."
         )
+    return said
+
+
+def presence_findings(presence: dict[str, Any] | None) -> list[str]:
+    """How often things are seen, along the clips, beside the recordings"""
+    said = []
+    for name, thing in presence["things"].items() if presence else ():
+        seen = [(h, f) for h, f in thing["horizons"].items() if f["seen_recorded"] > 0]
+        if seen:
+            parts = ", ".join(f"{f['seen']:.0%} of frames up to {h} ({f['seen_recorded']:.0%})" for h, f in seen)
+            said.append(f"{name.capitalize()} seen in {parts}; in brackets the recordings.")
     return said
 
 

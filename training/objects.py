@@ -94,7 +94,7 @@ def object_figures(
     t = min(FRAMES, played.num_frames)
     step = -(-max(played.last.shape[1:3]) // SIDE)  # every side of a picture becomes at most SIDE
     sides = {
-        name: np.stack([_smaller(np.concatenate([first[i : i + 1], then[i, :t]]), step) for i in picks])
+        name: np.stack([smaller(np.concatenate([first[i : i + 1], then[i, :t]]), step) for i in picks])
         for name, first, then in (
             ("real", played.last, played.real),
             ("codec", played.restored_last, played.restored),
@@ -177,7 +177,7 @@ def _truths(
             if len(masks) <= len(actions[i]):  # it ended on the way
                 continue
             sizes = (-(-height // step), -(-width // step))
-            small = {label: np.stack([_fit(m[label], *sizes) for m in masks]) for label in masks[0]}
+            small = {label: np.stack([fit_mask(m[label], *sizes) for m in masks]) for label in masks[0]}
             out[i] = _Truth(small, _places(states), shown.image.shape[1])
     return out
 
@@ -267,7 +267,7 @@ def _nearest(these: list[np.ndarray], those: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def _smaller(frames: np.ndarray, step: int) -> np.ndarray:
+def smaller(frames: np.ndarray, step: int) -> np.ndarray:
     """(t, h, w, 3) uint8, each step x step pixels made one"""
     return (
         frames
@@ -278,7 +278,7 @@ def _smaller(frames: np.ndarray, step: int) -> np.ndarray:
     )
 
 
-def _fit(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+def fit_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     """(h, w) bool at another size: where more than half of what a pixel covers is set"""
     h, w = mask.shape
     if height > h or width > w:

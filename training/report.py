@@ -26,6 +26,7 @@ from worldgen.training.report_tables import (
     outcomes,
     per_action,
     picture,
+    presence,
     stability,
     standard,
 )
@@ -87,6 +88,8 @@ def write_report(
         sections.append(("What would have happened", [counterfactual(figures["counterfactual"])]))
     if figures["objects"]:
         sections.append(("Objects", [objects(figures["objects"]), kinematics(figures["objects"])]))
+    if figures["presence"]:
+        sections.append(("What is there", [presence(figures["presence"])]))
     if figures["stability"] and long_play is not None:
         sheet = _image(to_png(long_sheet(long_play.frames)), "sheet")
         caption = "<figcaption>each row one game, above each column the frame</figcaption>"

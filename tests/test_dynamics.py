@@ -21,12 +21,10 @@ from worldgen.models.stem import Stem  # noqa: E402
 from worldgen.training.dynamics import (  # noqa: E402
     Ahead,
     DynamicsLoss,
-    Pixels,
     drop_actions,
     dynamics_loss,
-    energy_score,
     own_past,
-    pixels_of,
+    weight_in_picture,
 )
 from worldgen.training.own_past import play_on  # noqa: E402
 from worldgen.training.rollout import led_to  # noqa: E402
@@ -57,6 +55,7 @@ def make(
         history=history,
         stem_channels=stem_channels,
         cubic=True,
+        blank=True,
     )
     if is_new:
         return network
@@ -389,61 +388,23 @@ def test_saved_is_loaded(tmp_path: Path):
 # Training
 
 
-def test_draws_from_what_comes_score_best():
-    """One of two outcomes comes in a tenth of all cases."""
-    count, rare = 40_000, torch.ones(N, D)
+def test_pure_noise_is_kept_from_it():
+    network, x = make(), clip(2, 3)
+    one = torch.ones(2, 3)
+    previous = previous_of(x["tokens"], x["tokens"], 2)
 
-    def outcomes(share: float, seed: int) -> torch.Tensor:
-        is_rare = torch.rand(1, count, 1, 1, generator=generator(seed)) < share
-        return is_rare * rare
-
-    def difference(tokens: torch.Tensor) -> torch.Tensor:
-        return tokens.reshape(1, count, 1, N, D)[..., :4, :4]
-
-    pixels = Pixels(torch.ones(D), difference)
-    target = outcomes(0.1, 0)
-
-    def score(first: torch.Tensor, second: torch.Tensor) -> float:
-        return energy_score(first, second, target, pixels).mean().item()
-
-    drawn = {share: score(outcomes(share, 1), outcomes(share, 2)) for share in (0.0, 0.05, 0.1, 0.2, 1.0)}
-    mean = torch.full((1, count, N, D), 0.1)
-    assert min(drawn, key=lambda share: drawn[share]) == 0.1
-    assert drawn[0.1] < 0.98 * score(mean, mean)
-
-
-def test_one_long_step_draws_what_may_follow():
-    """A coin is tossed for each frame: it is all ones or all minus ones."""
-    x = clip(32, 4)
-    network = make(is_new=True)
-    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    for step in range(150):
-        coin = torch.rand(32, 4, 1, 1, generator=generator(step)) < 0.5
-        x["tokens"] = coin.float().mul(2).sub(1).repeat(1, 1, N, D)
-        loss = loss_of(network, x, 0.0, seed=step, draws=0.5)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    one = torch.ones_like(x["context_sigma"])
-    given = (previous_of(x["tokens"], x["tokens"], 2), 0 * one, x["action"])
-
-    def tossed(seed: int, size: float) -> torch.Tensor:
+    def clean(sigma: float, seed: int) -> torch.Tensor:
         noise = torch.randn(x["noise"].shape, generator=generator(seed))
-        with torch.no_grad():
-            return network(noise, one, size * one, *given)[0][:, 1:].mean((-1, -2))
+        return network(noise, sigma * one, one, previous, 0 * one, x["action"])[0]
 
-    first, second = tossed(1, 1.0), tossed(2, 1.0)
-    assert (first.abs() > 0.5).float().mean() > 0.6
-    assert 0.3 < (first.sign() != second.sign()).float().mean() < 0.7  # whatever came before
-    mean = tossed(1, FINEST_STEP)
-    assert mean.std() < 0.8 * first.std()
+    assert torch.equal(clean(1.0, 1), clean(1.0, 2))
+    assert not torch.equal(clean(0.9, 1), clean(0.9, 2))
 
 
 def loss_of(network, x: dict[str, torch.Tensor], progress: float, seed: int = 0, **recipe: float | str) -> torch.Tensor:
     null = torch.from_numpy(MAPS["discrete"].null())
-    motion = network.motion if isinstance(network, Dynamics) else make().motion
-    pixels = pixels_of(motion)._replace(weight=torch.linspace(0.5, 1.5, D))
-    given = (x["tokens"], x["action"], null, pixels, generator(seed), progress, DynamicsLoss(**recipe))
+    weight = torch.linspace(0.5, 1.5, D)
+    given = (x["tokens"], x["action"], null, weight, generator(seed), progress, DynamicsLoss(**recipe))
     return dynamics_loss(network, *given)[0]
 
 
@@ -466,10 +427,9 @@ def test_an_error_counts_as_much_as_its_channel_is_of_the_picture():
             return self.off.expand_as(noisy), None  # of tokens that are all zeros
 
     x = clip(8, 4) | {"tokens": torch.zeros(8, 4, N, D)}
-    alone = {"draws": 0, "own_past": 0}
-    first, last = (loss_of(Wrong(channel), x, 0.0, **alone) for channel in (0, D - 1))
+    first, last = (loss_of(Wrong(channel), x, 0.0) for channel in (0, D - 1))
     assert last / first == pytest.approx(3)  # the weight goes from 0.5 to 1.5
-    even = [loss_of(Wrong(channel), x, 0.0, **alone, space="tokens") for channel in (0, D - 1)]
+    even = [loss_of(Wrong(channel), x, 0.0, space="tokens") for channel in (0, D - 1)]
     assert even[0] == even[1]
 
 
@@ -573,21 +533,6 @@ def test_what_came_before_a_game_began_counts_for_nothing():
     torch.testing.assert_close(hidden[:, 3:], alone, atol=1e-4, rtol=0)
 
 
-def test_what_is_known_of_the_recorded_frames_is_played():
-    network, x = make(), clip(2, 4)
-    level, num_true = torch.full((2,), 0.1), torch.ones(2, dtype=torch.int64)
-
-    def played(known: float, tokens: torch.Tensor) -> torch.Tensor:
-        given = (tokens, x["action"], level, num_true, generator(3))
-        return play_on(network, *given, known=torch.full((2,), known))[0]
-
-    other = x["tokens"].clone()
-    other[:, 1:] += 1.0
-    assert torch.equal(played(0.0, x["tokens"]), played(0.0, other))
-    near, far = ((played(known, x["tokens"]) - x["tokens"]).abs().mean() for known in (0.9, 0.3))
-    assert near < 0.5 * far and not torch.equal(played(0.3, x["tokens"]), played(0.3, other))
-
-
 def test_own_past_begins_at_the_earliest_with_the_second_frame_of_a_game():
     network, x, before = make(), clip(64, 4), clip(64, 6, seed=1)
     null = torch.from_numpy(MAPS["discrete"].null())
@@ -614,10 +559,10 @@ def test_own_past_is_played_under_the_recorded_actions_where_the_clip_hides_them
         return play_on(network, tokens, actions, *rest)
 
     monkeypatch.setattr(dynamics, "play_on", watch)
-    null, pixels = torch.from_numpy(MAPS["discrete"].null()), pixels_of(network.motion)
+    null, weight = torch.from_numpy(MAPS["discrete"].null()), weight_in_picture(network.motion)
     ahead = Ahead(before["tokens"], before["action"], torch.zeros(4, dtype=torch.int64))
-    recipe = DynamicsLoss(own_past=1.0, action_dropout=1.0, draws=0)
-    dynamics_loss(network, x["tokens"], x["action"], null, pixels, generator(), 1.0, recipe, ahead)
+    recipe = DynamicsLoss(own_past=1.0, action_dropout=1.0)
+    dynamics_loss(network, x["tokens"], x["action"], null, weight, generator(), 1.0, recipe, ahead)
     assert torch.equal(played_under[0][:, 2:], x["action"])
     assert (played_under[0][:, 0] == null).all()  # a game begins without one
 
@@ -628,10 +573,10 @@ def test_frames_that_repeat_teach_nothing():
     other["tokens"][:, -1] += 1.0
     is_repeat = torch.zeros(4, 5, dtype=torch.bool)
     is_repeat[:, -1] = True
-    null, pixels = torch.from_numpy(MAPS["discrete"].null()), pixels_of(network.motion)
+    null, weight = torch.from_numpy(MAPS["discrete"].null()), weight_in_picture(network.motion)
 
     def loss(clips: dict[str, torch.Tensor], repeats: torch.Tensor | None) -> float:
-        given = (clips["tokens"], x["action"], null, pixels, generator(), 0.0, DynamicsLoss(draws=0))
+        given = (clips["tokens"], x["action"], null, weight, generator(), 0.0, DynamicsLoss())
         return dynamics_loss(network, *given, is_repeat=repeats)[0].item()
 
     assert loss(x, is_repeat) == pytest.approx(loss(other, is_repeat), rel=1e-5)
@@ -641,7 +586,7 @@ def test_frames_that_repeat_teach_nothing():
 def test_a_clip_played_on_is_learned_from_its_own_frames_and_not_from_the_recorded_past():
     """Where all clips are played on, the recorded frames of the past are neither shown nor copied."""
     network, x = make(), clip(4, 3)
-    null, pixels = torch.from_numpy(MAPS["discrete"].null()), pixels_of(network.motion)
+    null, weight = torch.from_numpy(MAPS["discrete"].null()), weight_in_picture(network.motion)
     seen = []
 
     class Watching(Dynamics):
@@ -650,8 +595,8 @@ def test_a_clip_played_on_is_learned_from_its_own_frames_and_not_from_the_record
             return super().forward(noisy, sigma, step_size, previous, context_sigma, action)
 
     network.__class__ = Watching
-    recipe = DynamicsLoss(own_past=1.0, own_past_ahead=0, draws=0)
-    dynamics_loss(network, x["tokens"], x["action"], null, pixels, generator(), 1.0, recipe)
+    recipe = DynamicsLoss(own_past=1.0, own_past_ahead=0)
+    dynamics_loss(network, x["tokens"], x["action"], null, weight, generator(), 1.0, recipe)
     (noisy, sigma, previous), *_ = seen
     is_pure = sigma == 1
     assert is_pure.any() and (sigma[~is_pure] <= recipe.context_sigma).all()

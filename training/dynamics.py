@@ -3,34 +3,29 @@
     worldgen train recordings/ --out worlds/mine --stages dynamics --steps 200
 
 Diffusion forcing (every frame its own noise level), x-prediction with the ramp weight (Dreamer 4, Hafner et al. 2025),
-motion weight, and long steps that learn to draw by a scoring rule (De Bortoli et al. 2025) so that 1 or 2 evaluations
-suffice.
+motion weight. Half of the frames are made from pure noise, so that one evaluation suffices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from worldgen.backends.torch_backend import TorchBackend
 from worldgen.config import WorldConfig
 from worldgen.data.cache import Cache
 from worldgen.data.dataset import ClipSampler, repeated_ends
 from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
-from worldgen.models.motion import BLOCK, MotionCompensation
+from worldgen.models.motion import MotionCompensation
 from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.compiled import compile_network
-from worldgen.training.own_past import MOST_KNOWN, play_on
+from worldgen.training.own_past import play_on
 from worldgen.training.rollout import control_and_horizon, led_to
 from worldgen.world import World
-
-SCORE_SCALE = 0.15  # of pixels, in standard deviations of what tokens span
 
 
 @dataclass(frozen=True)
@@ -41,8 +36,7 @@ class DynamicsLoss:
     pure noise, 1 at clean. action_dropout: share of clips that begin with NULL actions, up to all of them.
     space: of the error: "pixels", as it counts in the picture (most channels hold fine grain that nobody can foretell);
     "tokens" (x-loss); or "flow", in which it is the tokens' over the noise level (v-loss).
-    draws: share of clips in which long steps from pure noise learn to draw one of the frames that may follow, by
-    energy_score(), in the picture whatever the space, instead of the mean of all, so that one or two suffice.
+    pure: share of frames that are made from pure noise, the only ones that play with one step a frame needs.
     own_past: share of steps whose clips the network has played on (own_past.py), from own_past_from of the schedule
     on, so that it learns to mend its errors instead of passing them on: at first one frame of them, halfway through all
     frames and own_past_ahead more before them.
@@ -53,7 +47,7 @@ class DynamicsLoss:
     ramp_floor: float = 0.3
     space: str = "pixels"
     action_dropout: float = 0.05
-    draws: float = 0.5
+    pure: float = 0.5
     own_past: float = 0.25
     own_past_from: float = 0.6
     own_past_ahead: int = 16
@@ -68,19 +62,10 @@ class Ahead(NamedTuple):
     first: Tensor
 
 
-class Pixels(NamedTuple):
-    """What tokens are of the picture. weight (d,): how much of it a squared error of each channel is, 1 on average;
-    difference: of tokens (..., n, d) -> of pixels (..., 3, h, w), whose variance is 1 on average."""
-
-    weight: Tensor
-    difference: Callable[[Tensor], Tensor]
-
-
-def pixels_of(motion: MotionCompensation) -> Pixels:
-    """Of the tokens that a motion compensation knows the basis of."""
+def weight_in_picture(motion: MotionCompensation) -> Tensor:
+    """How much of the picture a squared error of each channel of the tokens is (d,), 1 on average"""
     per_channel = motion.gain.square().reciprocal()  # what a channel's variance of 1 is, summed over its pixels
-    spread = (per_channel.sum() / len(motion.basis)).sqrt()
-    return Pixels(per_channel / per_channel.mean(), lambda tokens: motion.difference(tokens) / spread)
+    return per_channel / per_channel.mean()
 
 
 def dynamics_loss(
@@ -88,16 +73,16 @@ def dynamics_loss(
     tokens: Tensor,
     actions: Tensor,
     null: Tensor,
-    pixels: Pixels,
+    channel_weight: Tensor,
     generator: torch.Generator,
     progress: float,
     recipe: DynamicsLoss,
     ahead: Ahead | None = None,
     is_repeat: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """tokens (b, t, n, d); actions (b, t, width), row i led to frame i; null (width,); is_repeat (b, t) bool,
-    frames that teach nothing"""
-    b, t, n, d = tokens.shape
+    """tokens (b, t, n, d); actions (b, t, width), row i led to frame i; null (width,); channel_weight (d,), as of
+    weight_in_picture(); is_repeat (b, t) bool, frames that teach nothing"""
+    b, t, n, _ = tokens.shape
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator, device=tokens.device)
@@ -107,9 +92,7 @@ def dynamics_loss(
 
     context_sigma = (recipe.context_sigma * uniform(b, 1)).expand(b, t)
     is_context = uniform(b, t) < (uniform(b, 1) < 0.5) * 0.5  # in half of the clips, half of the frames are finished
-    is_pure = uniform(b, t) < 0.3
-    sigma = torch.where(is_pure, 1.0, uniform(b, t))
-    step_size = torch.full_like(sigma, FINEST_STEP)
+    sigma = torch.where(uniform(b, t) < recipe.pure, 1.0, uniform(b, t))
     recorded, actions = actions, drop_actions(actions, null, generator, recipe.action_dropout)
 
     past = tokens  # what the frames before each look like: as recorded, or as played
@@ -117,46 +100,32 @@ def dynamics_loss(
     if is_own:
         depth = (progress - recipe.own_past_from) / (1 - recipe.own_past_from)
         past = own_past(network, tokens, recorded, null, context_sigma[:, 0], generator, ahead, min(1.0, 2 * depth))
-        # as in play, but for half-noised frames of drawn clips: every frame from pure noise, after finished ones alone
+        # as in play: every frame from pure noise, after finished ones alone
         is_context = uniform(b, t) < 0.5
         sigma = torch.ones_like(sigma)
     is_context[:, 0] = True  # a game begins from a finished frame
     sigma = torch.where(is_context, context_sigma, sigma)
     previous = previous_of(past, _mix(past, normal(), context_sigma), network.config.history)
-
-    noise = normal()
-    num_drawn = int(recipe.draws * b)
-    rows = slice(0, num_drawn)
-    choice = torch.randint(0, 3, (num_drawn, t), generator=generator, device=tokens.device)
-    is_drawn = ~is_context[rows] & (choice < 2)
-    sigma[rows] = torch.where(is_context[rows], sigma[rows], sigma.new_tensor([1.0, 1.0, 0.5])[choice])
-    step_size[rows] = torch.where(is_context[rows], FINEST_STEP, sigma.new_tensor([1.0, 0.5, 0.5])[choice])
-    finished = torch.where(is_context[..., None, None], past, tokens)
-    noisy = _mix(finished, noise, sigma)
+    noisy = _mix(torch.where(is_context[..., None, None], past, tokens), normal(), sigma)
+    # steps of every size that fits give the mean of what may follow
+    step_size = 0.5 ** torch.randint(3, (b, t), generator=generator, device=tokens.device)
+    step_size = torch.where(step_size <= sigma, step_size, FINEST_STEP)
 
     clean, _ = network(noisy, sigma, step_size, previous, context_sigma, actions)
     error = (clean.float() - tokens).square()
     if recipe.space == "pixels":
-        error = error * pixels.weight
+        error = error * channel_weight
     error = error.mean(-1)  # (b, t, n)
     change = torch.zeros(b, t, n, device=tokens.device)
     change[:, 1:] = (tokens[:, 1:] - tokens[:, :-1]).square().mean(-1)
     motion = 1 + recipe.motion * change.clamp(max=1)
-    if num_drawn:
-        other = torch.where(is_drawn[..., None, None], normal()[rows], noise[rows])
-        given = (sigma[rows], step_size[rows], previous[rows], context_sigma[rows], actions[rows])
-        again, _ = network(_mix(finished[rows], other, sigma[rows]), *given)
-        score = energy_score(clean[rows].float(), again.float(), tokens[rows], pixels)[..., None]
-        error = torch.cat([torch.where(is_drawn[..., None], score, error[rows]), error[num_drawn:]])
-        # a score of which some outcomes count more is none: they would be drawn more often than they come
-        motion = torch.cat([torch.where(is_drawn[..., None], 1, motion[rows]), motion[num_drawn:]])
     ramp = recipe.ramp_floor + (1 - recipe.ramp_floor) * (1 - sigma)
     if recipe.space == "flow":
         ramp = 1 / sigma.clamp_min(0.1).square()
     is_taught = ~is_context if is_repeat is None else ~(is_context | is_repeat)
     weight = (motion / motion.mean()) * ramp[..., None] * is_taught[..., None]
     loss = (weight * error).sum() / weight.sum().clamp_min(1e-6)  # a very small batch may hold finished frames alone
-    pure = is_taught & (sigma == 1) & (step_size == FINEST_STEP)
+    pure = is_taught & (sigma == 1)
     name = "error_on_own_past" if is_own else "error_at_pure_noise"
     return loss, {name: error[pure].mean().detach()} if pure.any() else {}
 
@@ -185,8 +154,7 @@ def own_past(
     actions = torch.where(is_begin[..., None], null, actions)
     depth = torch.randint(1, deepest + 1, (b,), generator=generator, device=tokens.device)
     num_true = (length - depth).maximum(first + 1)
-    known = MOST_KNOWN * torch.rand(b, generator=generator, device=tokens.device)
-    played, _ = play_on(network, tokens, actions, context_sigma, num_true, generator, first, known)
+    played, _ = play_on(network, tokens, actions, context_sigma, num_true, generator, first)
     return played[:, -t:]
 
 
@@ -198,26 +166,6 @@ def drop_actions(actions: Tensor, null: Tensor, generator: torch.Generator, shar
     num_dropped = torch.where(is_chosen < share, 1 + t * length, 1.0)
     is_dropped = torch.arange(t, device=actions.device) < num_dropped
     return torch.where(is_dropped[..., None], null, actions)
-
-
-def energy_score(first: Tensor, second: Tensor, target: Tensor, pixels: Pixels) -> Tensor:
-    """Of two draws of each frame, lower for those from the distribution that the target is from: as near to it as two
-    of its own are to each other. A mean of what may follow is further, an outcome that never comes is too (Gneiting &
-    Raftery 2007; for diffusion: De Bortoli et al. 2025).
-
-    first, second, target (b, t, n, d) -> (b, t) of each frame: that of its blocks of BLOCK x BLOCK pixels, for small
-    things, and that of the whole, for what comes together, so that a small error counts twice. The distance is a
-    multiquadric: squared below SCORE_SCALE, then itself, which is what makes draws of outcomes better than their mean.
-    """
-
-    def distance(a: Tensor, b: Tensor) -> Tensor:
-        square = F.avg_pool2d(pixels.difference(a - b).float().square().mean(-3), BLOCK)
-        blocks, whole = (
-            2 * SCORE_SCALE * ((e + SCORE_SCALE**2).sqrt() - SCORE_SCALE) for e in (square, square.mean((-1, -2)))
-        )
-        return blocks.mean((-1, -2)) + whole
-
-    return (distance(first, target) + distance(second, target) - distance(first, second)) / 2
 
 
 def _mix(tokens: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
@@ -273,7 +221,7 @@ class DynamicsStage:
         ahead = Ahead(tokens[:, :a], actions[:, :a], batch["first"])
         null = self._null.to(tokens.device)
         return dynamics_loss(
-            network, tokens[:, a:], actions[:, a:], null, pixels_of(self.network.motion), generator, progress,
+            network, tokens[:, a:], actions[:, a:], null, weight_in_picture(self.network.motion), generator, progress,
              self._recipe, ahead, batch["is_repeat"][:, a:],
         )  # fmt: skip
 
@@ -283,7 +231,7 @@ class DynamicsStage:
         frames, actions = self._held_out
         backend = TorchBackend(self._tokenizer, network, device=str(network.device))
         world = World(self._config, backend, batch=len(frames))
-        world.nfe = 4  # the mean of what may follow: PSNR punishes a draw
+        world.nfe = 1
         return control_and_horizon(world, frames, actions, horizons=(1, 4, 16))
 
     def finish(self, network) -> None:

@@ -20,7 +20,7 @@ from worldgen.models.heads import Heads
 from worldgen.training.calibration import fit_sigmoid, threshold_of_best_f1
 from worldgen.training.compiled import compile_network
 from worldgen.training.outcomes import end_figures, reward_figures
-from worldgen.training.own_past import MOST_KNOWN, play_on
+from worldgen.training.own_past import play_on
 from worldgen.training.rollout import led_to
 
 REWARD_SHARE, END_SHARE = 0.3, 0.2  # of a batch's clips hold a reward, or an end: both are rare
@@ -105,8 +105,7 @@ class HeadsStage:
         sigma = torch.full((b,), self._sigma, device=tokens.device)
         num_true = torch.randint(1, t, (b,), generator=generator, device=tokens.device)
         dynamics.to(tokens.device)  # type: ignore[arg-type]  # diffusers hides its signature
-        known = MOST_KNOWN * torch.rand(b, generator=generator, device=tokens.device)
-        return play_on(dynamics, tokens, batch["actions"], sigma, num_true, generator, known=known)[1]
+        return play_on(dynamics, tokens, batch["actions"], sigma, num_true, generator)[1]
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
         hidden = self._hidden(self._played, batch, generator)[:, 1:]

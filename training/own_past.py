@@ -1,10 +1,7 @@
 """What a clip becomes when the world plays it by itself: the past that the dynamics must learn to live with.
 
 In play every frame follows from frames that were generated, errors and all; trained on recordings alone a network
-passes errors on, and more of them each frame (exposure bias; Self Forcing, Huang et al. 2025). What the world draws
-need not be what was recorded, though, and a network that is told to come back to that learns to forget what it has
-drawn. So each frame is made from noise that holds a little of the recorded one: its own errors, at the recorded turn of
-events.
+passes errors on, and more of them each frame (exposure bias; Self Forcing, Huang et al. 2025).
 """
 
 from __future__ import annotations
@@ -12,9 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worldgen.models.dynamics import FINEST_STEP, Dynamics
-
-MOST_KNOWN = 0.5  # share of the recorded tokens in the noise, at most
+from worldgen.models.dynamics import Dynamics
 
 
 @torch.no_grad()
@@ -26,22 +21,18 @@ def play_on(
     num_true: Tensor,
     generator: torch.Generator,
     first: Tensor | None = None,
-    known: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Clips played on frame by frame, with one denoising step each.
 
     tokens (b, t, n, d); actions (b, t, width), row i led to frame i; context_sigma (b,), of finished frames;
     num_true (b,), so many first frames stay as recorded; first (b,), the frame at which a game begins, 0 by default:
-    what is before it counts for nothing; known (b,), share of the recorded frame in the noise that each is made from,
-    of which then the mean is made; None draws each from noise alone, as a world does -> tokens (b, t, n, d), hidden
-    (b, t, m, c) of the finished frames
+    what is before it counts for nothing -> tokens (b, t, n, d), hidden (b, t, m, c) of the finished frames
     """
     b, t, n, d = tokens.shape
     first = torch.zeros(b, dtype=torch.int64, device=tokens.device) if first is None else first
     cache = tokens.new_zeros(b, *network.cache_shape)
     previous = tokens.new_zeros(b, *network.previous_shape)
     one = torch.ones_like(context_sigma)
-    sigma, step_size = (one, one) if known is None else (1 - known, FINEST_STEP * one)
     played, hidden = [], []
     for i in range(t):
         is_true = i < num_true
@@ -51,8 +42,7 @@ def play_on(
         finished = tokens[:, i].contiguous()
         if not bool(is_true.all()):
             noise = torch.randn(b, n, d, generator=generator, device=tokens.device)
-            noisy = noise if known is None else torch.lerp(noise, finished, known[:, None, None])
-            made, _, _ = network.denoise(noisy, sigma, step_size, *ring)
+            made, _, _ = network.denoise(noise, one, one, *ring)
             finished = torch.where(is_true[:, None, None], finished, made.float())
         noise = torch.randn(b, n, d, generator=generator, device=tokens.device)
         cache, previous, seen = network.commit(finished, noise, *ring)

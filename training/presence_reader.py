@@ -13,9 +13,7 @@ STEPS, BATCH, CHANNELS = 300, 24, 16
 QUANTILES = np.linspace(0, 1, 101)  # of the frames, tried as the border between seen and not
 
 
-def train_seer(
-    frames: np.ndarray, masks: np.ndarray, least: int, on_steps: OnProgress, seed: int
-) -> nn.Sequential:
+def train_seer(frames: np.ndarray, masks: np.ndarray, least: int, on_steps: OnProgress, seed: int) -> nn.Sequential:
     """frames (n, h, w, 3) uint8, masks (n, k, h, w) bool -> what gives k logits a pixel. Frames that show a thing are
     half of what is learned from; half are blurred a little, as a tokenizer may do. A pixel whose logit is above 0 shows
     it: where that is, is chosen so that see() is right about the frames."""
@@ -25,11 +23,13 @@ def train_seer(
         layers: list[nn.Module] = []
         for channels in (3, *[CHANNELS] * 4):
             layers += [nn.Conv2d(channels, CHANNELS, 3, padding=1), nn.BatchNorm2d(CHANNELS), nn.ReLU()]
-        network = nn.Sequential(*layers, nn.Conv2d(CHANNELS, masks.shape[1], 1))
+        last = nn.Conv2d(CHANNELS, masks.shape[1], 1)
+        network = nn.Sequential(*layers, last)
     rare = torch.from_numpy(masks.mean((0, 2, 3))).float().clamp(1e-4, 0.5)
-    nn.init.zeros_(network[-1].bias)
-    weight: np.ndarray = masks.any((1, 2, 3)).astype(np.float64)
-    weight = weight / weight.sum() + 1 / len(weight)
+    assert last.bias is not None
+    nn.init.zeros_(last.bias)
+    is_shown = masks.any((1, 2, 3)).astype(np.float64)
+    weight = is_shown / max(is_shown.sum(), 1) + 1 / len(frames)
     optimiser = torch.optim.AdamW(network.parameters(), lr=4e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=STEPS)
     for step in range(STEPS):
@@ -50,8 +50,8 @@ def train_seer(
     peaks = _peaks(network, frames, least)
     with torch.no_grad():
         for i, true in enumerate((masks.sum((2, 3)) >= least).T):
-            best = max(np.quantile(peaks[:, i], QUANTILES), key=lambda limit, i=i, true=true: f1(peaks[:, i] > limit, true))
-            network[-1].bias[i] -= float(best)
+            limits = np.quantile(peaks[:, i], QUANTILES)
+            last.bias[i] -= float(limits[np.argmax([f1(peaks[:, i] > limit, true) for limit in limits])])
     return network
 
 

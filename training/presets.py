@@ -36,7 +36,15 @@ def tiny() -> Preset:
         context=16,
         tokenizer={"token_dim": 160, "channels": [48, 64, 128]},
         latent_action={},
-        dynamics={"dim": 192, "num_layers": 6, "num_heads": 6, "history": 2, "stem_channels": 24, "cubic": True},
+        dynamics={
+            "dim": 192,
+            "num_layers": 6,
+            "num_heads": 6,
+            "history": 2,
+            "stem_channels": 24,
+            "cubic": True,
+            "blank": True,
+        },
         heads={"dim": 32},
         super_resolution={"channels": 48, "num_layers": 6},
         between={"channels": 32, "num_layers": 4},
@@ -76,6 +84,7 @@ def small() -> Preset:
             "history": 2,
             "stem_channels": 24,
             "cubic": True,
+            "blank": True,
             "reach": 16,
         },  # fmt: skip
         heads={"dim": 256},
@@ -112,6 +121,7 @@ def base() -> Preset:
             "history": 2,
             "stem_channels": 24,
             "cubic": True,
+            "blank": True,
             "reach": 32,
         },  # fmt: skip
         heads={"dim": 256},

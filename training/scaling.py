@@ -120,9 +120,7 @@ def _size(choices: Scaling, ground: Ground, divisor: int, say: Say) -> dict[str,
         "width": sizes["dim"],
         "parameters": sum(p.numel() for p in trained.parameters()),
         "steps": progress.step,
-        "loss": held_out_loss(
-            _stage(ground, trained, run.validation, fit, DynamicsLoss(draws=0)), trained, choices.batches
-        ),
+        "loss": held_out_loss(_stage(ground, trained, run.validation, fit, DynamicsLoss()), trained, choices.batches),
         "frames_per_second": progress.step * fit.batch * fit.length / max(progress.seconds, 1e-9),
     }
 

@@ -65,7 +65,8 @@ VARIANTS: dict[str, Variant] = {
     "time in all": Variant("time attention in every layer, not every second", network={"time_every": 1}),
     "time in a third": Variant("time attention in every third layer", network={"time_every": 3}),
     "adamw": Variant("AdamW on the matrices of blocks too, not Muon", fit={"optimizer": "adamw"}),
-    "no draws": Variant("long steps are not taught", loss={"draws": 0.0}),
+    "noise shown": Variant("pure noise is shown to it too", network={"blank": False}),
+    "less pure noise": Variant("a third of the frames are made from pure noise, not half", loss={"pure": 0.3}),
     "no own past": Variant("it never sees its own predictions as the past", loss={"own_past": 0.0}),
     "finer tokens": Variant(
         "tokens of 8x8 pixels instead of 16x16, as in the preset fine: four times as many", tokenizer=fine().tokenizer

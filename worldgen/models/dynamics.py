@@ -84,12 +84,14 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         history: int = 1,
         stem_channels: int = 0,
         cubic: bool = False,
+        blank: bool = False,
     ):
         """grid: rows and columns of tokens in a frame; patch: pixels a side of a token; context: frames of look-back;
         reach: pixels that the picture moves in a frame at most, as far as it is copied; correction: of what is
         expected by the noisy tokens, "kalman", or "linear", the same share of them everywhere; history: frames before
         each that it sees place by place, beside what it attends to; stem_channels: of the first convolution over these
-        and itself (stem.py), 0 for none; cubic: whether blocks are partly copied by cubic kernels."""
+        and itself (stem.py), 0 for none; cubic: whether blocks are partly copied by cubic kernels; blank:
+        whether pure noise is kept from it, which shows nothing: the first step gives the mean of what may follow."""
         super().__init__()
         if history < 1:
             raise ValueError(f"history is at least 1 frame, got {history}")
@@ -246,9 +248,10 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         )
         modulation = self.modulation(condition).unflatten(-1, (6, -1))
         before, *seen = previous.unbind(1)
-        x = self.tokens_in(torch.cat([noisy, *seen], dim=-1))
+        shown = noisy * (sigma < 1)[:, None, None] if self.config.blank else noisy
+        x = self.tokens_in(torch.cat([shown, *seen], dim=-1))
         if self.stem is not None:
-            x = x + self.stem(self.motion.picture(torch.stack([noisy, *seen], dim=1)))
+            x = x + self.stem(self.motion.picture(torch.stack([shown, *seen], dim=1)))
         x = torch.cat([x, act[:, None]], dim=1) + self.position
         for block in self.blocks:
             x = block(x, modulation, attend_time)

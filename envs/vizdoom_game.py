@@ -37,7 +37,6 @@ except ImportError:
 
 TICS_PER_SECOND = 35
 SAMPLE_RATE = 22_050
-WIDTH, HEIGHT = 320, 240
 LICENCE = "ViZDoom: MIT; Freedoom assets: BSD-3-Clause"
 # what a state column is called, and where it comes from
 VARIABLES = {
@@ -143,14 +142,16 @@ class VizdoomGame:
 
     def masks(self) -> dict[str, np.ndarray]:
         """Which pixels of the frame show monsters, and which show things to pick up, shots and other objects:
-        (h, w) bool each. The first call starts the engine anew and plays the episode again, up to here."""
+        (h, w) bool each; none after the end, where ViZDoom says nothing. The first call starts the engine anew and
+        plays the episode again, up to here."""
         if not self._has_labels:
             episode = self.save()
             self.watch_labels()
             self.load(episode)
         state = self._game.get_state()
         if state is None:
-            return {name: np.zeros((HEIGHT, WIDTH), bool) for name in ("monster", "object")}
+            assert self._frame is not None
+            return {name: np.zeros(self._frame.image.shape[:2], bool) for name in ("monster", "object")}
         seen = [x for x in state.labels if x.object_category != "Self"]
         values = {
             "monster": [x.value for x in seen if x.object_category == "Monster"],

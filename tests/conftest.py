@@ -157,7 +157,7 @@ def build_tiny_world(folder: Path, actions: ActionMap = TOY_ACTIONS, seed: int =
         tokenizer = Tokenizer(height=side, width=side, token_dim=8, channels=[8, 16])
         dynamics = Dynamics.of_tokens(
             tokenizer, action_kind=actions.kind, action_sizes=list(actions.sizes), dim=32, num_layers=2, num_heads=2,
-            context=4, history=2, stem_channels=4, cubic=True,
+            context=4, history=2, stem_channels=4, cubic=True, blank=True,
         )  # fmt: skip
         networks = {"tokenizer": tokenizer, "dynamics": dynamics, "heads": Heads(hidden_dim=32)}
         for network in networks.values():

@@ -49,7 +49,15 @@ def micro() -> Preset:
         context=4,
         tokenizer={"token_dim": 8, "channels": [8, 16], "num_convs": 1},
         latent_action={},
-        dynamics={"dim": 32, "num_layers": 2, "num_heads": 2, "history": 2, "stem_channels": 4, "cubic": True},
+        dynamics={
+            "dim": 32,
+            "num_layers": 2,
+            "num_heads": 2,
+            "history": 2,
+            "stem_channels": 4,
+            "cubic": True,
+            "blank": True,
+        },  # fmt: skip
         heads={"dim": 16},
         super_resolution={"channels": 8, "num_layers": 1},
         between={"channels": 8, "num_layers": 1},

@@ -51,7 +51,15 @@ def micro(**changes: object) -> Preset:
         context=4,
         tokenizer={"token_dim": 8, "channels": [8, 16], "num_convs": 1},
         latent_action={"dim": 16},
-        dynamics={"dim": 32, "num_layers": 2, "num_heads": 2, "history": 2, "stem_channels": 4, "cubic": True},
+        dynamics={
+            "dim": 32,
+            "num_layers": 2,
+            "num_heads": 2,
+            "history": 2,
+            "stem_channels": 4,
+            "cubic": True,
+            "blank": True,
+        },  # fmt: skip
         heads={"dim": 16},
         fits={name: replace(fit, **changes) for name in ("tokenizer", "latent_action", "dynamics", "heads")},
     )
@@ -554,7 +562,8 @@ def test_fine_tuning_on_what_was_played_in_a_world_begins_from_its_weights(
     source = tmp_path / "source"  # of a kind that new worlds are not of
     shutil.copytree(trained, source, ignore=shutil.ignore_patterns("uncertainty.npz", "onnx"))
     arguments = {k: v for k, v in load_network(trained, "dynamics").config.items() if not k.startswith("_")}
-    fewer = {"correction": "linear", "history": 1, "stem_channels": 0, "cubic": False}  # and of one that sees less
+    fewer = {"correction": "linear", "history": 1, "stem_channels": 0, "cubic": False}  # and of one that sees less,
+    fewer["blank"] = False  # but pure noise too
     save_network(Dynamics(**arguments | fewer), source, "dynamics")
     options = PlayOptions(str(source), backend="torch", headless=True, frames=200, recordings=tmp_path / "mine")
     play(options, load_world=without_ends)

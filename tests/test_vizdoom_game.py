@@ -59,17 +59,12 @@ def test_a_loaded_game_goes_on_exactly_as_the_saved_one(centre):
     other.close()
 
 
-def look(game: VizdoomGame, num_frames: int) -> VizdoomGame:
-    """The same game that sees labels, as far"""
-    game.watch_labels()
-    play(game, seed=7, num_frames=num_frames)
-    return game
-
-
 def test_masks_show_the_monsters_and_change_nothing():
     game, same = VizdoomGame("defend_the_center"), VizdoomGame("defend_the_center")
+    same.watch_labels()
     shown = play(game, seed=7, num_frames=60)[-1]
-    box = next(x for x in look(same, 60).labels if x.object_category == "Monster")
+    play(same, seed=7, num_frames=60)
+    box = next(x for x in same.labels if x.object_category == "Monster")
     mask = game.masks()["monster"]
     inside = mask[box.y : box.y + box.height, box.x : box.x + box.width]
     assert mask.shape == shown.image.shape[:2] and 0 < inside.sum() <= mask.sum() < 0.1 * mask.size

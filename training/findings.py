@@ -240,10 +240,11 @@ def presence_findings(presence: dict[str, Any] | None) -> list[str]:
     """How often things are seen, along the clips, beside the recordings"""
     said = []
     for name, thing in presence["things"].items() if presence else ():
-        seen = [(h, f) for h, f in thing["horizons"].items() if f["seen_recorded"] > 0]
-        if seen:
-            parts = ", ".join(f"{f['seen']:.0%} of frames up to {h} ({f['seen_recorded']:.0%})" for h, f in seen)
-            said.append(f"{name.capitalize()} seen in {parts}; in brackets the recordings.")
+        parts = ", ".join(
+            f"{f['seen']:.0%} ({f['seen_recorded']:.0%}) in frame{'s' * ('-' in frames)} {frames}"
+            for frames, f in thing["frames"].items()
+        )
+        said.append(f"{name.capitalize()}: seen in {parts}; in brackets the recordings.")
     return said
 
 

@@ -99,7 +99,7 @@ class HeadsStage:
     def _hidden(self, dynamics: Dynamics, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
         """What commit() gives in play, from somewhere in each clip on: (b, t, m, c). The last frame is always a
         generated one: a game may give none after its end, and its recordings stand still there, which no world does.
-        Rewards and ends are of what was recorded, so that is also what is generated, and not what else may follow."""
+        Rewards and ends are of what was recorded, and are given to what the world makes of the same actions."""
         tokens = batch["tokens"]
         b, t = tokens.shape[:2]
         sigma = torch.full((b,), self._sigma, device=tokens.device)

@@ -18,8 +18,8 @@ KEYS = {
     "at": "frames after the prompt that the figures are of",
     "1, 2, 4": "denoising steps a frame",
     "psnr": "PSNR of the generated frame against the recorded one, as in horizons",
-    "loss": "psnr with 4 steps less psnr with these: what the saved steps cost, dB; fewer steps also draw, which PSNR "
-    "punishes, where more give a mean",
+    "loss": "psnr with 4 steps less psnr with these: what the saved steps cost, dB; below 0 where more steps only add "
+    "what PSNR punishes",
     "psnr_changed": "PSNR on the pixels that differ from the last true frame; null where none does",
     "gradient_energy_ratio": "sharpness, generated over recorded",
     "changed_pixel_ratio": "pixels that change from frame to frame up to there, generated over recorded",

@@ -1,4 +1,5 @@
-"""Do the things in the picture move as they should? Where the game says which pixels are what (ToyGame's masks()).
+"""Do the things in the picture move as they should? Where the game says which pixels are what:
+masks() of ToyGame and Doom.
 
 The game of each clip is played again, so the true masks of every recorded frame are known. What they cover becomes
 templates, and with these the same things are looked for in the generated frames (templates.py): where each is, and
@@ -22,11 +23,11 @@ from worldgen.training.held_out import HeldOut
 from worldgen.training.kinematics import kinematic_figures
 from worldgen.training.real_game import MakeGame, games_of, play_to_prompt
 from worldgen.training.replay import Replay
+from worldgen.training.small_pictures import WITHOUT_MASKS, fit_mask, flat, smaller, step_to_side
 from worldgen.training.templates import LIMITS, Found, Templates, centres
 from worldgen.training.watch import OnProgress, unheard
 
 CLIPS, FRAMES = 12, 32  # that are searched
-SIDE = 64  # pixels: larger pictures are made smaller first
 MOST = 8  # instances of one thing in a picture
 SCENERY = 0.1  # of the picture: what covers more is not a thing
 TELLING = 0.5  # mask IoU that must be reached in the recorded frames: of what is not, nothing can be said
@@ -92,7 +93,7 @@ def object_figures(
         return "no recorded actions are known"
     picks = np.unique(np.linspace(0, len(starts) - 1, min(CLIPS, len(starts))).round().astype(int))
     t = min(FRAMES, played.num_frames)
-    step = -(-max(played.last.shape[1:3]) // SIDE)  # every side of a picture becomes at most SIDE
+    step = step_to_side(*played.last.shape[1:3])
     sides = {
         name: np.stack([smaller(np.concatenate([first[i : i + 1], then[i, :t]]), step) for i in picks])
         for name, first, then in (
@@ -118,7 +119,7 @@ def object_figures(
     labels = [label for label in clips[0].masks if np.mean([c.masks[label].mean() for c in clips]) <= SCENERY]
     for number, label in enumerate(labels):
         masks = np.stack([clip.masks[label] for clip in clips])  # (c, t + 1, h, w)
-        templates = Templates.cut(sides["real"].reshape(-1, *sides["real"].shape[2:]), _flat(masks), rng)
+        templates = Templates.cut(sides["real"].reshape(-1, *sides["real"].shape[2:]), flat(masks), rng)
         on_clips(number, len(labels))
         if templates is None:
             continue
@@ -162,7 +163,7 @@ def _truths(
     height, width = last.shape[1:3]
     for game, clips in games_of(held_out, data, starts, make_game):
         if not hasattr(game, "masks"):
-            return f"{clips[0][1].source} does not say which pixels are what"
+            return WITHOUT_MASKS.format(clips[0][1].source)
         for i, info in clips:
             shown = play_to_prompt(game, held_out, info, int(starts[i]), known, last[i])
             if shown is None:
@@ -192,11 +193,11 @@ def _search(templates: Templates, sides: dict[str, np.ndarray], masks: np.ndarra
     """-> for each side what was found in each frame of each clip, end to end; the limit is the one that makes the
     masks found through the tokenizer overlap most with the true ones"""
     everything = {
-        name: [templates.find(frame, max(LIMITS), MOST) for frame in _flat(frames)] for name, frames in sides.items()
+        name: [templates.find(frame, max(LIMITS), MOST) for frame in flat(frames)] for name, frames in sides.items()
     }
     best, limit = -1.0, LIMITS[0]
     for candidate in LIMITS:
-        overlap = _iou(templates, _below(everything["codec"], candidate), _flat(masks))
+        overlap = _iou(templates, _below(everything["codec"], candidate), flat(masks))
         if overlap > best:
             best, limit = overlap, candidate
     return {name: _below(found, limit) for name, found in everything.items()}
@@ -225,8 +226,8 @@ def _thing(templates: Templates, found: dict[str, list[list[Found]]], masks: np.
     places = {name: [_places_of(side[i]) for i in after] for name, side in found.items()}
     still = np.repeat(masks[:, :1], frames - 1, axis=1)
     shared, either = (masks[:, 1:] & still).sum(), (masks[:, 1:] | still).sum()
-    flat = _flat(masks)
-    iou = {name: _iou(templates, [side[i] for i in after], flat[after]) for name, side in found.items()}
+    of_frames = flat(masks)
+    iou = {name: _iou(templates, [side[i] for i in after], of_frames[after]) for name, side in found.items()}
     visible = sum(len(places) for places in true)
     near = {name: _nearest(true, seen) for name, seen in places.items()}
     invented = (_nearest(places["made"], true) > REACH).sum()
@@ -265,39 +266,6 @@ def _nearest(these: list[np.ndarray], those: list[np.ndarray]) -> np.ndarray:
             apart = np.sqrt(np.square(a[:, None] - b).sum(-1)) if len(b) else np.full((len(a), 1), FAR)
             parts.append(np.minimum(apart.min(1), FAR))
     return np.concatenate(parts) if parts else np.zeros(0)
-
-
-def smaller(frames: np.ndarray, step: int) -> np.ndarray:
-    """(t, h, w, 3) uint8, each step x step pixels made one"""
-    return (
-        frames
-        if step == 1
-        else _cells(frames.astype(np.float32), -(-frames.shape[1] // step), -(-frames.shape[2] // step), (1, 2))
-        .round()
-        .astype(np.uint8)
-    )
-
-
-def fit_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(h, w) bool at another size: where more than half of what a pixel covers is set"""
-    h, w = mask.shape
-    if height > h or width > w:
-        return mask[np.arange(height) * h // height][:, np.arange(width) * w // width]
-    return _cells(mask.astype(np.float32), height, width, (0, 1)) > 0.5
-
-
-def _cells(x: np.ndarray, height: int, width: int, axes: tuple[int, int]) -> np.ndarray:
-    """Means of height x width equal parts along two axes"""
-    for axis, count in zip(axes, (height, width), strict=True):
-        edges = np.linspace(0, x.shape[axis], count + 1).astype(int)
-        shape = [1] * x.ndim
-        shape[axis] = -1
-        x = np.add.reduceat(x, edges[:-1], axis=axis) / np.diff(edges).astype(np.float32).reshape(shape)
-    return x
-
-
-def _flat(x: np.ndarray) -> np.ndarray:
-    return x.reshape(-1, *x.shape[2:])
 
 
 def _share(hits: np.ndarray) -> float:

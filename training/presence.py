@@ -1,14 +1,15 @@
 """Are the game's things there at all? What is small may fade without PSNR noticing.
 
-Where the game says which pixels show what (masks() of ToyGame and Doom), it plays every second held-out episode again,
-and a small network learns to see the same from the picture alone. It then looks at recorded and at generated frames of
-the other episodes. Other than the templates of objects.py it knows things that come in all sizes, and other than there
+Where the game says which pixels show what (masks() of ToyGame and Doom), the held-out episodes are played again, and a
+small network learns from every second one to see the same in the picture alone. It then looks at recorded and at
+generated frames of the others. Unlike the templates of objects.py it knows things that come in all sizes; unlike there
 nothing is said of where they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +17,32 @@ import numpy as np
 
 from worldgen.actions import ActionMap
 from worldgen.data.recording import RecordingInfo
+from worldgen.data.shrink import shrink
 from worldgen.errors import InputError
 from worldgen.training.held_out import HeldOut
-from worldgen.training.objects import SCENERY, fit_mask, smaller
-from worldgen.training.real_game import MakeGame, games_of, play_to_prompt
+from worldgen.training.metrics import psnr
+from worldgen.training.objects import SCENERY
+from worldgen.training.real_game import REPRODUCED_DB, MakeGame, games_of, play_to_prompt
 from worldgen.training.replay import Replay
 from worldgen.training.rollout import PROMPT
+from worldgen.training.small_pictures import WITHOUT_MASKS, fit_mask, flat, smaller, step_to_side
 from worldgen.training.watch import OnProgress, unheard
 
-LEAST = 3  # pixels that make a thing seen
-SIDE = 64  # pixels: larger pictures are made smaller first
-FRAMES = 3000  # that the network learns from, at most
-TELLING = 0.5  # F1 on recorded frames of other episodes that must be reached: of what is not, nothing can be said
+FRAMES = 6000  # that are looked at with their masks, at most: half to learn from
+TELLING = 0.5  # F1 of pixels in episodes not learned from that must be reached: of what is not, nothing can be said
 HORIZONS = (1, 4, 16, 64, 256)
 
 KEYS = {
     "method": "how things are seen",
     "frames": "recorded frames that the network learned from",
     "clips": "clips of other episodes that it looked at",
-    "things": "for each kind of thing that it sees in recorded frames (F1 of half at least): presence.things",
+    "things": "for each kind of thing whose pixels it finds in recorded frames (F1 of half at least): presence.things",
 }
 THING_KEYS = {
-    "f1": "of recorded frames said to show the thing against those that do, in episodes that it did not learn from",
-    "horizons": "for each horizon, of all frames after the one before up to it: presence.things.horizons",
+    "f1": "of recorded pixels said to show the thing against those that do, in episodes that it did not learn from",
+    "frames": 'for stretches of frames after the prompt, {"1": ..., "2-4": ...}: presence.things.frames',
 }
-HORIZON_KEYS = {
+FRAME_KEYS = {
     "seen": "share of the generated frames in which it sees the thing",
     "seen_recorded": "the same of the recorded frames",
     "seen_codec": "the same of those through the tokenizer alone",
@@ -48,8 +50,9 @@ HORIZON_KEYS = {
 }
 METHOD = (
     "a small convolutional network that learned from the masks of half of the episodes which pixels show what; seen: "
-    f"at least {LEAST} pixels of it"
+    "at least 3 of them do"
 )
+LEAST = 3  # pixels that make a thing seen
 
 
 def presence_figures(
@@ -64,101 +67,112 @@ def presence_figures(
     """starts (b,): where the clips of `played` begin -> the keys of KEYS, or why there are none"""
     if held_out.facts["actions"] != "recorded":
         return "no recorded actions are known"
-    try:
-        from worldgen.training.presence_reader import f1, see, train_seer
-    except ModuleNotFoundError:
-        return "that needs PyTorch"
-    known = np.concatenate([np.arange(a, b) for a, b in held_out.segments])
-    is_learned = held_out.half(np.concatenate([known, starts]))
-    learned, clips = known[is_learned[: len(known)]], np.flatnonzero(~is_learned[len(known) :])
-    if not len(clips):
+    if find_spec("torch") is None:
+        return "torch is not installed: pip install 'worldgen[train]'"
+    from worldgen.training.presence_reader import pixel_f1, see, train_seer
+
+    rows = np.concatenate([np.arange(a, b) for a, b in held_out.segments])
+    if len(np.unique(held_out.episode_of(rows))) < 2:
         return "there is one episode alone"
-    step = -(-max(played.last.shape[1:3]) // SIDE)
+    episodes = np.unique(held_out.episode_of(rows))[::2]  # that are learned from
+    clips = np.flatnonzero(~np.isin(held_out.episode_of(starts), episodes))
+    if not len(clips):
+        return "no clip is of an episode that a network would not learn from"
+    step = step_to_side(*played.last.shape[1:3])
     try:
-        shown = _masks(held_out, data, learned, make_game, step)
-        unseen = _masks(held_out, data, known[~is_learned[: len(known)]], make_game, step)
+        shown = _played_again(held_out, data, rows[:: -(-len(rows) // FRAMES)], make_game, step)
     except InputError as error:
         return str(error)
-    for masks in (shown, unseen):
-        if isinstance(masks, str):
-            return masks
-    assert not isinstance(shown, str) and not isinstance(unseen, str)
-    names = [name for name, mask in shown[1].items() if 0 < mask.mean() <= SCENERY]
+    if isinstance(shown, str):
+        return shown
+    found, frames, masks = shown
+    is_learned = np.isin(held_out.episode_of(found), episodes)
+    if not is_learned.any() or is_learned.all():
+        return "too few recordings show the same again when their game is played with its seed"
+    names = [name for name, mask in masks.items() if mask[is_learned].any() and mask.mean() <= SCENERY]
     if not names:
-        return "no recording of half of the episodes shows a thing that the game names"
-    truth = np.stack([shown[1][name] for name in names], axis=1)
-    network = train_seer(shown[0], truth, LEAST, on_steps, seed)
-    sides = {
-        "seen": played.made[clips],
-        "seen_recorded": played.real[clips],
-        "seen_codec": played.restored[clips],
-    }
+        return "half of the episodes show nothing that the game names"
+    truth = np.stack([masks[name] for name in names], axis=1)
+    network = train_seer(frames[is_learned], truth[is_learned], on_steps, seed)
+    quality = pixel_f1(network, frames[~is_learned], truth[~is_learned])
+    sides = {"seen": played.made, "seen_recorded": played.real, "seen_codec": played.restored}
     seen = {
-        key: see(network, smaller(_flat(frames), step), LEAST).reshape(*frames.shape[:2], len(names))
-        for key, frames in sides.items()
+        key: see(network, smaller(flat(side[clips]), step), LEAST).reshape(len(clips), -1, len(names))
+        for key, side in sides.items()
     }
-    right = see(network, unseen[0], LEAST), np.stack([unseen[1][n].sum((1, 2)) >= LEAST for n in names], axis=1)
-    things = {}
-    for i, name in enumerate(names):
-        if (quality := f1(right[0][:, i], right[1][:, i])) >= TELLING:
-            things[name] = {"f1": quality, "horizons": _horizons({key: x[..., i] for key, x in seen.items()})}
+    things = {
+        name: {"f1": float(quality[i]), "frames": _stretches({key: x[..., i] for key, x in seen.items()})}
+        for i, name in enumerate(names)
+        if quality[i] >= TELLING
+    }
     if not things:
         return "a small network does not learn to see what the game names"
-    return {"method": METHOD, "frames": len(shown[0]), "clips": len(clips), "things": things}
+    return {"method": METHOD, "frames": int(is_learned.sum()), "clips": len(clips), "things": things}
 
 
-def _masks(
+def _played_again(
     held_out: HeldOut, data: Path, rows: np.ndarray, make_game: MakeGame, step: int
-) -> tuple[np.ndarray, dict[str, np.ndarray]] | str:
-    """Episodes that hold the frames `rows` of the cache, played again -> some of the frames (n, h, w, 3) uint8 and what
-    they show (n, h, w) bool; or why there are none"""
-    cache, actions = held_out.cache, held_out.cache.action_map
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]] | str:
+    """rows (n,): frames of the cache -> those that their games show again (m,), the frames (m, h, w, 3) uint8 and which
+    of their pixels show what (m, h, w) bool; or why there are none"""
+    actions = held_out.cache.action_map
     assert actions is not None
-    begins = cache.starts[np.unique(held_out.episode_of(rows))]
-    wanted = set(rows[:: max(1, -(-len(rows) // FRAMES))].tolist())
+    begins = held_out.cache.starts[np.unique(held_out.episode_of(rows))]
+    wanted = set(rows.tolist())
     found: list[int] = []
-    masks: dict[str, list[np.ndarray]] = {}
-    height, width = (-(-side // step) for side in cache.frames.shape[1:3])
+    seen: list[dict[str, np.ndarray]] = []
+    height, width = (-(-side // step) for side in held_out.cache.frames.shape[1:3])
     for game, episodes in games_of(held_out, data, begins, make_game):
         if not hasattr(game, "masks"):
-            return f"{episodes[0][1].source} does not say which pixels are what"
+            return WITHOUT_MASKS.format(episodes[0][1].source)
         for i, info in episodes:
-            for row in _play_again(game, held_out, info, int(begins[i]), actions):
-                if row in wanted:
-                    found.append(row)
-                    for name, mask in game.masks().items():
-                        masks.setdefault(name, []).append(fit_mask(mask, height, width))
+            for row in _play_again(game, held_out, info, int(begins[i]), actions, wanted):
+                found.append(row)
+                seen.append({name: fit_mask(mask, height, width) for name, mask in game.masks().items()})
     if not found:
         return "no recording shows the same again when its game is played with its seed"
+    nothing = np.zeros((height, width), bool)
+    names = sorted({name for masks in seen for name in masks})
     frames = smaller(held_out.frames(np.array(found)[None])[0], step)
-    return frames, {name: np.stack(mask) for name, mask in masks.items()}
+    return np.array(found), frames, {name: np.stack([m.get(name, nothing) for m in seen]) for name in names}
 
 
-def _play_again(game: Any, held_out: HeldOut, info: RecordingInfo, begin: int, actions: ActionMap) -> Iterator[int]:
-    """Brings the game to frame after frame of the recording that begins at `begin`, as far as it is known -> each"""
-    row = begin + PROMPT - 1
-    last = held_out.segments.stops[held_out.segments.stops > begin].min() - 1
-    shown = play_to_prompt(game, held_out, info, begin, actions, held_out.frames(np.array([[row]]))[0, 0])
+def _play_again(
+    game: Any, held_out: HeldOut, info: RecordingInfo, begin: int, actions: ActionMap, wanted: set[int]
+) -> Iterator[int]:
+    """Brings the game to one after the other of the wanted frames of the recording that begins at `begin` -> each, as
+    long as it shows what was recorded"""
+    stops = held_out.segments.stops
+    row, last = begin + PROMPT - 1, int(stops[stops > begin].min(initial=len(held_out.actions))) - 1
+    if row > last:
+        return
+
+    def recorded(at: int) -> np.ndarray:
+        return held_out.frames(np.array([[at]]))[0, 0]
+
+    shown = play_to_prompt(game, held_out, info, begin, actions, recorded(row))
     while shown is not None and not (shown.terminated or shown.truncated):
-        yield row
-        if row >= last or (held_out.actions[row] == actions.null()).all():
+        if row in wanted:
+            there = recorded(row)
+            if psnr(shrink(shown.image, *there.shape[:2]), there) < REPRODUCED_DB:
+                return
+            yield row
+        if row == last or (held_out.actions[row] == actions.null()).all():
             return
         shown = game.step(actions.decode(held_out.actions[row]))
         row += 1
 
 
-def _horizons(seen: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """seen (b, t) bool by side -> HORIZON_KEYS of each horizon that is reached"""
+def _stretches(seen: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """seen (b, t) bool by side -> FRAME_KEYS of each stretch of frames that is reached"""
     out, before = {}, 0
     for horizon in HORIZONS:
+        if horizon > seen["seen"].shape[1]:
+            break
         part = {key: x[:, before:horizon] for key, x in seen.items()}
-        if horizon <= seen["seen"].shape[1]:
-            real = part["seen_recorded"]
-            kept = float(part["seen"][real].mean()) if real.any() else float("nan")
-            out[str(horizon)] = {key: float(x.mean()) for key, x in part.items()} | {"kept": kept}
+        real = part["seen_recorded"]
+        kept = float(part["seen"][real].mean()) if real.any() else float("nan")
+        name = str(horizon) if horizon == before + 1 else f"{before + 1}-{horizon}"
+        out[name] = {key: float(x.mean()) for key, x in part.items()} | {"kept": kept}
         before = horizon
     return out
-
-
-def _flat(x: np.ndarray) -> np.ndarray:
-    return x.reshape(-1, *x.shape[2:])

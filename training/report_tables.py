@@ -174,15 +174,15 @@ def objects(figures: dict[str, Any]) -> str:
 
 def presence(figures: dict[str, Any]) -> str:
     rows = [
-        (escape(name), horizon, f["seen"], f["seen_recorded"], f["seen_codec"], f["kept"])
+        (escape(name), frames, f["seen"], f["seen_recorded"], f["seen_codec"], f["kept"])
         for name, thing in figures["things"].items()
-        for horizon, f in thing["horizons"].items()
+        for frames, f in thing["frames"].items()
     ]
-    columns = ("", "frames up to", "seen", "in the\nrecordings", "tokenizer\nalone", "where the\nrecording shows it")
+    columns = ("", "frames", "seen", "in the\nrecordings", "tokenizer\nalone", "where the\nrecording shows it")
     quality = ", ".join(f"{escape(name)} {thing['f1']:.2f}" for name, thing in figures["things"].items())
     return (
         f"<p>Share of frames in which the game's things are seen, in {figures['clips']} clips. Method: "
-        f"{escape(figures['method'])} (F1 on recorded frames: {quality}).</p>" + table(columns, rows)
+        f"{escape(figures['method'])} (F1 of its pixels on recorded frames: {quality}).</p>" + table(columns, rows)
     )
 
 

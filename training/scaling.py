@@ -33,7 +33,7 @@ from worldgen.errors import InputError, RunError
 from worldgen.files import check_writable, write_bytes, write_json
 from worldgen.models.conditioning import action_arguments
 from worldgen.models.dynamics import Dynamics
-from worldgen.training.dynamics import DynamicsLoss, DynamicsStage
+from worldgen.training.dynamics import DynamicsStage
 from worldgen.training.fit import Fit, train_stage
 from worldgen.training.ground import Ground, prepare
 from worldgen.training.pipeline import train_world
@@ -120,24 +120,22 @@ def _size(choices: Scaling, ground: Ground, divisor: int, say: Say) -> dict[str,
         "width": sizes["dim"],
         "parameters": sum(p.numel() for p in trained.parameters()),
         "steps": progress.step,
-        "loss": held_out_loss(_stage(ground, trained, run.validation, fit, DynamicsLoss()), trained, choices.batches),
+        "loss": held_out_loss(_stage(ground, trained, run.validation, fit), trained, choices.batches),
         "frames_per_second": progress.step * fit.batch * fit.length / max(progress.seconds, 1e-9),
     }
 
 
-def _stage(
-    ground: Ground, network: Dynamics, segments: Segments, fit: Fit, loss: DynamicsLoss | None = None
-) -> DynamicsStage:
+def _stage(ground: Ground, network: Dynamics, segments: Segments, fit: Fit) -> DynamicsStage:
     clips = ClipSampler(ground.run.cache, segments, fit.length, with_sound=False)
     return DynamicsStage(
         network, ground.tokenizer, ground.config, ground.run.cache, ground.tokens, ground.run.actions(), clips, None,
-        fit.batch, loss,
+        fit.batch,
     )  # fmt: skip
 
 
 @torch.no_grad()
 def held_out_loss(stage: DynamicsStage, network: nn.Module, batches: int) -> float:
-    """Of a stage's own batches, always the same ones, from data alone and without draws."""
+    """Of a stage's own batches, always the same ones, from data alone."""
     losses = []
     for i in range(batches):
         batch, generator = stage.batch(np.random.default_rng(i)), torch.Generator().manual_seed(i)

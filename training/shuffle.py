@@ -92,7 +92,7 @@ def _errors(
             pure = {
                 "noisy": asarray(sampler.noise(seeds, step, sampler.DENOISE, shape)),
                 "sigma": level(1.0),
-                "step_size": level(1 / max(NFE_CHOICES)),  # the finest: the mean of what may follow
+                "step_size": level(1 / max(NFE_CHOICES)),
             }
             wanted = backend.numpy(tokens)
             for k, actions in enumerate((true, others)):

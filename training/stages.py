@@ -119,7 +119,7 @@ def _correction(run: Run) -> dict[str, str]:
 
 def _load_dynamics(run: Run, network: Dynamics, known: Dynamics) -> None:
     """All of known's weights, but for its actions where the two have others. What it sees besides, more frames or
-    another stem, begins without effect."""
+    another stem, begins without effect; where pure noise was shown, it no longer is."""
     state, fresh = known.state_dict(), network.state_dict()
     more = (network.config.history - known.config.history) * network.config.token_dim
     state["tokens_in.weight"] = F.pad(state["tokens_in.weight"], (0, max(0, more)))

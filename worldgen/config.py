@@ -39,7 +39,7 @@ class WorldConfig:
     fps: float
     actions: ActionMap
     context: int
-    nfe: int = 2
+    nfe: int = 1
     context_sigma: float = 0.1
     has_reward: bool = False
     has_terminated: bool = False

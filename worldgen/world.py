@@ -138,7 +138,8 @@ class World:
     @property
     def temperature(self) -> float:
         """Spread of the noise that frames are made from: 1 as trained; above it less likely frames come (Ha &
-        Schmidhuber 2018), below it only likely ones."""
+        Schmidhuber 2018), below it only likely ones. With one step a frame it does nothing in worlds whose dynamics is
+        not shown pure noise, as new ones are not: nfe 2, or `context_sigma`."""
         return self._maker.temperature
 
     @temperature.setter

@@ -34,7 +34,7 @@ from worldgen.models.tokenizer import Tokenizer
 # x (f, m, c) of all frames -> its time attention (f, m, c), over a clip or against the ring
 AttendTime = Callable[[TimeAttention, Tensor], Tensor]
 LEAST_DOUBT, MOST_DOUBT = -9.0, 4.0  # log variances that half precision can hold the inverse of
-FINEST_STEP = 0.25  # of the noise level: the step that gives the mean of what may follow, and that commit() is told
+FINEST_STEP = 0.25  # of the noise level: the step that commit() is told
 
 
 class Block(nn.Module):
@@ -91,7 +91,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         expected by the noisy tokens, "kalman", or "linear", the same share of them everywhere; history: frames before
         each that it sees place by place, beside what it attends to; stem_channels: of the first convolution over these
         and itself (stem.py), 0 for none; cubic: whether blocks are partly copied by cubic kernels; blank:
-        whether pure noise is kept from it, which shows nothing: the first step gives the mean of what may follow."""
+        whether pure noise is not shown to it, which says nothing: the first step gives the mean of what may follow."""
         super().__init__()
         if history < 1:
             raise ValueError(f"history is at least 1 frame, got {history}")

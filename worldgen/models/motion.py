@@ -76,13 +76,7 @@ class MotionCompensation(nn.Module):
 
     def picture(self, tokens: Tensor) -> Tensor:
         """tokens (..., n, d) -> the pixels that they span (..., 3, h, w)"""
-        return self._place(F.linear((tokens + self.offset) / self.gain, self.basis, self.patch_mean))
-
-    def difference(self, tokens: Tensor) -> Tensor:
-        """What tokens differ by (..., n, d) -> what their pixels differ by (..., 3, h, w)"""
-        return self._place(F.linear(tokens / self.gain, self.basis))
-
-    def _place(self, patches: Tensor) -> Tensor:
+        patches = F.linear((tokens + self.offset) / self.gain, self.basis, self.patch_mean)
         return rearrange(patches, "... (y x) (c p q) -> ... c (y p) (x q)", y=self.grid[0], c=3, p=self.patch)
 
     def _of_blocks(self, values: Tensor) -> Tensor:

@@ -475,6 +475,16 @@ def test_the_card_says_where_the_world_comes_from_and_what_it_cannot_do(tiny_wor
     assert "CC0-1.0" in text and "4,000 steps in 30 min" in text and "cores" in text
     assert "last frame repeated" in text and "What it cannot do" in text and "may have been trained on" in text
     assert str(tmp_path) not in text
+    frames = {
+        "1": {"seen": 0.2, "seen_recorded": 0.25},
+        "2-4": {"seen": 0.1, "seen_recorded": 0.26},
+        "5-16": {"seen": 0.0, "seen_recorded": 0.25},
+    }
+    empty = evaluated[0] | {"presence": {"things": {"monster": {"f1": 0.8, "frames": frames}}}}
+    assert (
+        "- The monster fades: seen in 10% of frames 2-4, in the recordings in 26%."
+        in write_card(world, empty, facts).read_text().splitlines()
+    )
 
 
 def test_unlabelled_video_gives_picture_figures_and_says_what_they_mean(tiny_world, tmp_path):

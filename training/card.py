@@ -13,6 +13,8 @@ from worldgen.files import write_bytes
 from worldgen.measure import machine
 from worldgen.training.findings import findings
 
+FADED = 0.5  # seen so much more seldom than in the recordings a thing is missed
+
 
 def write_card(world: Path, figures: Mapping[str, Any], facts: Mapping[str, Any]) -> Path:
     """Writes WORLD/card.md -> its path.
@@ -114,6 +116,15 @@ def limits(config: WorldConfig, figures: Mapping[str, Any]) -> list[str]:
     last = horizons[max(horizons)]
     if (codec := last["reconstruction_psnr"]) < 32:
         said.append(f"Small things vanish: its tokenizer alone restores a frame at {codec:.1f} dB.")
+    presence = figures.get("presence") or {"things": {}}
+    for name, thing in presence["things"].items():
+        for frames, f in thing["frames"].items():
+            if f["seen_recorded"] > 0.05 and f["seen"] < FADED * f["seen_recorded"]:
+                said.append(
+                    f"The {name} fades: seen in {f['seen']:.0%} of frames {frames}, in the recordings in "
+                    f"{f['seen_recorded']:.0%}."
+                )
+                break
     control = figures["control"]
     if control is None:
         said.append("Whether it does what it is told has not been measured.")

@@ -65,8 +65,9 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         max_episode_steps: truncates an episode after so many steps, as Gymnasium's TimeLimit does.
         end_above: terminates it with the first frame of a higher uncertainty (MOReL, Kidambi et al. 2020), so that
         nothing is to be gained where the model is wrong; 1.5, for example.
-        observation, as_torch: see Observer. temperature, context_sigma: see World; above its own they make a game that
-        its agent can exploit less (Ha & Schmidhuber 2018). draw_ends: see World.draws_ends.
+        observation, as_torch: see Observer. context_sigma, temperature: see World; above its own they make a game that
+        its agent can exploit less (Ha & Schmidhuber 2018), the latter where the world is shown pure noise.
+        draw_ends: see World.draws_ends.
         ignore_ends: the heads end no game, for an agent that weighs what follows by info["end_probability"].
         judge: gives reward and end instead of the heads: judge(frame before, frame after) -> (reward, is over).
         starts: that games begin from instead of the world's own (worldgen.training.recorded_starts)."""

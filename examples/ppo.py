@@ -38,7 +38,7 @@ class Options:
     seconds: float = 30.0
     """after which a game is cut"""
     temperature: float = 1.0
-    """of the generated games"""
+    """of the generated games, in worlds whose dynamics is shown pure noise"""
     seed: int = 0
 
 

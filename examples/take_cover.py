@@ -82,7 +82,7 @@ class Proof:
     end_above: float | None = 1.5
     """generated games end above this uncertainty"""
     temperature: float = 1.0
-    """of generated games"""
+    """of generated games, in worlds whose dynamics is shown pure noise"""
     backend: str = "auto"
     """that runs the world; torch needs no export"""
     seed: int = 0

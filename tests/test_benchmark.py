@@ -30,7 +30,7 @@ def test_every_engine_once_with_frames_and_graphs(figures):
             assert 0 < timed["ms_p50"] <= timed["ms_p95"] <= timed["ms_p99"]
         assert set(engine["graphs"]) == {"encode", "denoise", "commit", "decode"}
         runs = {name: graph["a_frame"] for name, graph in engine["graphs"].items()}
-        assert runs == {"encode": 0, "denoise": 2, "commit": 1, "decode": 1}  # nfe 2
+        assert runs == {"encode": 0, "denoise": 1, "commit": 1, "decode": 1}  # nfe 1
         assert engine["peak_megabytes"] > 10 and engine["load_seconds"] > 0
     assert figures["engines"]["onnxruntime"]["engine"]["providers"] == ["CPUExecutionProvider"]
     json.dumps(figures, allow_nan=False)

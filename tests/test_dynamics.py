@@ -583,6 +583,25 @@ def test_frames_that_repeat_teach_nothing():
     assert loss(x, None) != pytest.approx(loss(other, None), rel=1e-2)
 
 
+def test_what_is_copied_from_is_noised_and_what_is_learned_is_not():
+    network, x = make(), clip(4, 3)
+    null, weight = torch.from_numpy(MAPS["discrete"].null()), weight_in_picture(network.motion)
+    copied = []
+
+    class Copying(Dynamics):
+        def forward(self, noisy, sigma, step_size, previous, context_sigma, action):
+            copied.append(previous[:, 1:, 0] - x["tokens"][:, :-1])
+            return x["tokens"], None
+
+    network.__class__ = Copying
+    for noise in (0.0, 0.1):
+        recipe = DynamicsLoss(past_noise=noise)
+        loss, _ = dynamics_loss(network, x["tokens"], x["action"], null, weight, generator(), 0.0, recipe)
+        assert loss == 0
+    exact, noised = copied
+    assert not exact.any() and noised.std((1, 2, 3)).max() < 0.12 and (noised.std((1, 2, 3)) > 0).all()
+
+
 def test_a_clip_played_on_is_learned_from_its_own_frames_and_not_from_the_recorded_past():
     """Where all clips are played on, the recorded frames of the past are neither shown nor copied."""
     network, x = make(), clip(4, 3)
@@ -595,7 +614,7 @@ def test_a_clip_played_on_is_learned_from_its_own_frames_and_not_from_the_record
             return super().forward(noisy, sigma, step_size, previous, context_sigma, action)
 
     network.__class__ = Watching
-    recipe = DynamicsLoss(own_past=1.0, own_past_ahead=0)
+    recipe = DynamicsLoss(own_past=1.0, own_past_ahead=0, past_noise=0)
     dynamics_loss(network, x["tokens"], x["action"], null, weight, generator(), 1.0, recipe)
     (noisy, sigma, previous), *_ = seen
     is_pure = sigma == 1

@@ -154,7 +154,7 @@ class _Bench:
         settings = variant.facts() | {"schedule": choices, "data": ground.run.cache.path.name}
         settings |= {"clips": self._ablation.clips, "preset": self._ablation.preset, "compile": self._ablation.compile}
         settings |= {"dynamics": self.preset.dynamics, "tokenizer": self.preset.tokenizer}
-        settings |= {"loss": asdict(replace(DynamicsLoss(), **variant.loss))}
+        settings |= {"loss": asdict(replace(DynamicsLoss(), **variant.loss)), "nfe": ground.config.nfe}
         kept, done = folder / "settings.json", folder / "figures.json"
         if kept.is_file() and json.loads(kept.read_text()) != json.loads(json.dumps(settings)):
             raise InputError(f"{folder} was made with other settings: remove it, or choose another --out")

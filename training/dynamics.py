@@ -40,6 +40,8 @@ class DynamicsLoss:
     own_past: share of steps whose clips the network has played on (own_past.py), from own_past_from of the schedule
     on, so that it learns to mend its errors instead of passing them on: at first one frame of them, halfway through all
     frames and own_past_ahead more before them.
+    past_noise: largest noise, of a clip, on all that is seen of its past, besides context_sigma: in play that is copied
+    on and on, and what is wrong with it must not grow.
     """
 
     context_sigma: float = 0.2
@@ -51,6 +53,7 @@ class DynamicsLoss:
     own_past: float = 0.25
     own_past_from: float = 0.6
     own_past_ahead: int = 16
+    past_noise: float = 0.1
 
 
 class Ahead(NamedTuple):
@@ -103,6 +106,7 @@ def dynamics_loss(
         # as in play: every frame from pure noise, after finished ones alone
         is_context = uniform(b, t) < 0.5
         sigma = torch.ones_like(sigma)
+    past = past + recipe.past_noise * uniform(b, 1, 1, 1) * normal()
     is_context[:, 0] = True  # a game begins from a finished frame
     sigma = torch.where(is_context, context_sigma, sigma)
     previous = previous_of(past, _mix(past, normal(), context_sigma), network.config.history)

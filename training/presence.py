@@ -25,7 +25,7 @@ from worldgen.training.objects import SCENERY
 from worldgen.training.real_game import REPRODUCED_DB, MakeGame, games_of, play_to_prompt
 from worldgen.training.replay import Replay
 from worldgen.training.rollout import PROMPT
-from worldgen.training.small_pictures import WITHOUT_MASKS, fit_mask, flat, smaller, step_to_side
+from worldgen.training.small_pictures import CHUNK, WITHOUT_MASKS, fit_mask, smaller, step_to_side
 from worldgen.training.watch import OnProgress, unheard
 
 FRAMES = 6000  # that are looked at with their masks, at most: half to learn from
@@ -97,8 +97,7 @@ def presence_figures(
     quality = pixel_f1(network, frames[~is_learned], truth[~is_learned])
     sides = {"seen": played.made, "seen_recorded": played.real, "seen_codec": played.restored}
     seen = {
-        key: see(network, smaller(flat(side[clips]), step), LEAST).reshape(len(clips), -1, len(names))
-        for key, side in sides.items()
+        key: np.stack([see(network, smaller(side[clip], step), LEAST) for clip in clips]) for key, side in sides.items()
     }
     things = {
         name: {"f1": float(quality[i]), "frames": _stretches({key: x[..., i] for key, x in seen.items()})}
@@ -133,7 +132,8 @@ def _played_again(
         return "no recording shows the same again when its game is played with its seed"
     nothing = np.zeros((height, width), bool)
     names = sorted({name for masks in seen for name in masks})
-    frames = smaller(held_out.frames(np.array(found)[None])[0], step)
+    parts = np.array_split(found, -(-len(found) // CHUNK))
+    frames = np.concatenate([smaller(held_out.frames(part[None])[0], step) for part in parts])
     return np.array(found), frames, {name: np.stack([m.get(name, nothing) for m in seen]) for name in names}
 
 

@@ -67,6 +67,7 @@ VARIANTS: dict[str, Variant] = {
     "adamw": Variant("AdamW on the matrices of blocks too, not Muon", fit={"optimizer": "adamw"}),
     "noise shown": Variant("pure noise is shown to it too", network={"blank": False}),
     "less pure noise": Variant("a third of the frames are made from pure noise, not half", loss={"pure": 0.3}),
+    "no past noise": Variant("what is seen of the past is exact", loss={"past_noise": 0.0}),
     "no own past": Variant("it never sees its own predictions as the past", loss={"own_past": 0.0}),
     "finer tokens": Variant(
         "tokens of 8x8 pixels instead of 16x16, as in the preset fine: four times as many", tokenizer=fine().tokenizer

@@ -260,6 +260,8 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         moved = self.motion(hidden, before)
         if self.config.correction == "linear":
             trust = self.trust(condition)[:, None]
+            if self.config.blank:
+                trust = trust * (sigma < 1)[:, None, None]
             return moved + trust * (noisy - moved) + self.tokens_out(hidden[:, :-1]), hidden
         expected = moved + self.tokens_out(hidden[:, :-1])
         return kalman_update(expected, noisy, sigma, self.doubt(hidden[:, :-1])), hidden

@@ -116,7 +116,15 @@ def test_a_game_without_masks_is_no_reason_to_stop(toys, starts, perfect):
     assert isinstance(said, str) and "does not say which pixels are what" in said
 
 
-def test_the_finding_names_both_sides():
-    frames = {"1": {"seen": 0.17, "seen_recorded": 0.25}, "2-4": {"seen": 0.0, "seen_recorded": 0.31}}
-    (said,) = presence_findings({"things": {"monster": {"f1": 0.8, "frames": frames}}})
-    assert said.startswith("Monster: seen in 17% (25%) in frame 1, 0% (31%) in frames 2-4;")
+def test_the_finding_names_all_sides_and_leaves_out_what_is_rare():
+    frames = {
+        "1": {"seen": 0.17, "seen_recorded": 0.25, "seen_codec": 0.2},
+        "2-4": {"seen": 0.0, "seen_recorded": 0.31, "seen_codec": 0.3},
+    }
+    rare = {"1": {"seen": 0.0, "seen_recorded": 0.04, "seen_codec": 0.04}}
+    things = {"monster": {"f1": 0.8, "frames": frames}, "object": {"f1": 0.7, "frames": rare}}
+    (said,) = presence_findings({"things": things})
+    assert said == (
+        "Monster seen in 17%, 0% of frames 1, 2-4; in the recordings in 25%, 31%, in these through the tokenizer "
+        "alone in 20%, 30%."
+    )

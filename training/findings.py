@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 FEW = 3  # clips of an action: fewer say nothing about it
+RARE = 0.05  # of the recorded frames: of what is seen in fewer of them nothing is said
 
 
 def findings(figures: dict[str, Any]) -> list[str]:
@@ -240,11 +241,16 @@ def presence_findings(presence: dict[str, Any] | None) -> list[str]:
     """How often things are seen, along the clips, beside the recordings"""
     said = []
     for name, thing in presence["things"].items() if presence else ():
-        parts = ", ".join(
-            f"{f['seen']:.0%} ({f['seen_recorded']:.0%}) in frame{'s' * ('-' in frames)} {frames}"
-            for frames, f in thing["frames"].items()
+        if max(f["seen_recorded"] for f in thing["frames"].values()) < RARE:
+            continue
+        made, recorded, codec = (
+            ", ".join(f"{f[key]:.0%}" for f in thing["frames"].values())
+            for key in ("seen", "seen_recorded", "seen_codec")
         )
-        said.append(f"{name.capitalize()}: seen in {parts}; in brackets the recordings.")
+        said.append(
+            f"{name.capitalize()} seen in {made} of frames {', '.join(thing['frames'])}; in the recordings in "
+            f"{recorded}, in these through the tokenizer alone in {codec}."
+        )
     return said
 
 

@@ -145,6 +145,12 @@ def toy_recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+# what the presets have, as small as can be
+TINY_DYNAMICS = {
+    "dim": 32, "num_layers": 2, "num_heads": 2, "history": 2, "stem_channels": 4, "cubic": True, "blank": True,
+}  # fmt: skip
+
+
 def build_tiny_world(folder: Path, actions: ActionMap = TOY_ACTIONS, seed: int = 0, side: int = SIDE) -> None:
     import torch
 
@@ -156,8 +162,7 @@ def build_tiny_world(folder: Path, actions: ActionMap = TOY_ACTIONS, seed: int =
         torch.manual_seed(seed)
         tokenizer = Tokenizer(height=side, width=side, token_dim=8, channels=[8, 16])
         dynamics = Dynamics.of_tokens(
-            tokenizer, action_kind=actions.kind, action_sizes=list(actions.sizes), dim=32, num_layers=2, num_heads=2,
-            context=4, history=2, stem_channels=4, cubic=True, blank=True,
+            tokenizer, action_kind=actions.kind, action_sizes=list(actions.sizes), context=4, **TINY_DYNAMICS,
         )  # fmt: skip
         networks = {"tokenizer": tokenizer, "dynamics": dynamics, "heads": Heads(hidden_dim=32)}
         for network in networks.values():

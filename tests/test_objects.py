@@ -7,44 +7,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toy_games import SIDE, perfect_replay, record_toys
 
-from worldgen.config import WorldConfig
 from worldgen.envs.catalogue import make_game
-from worldgen.envs.policies import make_policy
-from worldgen.envs.record import record_episode
-from worldgen.envs.toy_game import ACTIONS, ToyGame
 from worldgen.training import kinematics, objects
-from worldgen.training.held_out import HeldOut, open_held_out
+from worldgen.training.held_out import HeldOut
 from worldgen.training.kinematics import scroll
 from worldgen.training.objects import object_figures
 from worldgen.training.replay import Replay
 from worldgen.training.rollout import PROMPT
 from worldgen.training.templates import Templates, centres, instances
 
-STEPS, SIDE, FPS = 12, 64, 15
+STEPS = 12
 
 
 @pytest.fixture(scope="module")
 def toys(tmp_path_factory) -> HeldOut:
     """Real ToyGame recordings, seen at half their size."""
-    folder = tmp_path_factory.mktemp("toygame")
-    game = ToyGame(fps=FPS)
-    for i in range(5):
-        record_episode(game, make_policy("mix", game), folder / f"toy{i}.mkv", seed=3, index=i, limit=90)
-    config = WorldConfig("toy", SIDE, SIDE, FPS, ACTIONS, context=4)
-    return open_held_out(tmp_path_factory.mktemp("nowhere"), config, folder, lambda text: None)
+    return record_toys(tmp_path_factory.mktemp("toygame"), 5, seed=3, limit=90)
 
 
 @pytest.fixture(scope="module")
 def perfect(toys: HeldOut) -> Replay:
-    starts = toys.clips(6, PROMPT + STEPS)
-    rows = starts[:, None] + np.arange(PROMPT + STEPS)
-    frames = toys.frames(rows)
-    last, real = frames[:, PROMPT - 1], frames[:, PROMPT:]
-    return Replay(
-        last=last, shown=last, real=real, made=real, restored=real, restored_last=last,
-        actions=toys.actions[rows][:, PROMPT - 1 : -1], episode=toys.episode_of(starts),
-    )  # fmt: skip
+    return perfect_replay(toys, toys.clips(6, PROMPT + STEPS), STEPS)
 
 
 def figures_of(toys: HeldOut, played: Replay) -> dict:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FPS, SIDE, TOY_ACTIONS, move, toy_frame
+from conftest import FPS, SIDE, TINY_DYNAMICS, TOY_ACTIONS, move, toy_frame
 
 from worldgen.bundle import Starts, load_network, save_network
 from worldgen.config import WorldConfig
@@ -49,15 +49,7 @@ def micro() -> Preset:
         context=4,
         tokenizer={"token_dim": 8, "channels": [8, 16], "num_convs": 1},
         latent_action={},
-        dynamics={
-            "dim": 32,
-            "num_layers": 2,
-            "num_heads": 2,
-            "history": 2,
-            "stem_channels": 4,
-            "cubic": True,
-            "blank": True,
-        },  # fmt: skip
+        dynamics=TINY_DYNAMICS,
         heads={"dim": 16},
         super_resolution={"channels": 8, "num_layers": 1},
         between={"channels": 8, "num_layers": 1},

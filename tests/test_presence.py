@@ -10,29 +10,23 @@ import pytest
 
 pytest.importorskip("torch")
 
-from worldgen.config import WorldConfig
+from toy_games import SIDE, perfect_replay, record_toys
+
 from worldgen.envs.catalogue import make_game
-from worldgen.envs.policies import make_policy
-from worldgen.envs.record import record_episode
-from worldgen.envs.toy_game import ACTIONS, ToyGame
+from worldgen.envs.toy_game import ToyGame
 from worldgen.training import presence
 from worldgen.training.findings import presence_findings
-from worldgen.training.held_out import HeldOut, open_held_out
+from worldgen.training.held_out import HeldOut
 from worldgen.training.presence import presence_figures
 from worldgen.training.replay import Replay
 from worldgen.training.rollout import PROMPT
 
-STEPS, SIDE, FPS = 16, 64, 15
+STEPS = 16
 
 
 @pytest.fixture(scope="module")
 def toys(tmp_path_factory) -> HeldOut:
-    folder = tmp_path_factory.mktemp("toygame")
-    game = ToyGame(fps=FPS)
-    for i in range(20):  # all of its looks in both halves
-        record_episode(game, make_policy("mix", game), folder / f"toy{i}.mkv", seed=5, index=i, limit=26)
-    config = WorldConfig("toy", SIDE, SIDE, FPS, ACTIONS, context=4)
-    return open_held_out(tmp_path_factory.mktemp("nowhere"), config, folder, lambda text: None)
+    return record_toys(tmp_path_factory.mktemp("toygame"), 20, seed=5, limit=26)  # all of its looks in both halves
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +36,7 @@ def starts(toys: HeldOut) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def perfect(toys: HeldOut, starts: np.ndarray) -> Replay:
-    rows = starts[:, None] + np.arange(PROMPT + STEPS)
-    frames = toys.frames(rows)
-    last, real = frames[:, PROMPT - 1], frames[:, PROMPT:]
-    return Replay(
-        last=last, shown=last, real=real, made=real, restored=real, restored_last=last,
-        actions=toys.actions[rows][:, PROMPT - 1 : -1], episode=toys.episode_of(starts),
-    )  # fmt: skip
+    return perfect_replay(toys, starts, STEPS)
 
 
 @pytest.fixture(scope="module", autouse=True)

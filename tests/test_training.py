@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import FPS, SIDE, TOY_ACTIONS, move, record_toy
+from conftest import FPS, SIDE, TINY_DYNAMICS, TOY_ACTIONS, move, record_toy
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
@@ -51,15 +51,7 @@ def micro(**changes: object) -> Preset:
         context=4,
         tokenizer={"token_dim": 8, "channels": [8, 16], "num_convs": 1},
         latent_action={"dim": 16},
-        dynamics={
-            "dim": 32,
-            "num_layers": 2,
-            "num_heads": 2,
-            "history": 2,
-            "stem_channels": 4,
-            "cubic": True,
-            "blank": True,
-        },  # fmt: skip
+        dynamics=TINY_DYNAMICS,
         heads={"dim": 16},
         fits={name: replace(fit, **changes) for name in ("tokenizer", "latent_action", "dynamics", "heads")},
     )

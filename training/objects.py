@@ -23,7 +23,7 @@ from worldgen.training.held_out import HeldOut
 from worldgen.training.kinematics import kinematic_figures
 from worldgen.training.real_game import MakeGame, games_of, play_to_prompt
 from worldgen.training.replay import Replay
-from worldgen.training.small_pictures import WITHOUT_MASKS, fit_mask, flat, smaller, step_to_side
+from worldgen.training.small_pictures import WITHOUT_MASKS, fit_mask, smaller, step_to_side
 from worldgen.training.templates import LIMITS, Found, Templates, centres
 from worldgen.training.watch import OnProgress, unheard
 
@@ -119,7 +119,7 @@ def object_figures(
     labels = [label for label in clips[0].masks if np.mean([c.masks[label].mean() for c in clips]) <= SCENERY]
     for number, label in enumerate(labels):
         masks = np.stack([clip.masks[label] for clip in clips])  # (c, t + 1, h, w)
-        templates = Templates.cut(sides["real"].reshape(-1, *sides["real"].shape[2:]), flat(masks), rng)
+        templates = Templates.cut(sides["real"].reshape(-1, *sides["real"].shape[2:]), _flat(masks), rng)
         on_clips(number, len(labels))
         if templates is None:
             continue
@@ -193,11 +193,11 @@ def _search(templates: Templates, sides: dict[str, np.ndarray], masks: np.ndarra
     """-> for each side what was found in each frame of each clip, end to end; the limit is the one that makes the
     masks found through the tokenizer overlap most with the true ones"""
     everything = {
-        name: [templates.find(frame, max(LIMITS), MOST) for frame in flat(frames)] for name, frames in sides.items()
+        name: [templates.find(frame, max(LIMITS), MOST) for frame in _flat(frames)] for name, frames in sides.items()
     }
     best, limit = -1.0, LIMITS[0]
     for candidate in LIMITS:
-        overlap = _iou(templates, _below(everything["codec"], candidate), flat(masks))
+        overlap = _iou(templates, _below(everything["codec"], candidate), _flat(masks))
         if overlap > best:
             best, limit = overlap, candidate
     return {name: _below(found, limit) for name, found in everything.items()}
@@ -226,7 +226,7 @@ def _thing(templates: Templates, found: dict[str, list[list[Found]]], masks: np.
     places = {name: [_places_of(side[i]) for i in after] for name, side in found.items()}
     still = np.repeat(masks[:, :1], frames - 1, axis=1)
     shared, either = (masks[:, 1:] & still).sum(), (masks[:, 1:] | still).sum()
-    of_frames = flat(masks)
+    of_frames = _flat(masks)
     iou = {name: _iou(templates, [side[i] for i in after], of_frames[after]) for name, side in found.items()}
     visible = sum(len(places) for places in true)
     near = {name: _nearest(true, seen) for name, seen in places.items()}
@@ -273,3 +273,7 @@ def _share(hits: np.ndarray) -> float:
 
 
 _mean = _share
+
+
+def _flat(x: np.ndarray) -> np.ndarray:
+    return x.reshape(-1, *x.shape[2:])

@@ -25,9 +25,10 @@ from worldgen.training.objects import SCENERY
 from worldgen.training.real_game import REPRODUCED_DB, MakeGame, games_of, play_to_prompt
 from worldgen.training.replay import Replay
 from worldgen.training.rollout import PROMPT
-from worldgen.training.small_pictures import CHUNK, WITHOUT_MASKS, fit_mask, smaller, step_to_side
+from worldgen.training.small_pictures import WITHOUT_MASKS, fit_mask, smaller, step_to_side
 from worldgen.training.watch import OnProgress, unheard
 
+AT_ONCE = 256  # frames that are read
 FRAMES = 6000  # that are looked at with their masks, at most: half to learn from
 TELLING = 0.5  # F1 of pixels in episodes not learned from that must be reached: of what is not, nothing can be said
 HORIZONS = (1, 4, 16, 64, 256)
@@ -48,11 +49,11 @@ FRAME_KEYS = {
     "seen_codec": "the same of those through the tokenizer alone",
     "kept": "of the recorded frames in which it sees the thing, the share of which it does in the generated one too",
 }
+LEAST = 3  # pixels that make a thing seen
 METHOD = (
     "a small convolutional network that learned from the masks of half of the episodes which pixels show what; seen: "
-    "at least 3 of them do"
+    f"at least {LEAST} of them do"
 )
-LEAST = 3  # pixels that make a thing seen
 
 
 def presence_figures(
@@ -72,10 +73,11 @@ def presence_figures(
     from worldgen.training.presence_reader import pixel_f1, see, train_seer
 
     rows = np.concatenate([np.arange(a, b) for a, b in held_out.segments])
-    if len(np.unique(held_out.episode_of(rows))) < 2:
+    episodes = np.unique(held_out.episode_of(rows))
+    if len(episodes) < 2:
         return "there is one episode alone"
-    episodes = np.unique(held_out.episode_of(rows))[::2]  # that are learned from
-    clips = np.flatnonzero(~np.isin(held_out.episode_of(starts), episodes))
+    learned = episodes[::2]
+    clips = np.flatnonzero(~np.isin(held_out.episode_of(starts), learned))
     if not len(clips):
         return "no clip is of an episode that a network would not learn from"
     step = step_to_side(*played.last.shape[1:3])
@@ -86,7 +88,7 @@ def presence_figures(
     if isinstance(shown, str):
         return shown
     found, frames, masks = shown
-    is_learned = np.isin(held_out.episode_of(found), episodes)
+    is_learned = np.isin(held_out.episode_of(found), learned)
     if not is_learned.any() or is_learned.all():
         return "too few recordings show the same again when their game is played with its seed"
     names = [name for name, mask in masks.items() if mask[is_learned].any() and mask.mean() <= SCENERY]
@@ -132,7 +134,7 @@ def _played_again(
         return "no recording shows the same again when its game is played with its seed"
     nothing = np.zeros((height, width), bool)
     names = sorted({name for masks in seen for name in masks})
-    parts = np.array_split(found, -(-len(found) // CHUNK))
+    parts = np.array_split(found, -(-len(found) // AT_ONCE))
     frames = np.concatenate([smaller(held_out.frames(part[None])[0], step) for part in parts])
     return np.array(found), frames, {name: np.stack([m.get(name, nothing) for m in seen]) for name in names}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 SIDE = 64  # pixels: larger pictures are made smaller first
-CHUNK = 256  # pictures at a time
 WITHOUT_MASKS = "{} does not say which pixels are what"  # of a game
 
 
@@ -18,9 +17,8 @@ def smaller(frames: np.ndarray, step: int) -> np.ndarray:
     """(t, h, w, 3) uint8, each step x step pixels made one"""
     if step == 1:
         return frames
-    sizes = -(-frames.shape[1] // step), -(-frames.shape[2] // step)
-    parts = (frames[i : i + CHUNK].astype(np.float32) for i in range(0, len(frames), CHUNK))
-    return np.concatenate([_cells(part, *sizes, (1, 2)).round().astype(np.uint8) for part in parts])
+    height, width = (-(-side // step) for side in frames.shape[1:3])
+    return _cells(frames.astype(np.float32), height, width, (1, 2)).round().astype(np.uint8)
 
 
 def fit_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -39,8 +37,3 @@ def _cells(x: np.ndarray, height: int, width: int, axes: tuple[int, int]) -> np.
         shape[axis] = -1
         x = np.add.reduceat(x, edges[:-1], axis=axis) / np.diff(edges).astype(np.float32).reshape(shape)
     return x
-
-
-def flat(x: np.ndarray) -> np.ndarray:
-    """(a, b, ...) -> (a * b, ...)"""
-    return x.reshape(-1, *x.shape[2:])

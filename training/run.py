@@ -71,10 +71,12 @@ class Run:
         self.finished = _finished(recipe)
         self.action_source = self.finished.action_source if self.finished else recipe.actions
         self.width, self.height = frame_size(preset.side, *_video_size(recipe.data))
+        size = f"{self.width}x{self.height}"
         known = self.finished or (WorldConfig.load(recipe.source / "world.json") if recipe.source else None)
-        if known is not None:
+        if known is not None and (known.width, known.height) != (self.width, self.height):
             self.width, self.height = known.width, known.height
-        say(f"data: {recipe.data} at {self.width}x{self.height}")
+            size = f"{known.width}x{known.height}, as {known.name} is ({size} without it)"
+        say(f"data: {recipe.data} at {size}")
         self.cache: Cache = (
             open_for(self.finished, recipe.data, say)
             if self.finished

@@ -601,11 +601,23 @@ def test_the_first_stages_alone_of_fine_tuning_are_not_exported_yet(
 def test_fine_tuning_with_another_shape_is_refused(
     toy_recordings: Path, tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(
-        presets.PRESETS, "micro", lambda: replace(micro(), tokenizer={"token_dim": 8, "channels": [8, 24]})
-    )
-    with pytest.raises(InputError, match="--from .*tokenizer does not fit"):
+    wider = replace(micro(), dynamics=micro().dynamics | {"dim": 48})
+    monkeypatch.setitem(presets.PRESETS, "micro", lambda: wider)
+    with pytest.raises(InputError, match="--from .*dynamics does not fit"):
         train(toy_recordings, tmp_path / "tuned", source=trained)
+
+
+def test_fine_tuning_keeps_the_width_of_the_other_worlds_tokens(
+    toy_recordings: Path, tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+):
+    other = replace(micro(), tokenizer={"token_dim": 12, "channels": [8, 24]})
+    monkeypatch.setitem(presets.PRESETS, "micro", lambda: other)
+    lines: list[str] = []
+    recipe = Recipe(toy_recordings, tmp_path / "tuned", "micro", source=trained, stages=("tokenizer",))
+    train_world(recipe, say=lines.append)
+    assert any("stays as wide as that of" in line for line in lines)
+    known, tuned = (load_network(world, "tokenizer").config for world in (trained, tmp_path / "tuned"))
+    assert tuned.token_dim == known.token_dim and tuned.channels == known.channels
 
 
 def test_fine_tuning_to_a_game_with_other_actions_learns_only_these_anew(

@@ -58,7 +58,13 @@ def make_stage(run: Run, name: str, fit: Fit) -> Stage:
 
 
 def _tokenizer_stage(run: Run, fit: Fit) -> Stage:
-    network = run.fresh(Tokenizer, height=run.height, width=run.width, **run.preset.tokenizer)
+    sizes, source = run.preset.tokenizer, run.recipe.source
+    if source is not None and (source / "tokenizer").is_dir():
+        known = load_network(source, "tokenizer").config
+        if any(known[key] != value for key, value in sizes.items()):
+            run.say(f"  the tokenizer stays as wide as that of {source}, whatever preset {run.recipe.preset} has")
+        sizes = {key: known[key] for key in ("token_dim", "channels", "num_convs", "num_memories")}
+    network = run.fresh(Tokenizer, height=run.height, width=run.width, **sizes)
     return TokenizerStage(run.begin(network, "tokenizer"), *_samplers(run, fit), fit.batch)
 
 

@@ -51,7 +51,7 @@ from worldgen.world import World
 
 MAX_BATCH = 32  # clips side by side
 COST_FRAMES = 100
-SOUND_CLIPS = 24
+SOUND_CLIPS = 48
 AVERAGES = (
     "PSNR is of the squared error averaged over all pixels and clips (the error is averaged, not the decibels); SSIM "
     "is averaged over windows and frames; intervals resample whole episodes."

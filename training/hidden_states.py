@@ -1,8 +1,8 @@
 """The dynamics' hidden states, computed once: what the sound heads learn from.
 
-Of as many episodes as a limit of frames holds. Every other one is played, not seen: a few recorded frames, then what
-the world makes of the recorded actions, as it will in play; its sound is the recorded one. In half precision, beside
-the training state.
+Of as many episodes as a limit of frames holds. Of every other one parts are played, not seen: a few recorded frames,
+then what the world makes of the recorded actions, as it will in play; their sound is the recorded one. In half
+precision, beside the training state.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from worldgen.training.rollout import PROMPT
 CHUNK = 128  # frames at a time
 LANES = 8  # segments side by side
 PLAYED_FRAMES, PLAYED_LANES = 64, 32  # of a game, and games side by side
+PLAYED_SHARE = 1 / 3  # of the limit, at most: a frame that is played takes several times as long
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def hidden_states(
 ) -> HiddenStates:
     """tokens (N, n, d) and led_to (N, width), the actions that led to the frames, of the whole cache."""
     recorded = _some(segments, limit)
-    seen, games = Segments(recorded.starts[::2], recorded.stops[::2]), _games(recorded)
+    seen, games = Segments(recorded.starts[::2], recorded.stops[::2]), _some(_games(recorded), PLAYED_SHARE * limit)
     order = np.argsort(np.append(seen.starts, games.starts))
     segments = Segments(np.append(seen.starts, games.starts)[order], np.append(seen.stops, games.stops)[order])
     first = np.append(0, np.cumsum(segments.lengths))
@@ -89,7 +90,7 @@ def hidden_states(
     return HiddenStates(segments, first, out, recorded)
 
 
-def _some(segments: Segments, limit: int) -> Segments:
+def _some(segments: Segments, limit: float) -> Segments:
     """Segments spread evenly over all, that hold about `limit` frames"""
     stride = max(1, round(segments.num_frames / limit))
     return Segments(segments.starts[::stride], segments.stops[::stride])

@@ -57,10 +57,6 @@ def micro(**changes: object) -> Preset:
     )
 
 
-def wider() -> Preset:
-    return replace(micro(), tokenizer={"token_dim": 8, "channels": [8, 24], "num_convs": 1})
-
-
 @pytest.fixture(autouse=True)
 def micro_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(presets.PRESETS, "micro", micro)
@@ -601,23 +597,26 @@ def test_the_first_stages_alone_of_fine_tuning_are_not_exported_yet(
 def test_fine_tuning_with_another_shape_is_refused(
     toy_recordings: Path, tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    wider = replace(micro(), dynamics=micro().dynamics | {"dim": 48})
-    monkeypatch.setitem(presets.PRESETS, "micro", lambda: wider)
-    with pytest.raises(InputError, match="--from .*dynamics does not fit"):
-        train(toy_recordings, tmp_path / "tuned", source=trained)
+    one_token = replace(micro(), tokenizer={"token_dim": 8, "channels": [8, 16, 16], "num_convs": 1})
+    deeper = replace(micro(), dynamics=micro().dynamics | {"dim": 48})
+    for other, name in ((one_token, "tokenizer"), (deeper, "dynamics")):
+        monkeypatch.setitem(presets.PRESETS, "micro", lambda other=other: other)
+        with pytest.raises(InputError, match=f"--from .*{name} does not fit"):
+            train(toy_recordings, tmp_path / name, source=trained)
 
 
 def test_fine_tuning_keeps_the_width_of_the_other_worlds_tokens(
     toy_recordings: Path, tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    other = replace(micro(), tokenizer={"token_dim": 12, "channels": [8, 24]})
+    other = replace(micro(), side=2 * SIDE, tokenizer={"token_dim": 12, "channels": [8, 24], "num_convs": 2})
     monkeypatch.setitem(presets.PRESETS, "micro", lambda: other)
     lines: list[str] = []
     recipe = Recipe(toy_recordings, tmp_path / "tuned", "micro", source=trained, stages=("tokenizer",))
     train_world(recipe, say=lines.append)
-    assert any("stays as wide as that of" in line for line in lines)
+    assert any("stays as large as that of" in line and "8 numbers a token (micro: 12)" in line for line in lines)
+    assert any(f"at {SIDE}x{SIDE}, as in {trained}, not {2 * SIDE}x{2 * SIDE}" in line for line in lines)
     known, tuned = (load_network(world, "tokenizer").config for world in (trained, tmp_path / "tuned"))
-    assert tuned.token_dim == known.token_dim and tuned.channels == known.channels
+    assert all(tuned[key] == known[key] for key in ("height", "token_dim", "channels", "num_convs"))
 
 
 def test_fine_tuning_to_a_game_with_other_actions_learns_only_these_anew(

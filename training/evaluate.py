@@ -51,7 +51,6 @@ from worldgen.world import World
 
 MAX_BATCH = 32  # clips side by side
 COST_FRAMES = 100
-SOUND_CLIPS = 48
 AVERAGES = (
     "PSNR is of the squared error averaged over all pixels and clips (the error is averaged, not the decibels); SSIM "
     "is averaged over windows and frames; intervals resample whole episodes."
@@ -166,7 +165,7 @@ def evaluate(
         watch.stage("making in-between frames")
         figures["between"], strip = between_figures(world, held_out)
         extras = replace(extras, between=strip)
-    loud_world = World.load(folder, backend=backend, batch=min(SOUND_CLIPS, len(starts)), nfe=nfe, upscale=False)
+    loud_world = World.load(folder, backend=backend, batch=min(MAX_BATCH, len(starts)), nfe=nfe, upscale=False)
     if loud_world.sample_rate is not None:
         watch.stage("listening")
         heard = sound_figures(folder, loud_world, held_out, Path(data), seed)

@@ -1,8 +1,6 @@
-"""The dynamics' hidden states, computed once: what the sound heads learn from.
+"""The dynamics' hidden states of recorded frames, computed once: what the sound head learns from.
 
-Of as many episodes as a limit of frames holds. Of every other one parts are played, not seen: a few recorded frames,
-then what the world makes of the recorded actions, as it will in play; their sound is the recorded one. In half
-precision, beside the training state.
+Only of as many episodes as LIMIT frames hold; beside the training state, in half precision.
 """
 
 from __future__ import annotations
@@ -21,24 +19,18 @@ from worldgen.data.cache import Cache
 from worldgen.data.dataset import Segments
 from worldgen.files import file_hash, write_json
 from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
-from worldgen.training.own_past import play_on
-from worldgen.training.rollout import PROMPT
 
 CHUNK = 128  # frames at a time
 LANES = 8  # segments side by side
-PLAYED_FRAMES, PLAYED_LANES = 64, 32  # of a game, and games side by side
-PLAYED_SHARE = 1 / 3  # of the limit, at most: a frame that is played takes several times as long
 
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """hidden (M, m, c) float16 of the frames of `segments`, end to end; first (S + 1,): where each segment's begin;
-    recorded: what was recorded in one piece; a segment is all of such a piece, or a game that begins within it."""
+    """hidden (M, m, c) float16 of the frames of `segments`, end to end; first (S + 1,): where each segment's begin."""
 
     segments: Segments
     first: np.ndarray
     hidden: np.ndarray
-    recorded: Segments
 
     def at(self, rows: np.ndarray) -> np.ndarray:
         """rows (b, t) of the cache, each b inside one segment -> (b, t, m, c) float32"""
@@ -60,12 +52,8 @@ def hidden_states(
     say: Callable[[str], None] = print,
 ) -> HiddenStates:
     """tokens (N, n, d) and led_to (N, width), the actions that led to the frames, of the whole cache."""
-    recorded = _some(segments, limit)
-    seen, games = Segments(recorded.starts[::2], recorded.stops[::2]), _some(_games(recorded), PLAYED_SHARE * limit)
-    order = np.argsort(np.append(seen.starts, games.starts))
-    segments = Segments(np.append(seen.starts, games.starts)[order], np.append(seen.stops, games.stops)[order])
+    segments = _some(segments, limit)
     first = np.append(0, np.cumsum(segments.lengths))
-    is_game = order >= len(seen)
     shape = (int(first[-1]), dynamics.num_tokens + 1, dynamics.config.dim)
     key = {
         "data": cache.path.name,
@@ -77,61 +65,26 @@ def hidden_states(
     path, facts = folder / "hidden.f16", folder / "hidden.json"
     try:
         if json.loads(facts.read_text()) == key and path.stat().st_size == 2 * int(np.prod(shape)):
-            return HiddenStates(segments, first, np.memmap(path, np.float16, "r", shape=shape), recorded)
+            return HiddenStates(segments, first, np.memmap(path, np.float16, "r", shape=shape))
     except (OSError, ValueError):
         pass
     facts.unlink(missing_ok=True)
-    say(f"hidden states of {shape[0]} frames, {games.num_frames} of them played")
+    say(f"hidden states of {shape[0]} frames")
     out = np.memmap(path, np.float16, "w+", shape=shape)
-    _see(dynamics, tokens, led_to, context_sigma, seen, first[:-1][~is_game], out)
-    _play(dynamics, tokens, led_to, context_sigma, games, first[:-1][is_game], out)
+    _run(dynamics, tokens, led_to, context_sigma, segments, first, out)
     out.flush()
     write_json(facts, key)
-    return HiddenStates(segments, first, out, recorded)
+    return HiddenStates(segments, first, out)
 
 
-def _some(segments: Segments, limit: float) -> Segments:
+def _some(segments: Segments, limit: int) -> Segments:
     """Segments spread evenly over all, that hold about `limit` frames"""
     stride = max(1, round(segments.num_frames / limit))
     return Segments(segments.starts[::stride], segments.stops[::stride])
 
 
-def _games(segments: Segments) -> Segments:
-    """Every other segment, cut into games"""
-    pieces = [
-        (begin, min(begin + PLAYED_FRAMES, stop))
-        for start, stop in list(segments)[1::2]
-        for begin in range(start, stop, PLAYED_FRAMES)
-    ]
-    starts, stops = np.array(pieces, np.int64).reshape(-1, 2).T
-    return Segments(starts, stops)
-
-
 @torch.inference_mode()
-def _play(
-    dynamics: Dynamics,
-    tokens: np.ndarray,
-    led_to: np.ndarray,
-    sigma: float,
-    games: Segments,
-    first: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    """As commit() gives them when the world plays on from PROMPT recorded frames, under the recorded actions."""
-    device = dynamics.tokens_in.weight.device
-    generator = torch.Generator(device).manual_seed(0)
-    for begin in range(0, len(games), PLAYED_LANES):
-        starts, lengths = (x[begin : begin + PLAYED_LANES] for x in (games.starts, games.lengths))
-        rows = starts[:, None] + np.minimum(np.arange(lengths.max()), lengths[:, None] - 1)
-        clip = torch.from_numpy(np.asarray(tokens[rows.ravel()])).float().unflatten(0, rows.shape).to(device)
-        level, num_true = clip.new_full((len(rows),), sigma), torch.full((len(rows),), PROMPT, device=device)
-        _, hidden = play_on(dynamics, clip, torch.from_numpy(led_to[rows]).to(device), level, num_true, generator)
-        for lane, (where, length) in enumerate(zip(first[begin:].tolist(), lengths.tolist(), strict=False)):
-            out[where : where + length] = hidden[lane, :length].half().cpu().numpy()
-
-
-@torch.inference_mode()
-def _see(
+def _run(
     dynamics: Dynamics,
     tokens: np.ndarray,
     led_to: np.ndarray,

@@ -108,7 +108,7 @@ def sound_events_stage(run: Run, fit: Fit, tokens: np.ndarray, device: str) -> S
     """Also writes the world's library of recorded sounds."""
     sound = _recorded_sound(run, choose_format(run.cache, run.recipe.data))
     dynamics, known = _hidden(run, fit, tokens, sound, device)
-    hidden = [k[0].recorded for k in known]
+    hidden = [k[0].segments for k in known]
     both = Segments(*(np.concatenate([getattr(s, edge) for s in hidden]) for edge in ("starts", "stops")))
     music = find_music(sound, both)
     library, events = build_library(sound, both, music, run.say)
@@ -130,7 +130,7 @@ def sound_events_stage(run: Run, fit: Fit, tokens: np.ndarray, device: str) -> S
 def _hidden(
     run: Run, fit: Fit, tokens: np.ndarray, sound: RecordedSound, device: str
 ) -> tuple[Dynamics, tuple[KnownFrames, KnownFrames]]:
-    """-> the dynamics; its hidden states of frames whose sound is known, of training and held out, seen and played"""
+    """-> the dynamics; its hidden states of frames whose sound is known, of training and held out"""
     dynamics = load_network(run.recipe.out, "dynamics").requires_grad_(False).to(device)
     actions = run.actions()
     rows = np.concatenate(

@@ -75,7 +75,7 @@ class Run:
         known = self.finished or (WorldConfig.load(recipe.source / "world.json") if recipe.source else None)
         if known is not None and (known.width, known.height) != (self.width, self.height):
             self.width, self.height = known.width, known.height
-            size = f"{known.width}x{known.height}, as {known.name} is ({size} without it)"
+            size = f"{known.width}x{known.height}, as in {recipe.out if self.finished else recipe.source}, not {size}"
         say(f"data: {recipe.data} at {size}")
         self.cache: Cache = (
             open_for(self.finished, recipe.data, say)

@@ -1,5 +1,4 @@
-"""Trains the sound head on the frozen dynamics' hidden states, of recorded and of played frames: which sound belongs to
-each.
+"""Trains the sound head on the frozen dynamics' hidden states: which sound belongs to each frame.
 
 worldgen train recordings/ --out worlds/mine --stages sound_codec sound --steps 500
 
@@ -91,8 +90,8 @@ class SoundStage:
         self._places = np.full(len(self._is_silent), -1, np.float32)
         loudness = np.zeros(len(self._is_silent), np.float32)
         for hidden, _ in (train, validation):
-            self._places = np.maximum(self._places, recorded_onset_places(sound, hidden.recorded))
-            for start, stop in hidden.recorded:
+            self._places = np.maximum(self._places, recorded_onset_places(sound, hidden.segments))
+            for start, stop in hidden.segments:
                 waves = sound.rows(np.arange(start, stop))
                 loudness[start:stop] = np.sqrt(np.square(waves).mean((1, 2)))
                 self._latents[start:stop] = self._encode(waves)
@@ -112,7 +111,7 @@ class SoundStage:
 
     def _gather(self, hidden: HiddenStates, starts: np.ndarray, length: int) -> dict[str, Tensor]:
         rows = starts[:, None] + np.arange(length)
-        is_first = np.isin(rows, hidden.recorded.starts)[..., None]  # silence came before
+        is_first = np.isin(rows, hidden.segments.starts)[..., None]  # silence came before
         before = np.concatenate([self._latents[rows - 1], told(self._places[rows - 1])], axis=-1) * ~is_first
         return {
             "hidden": torch.from_numpy(hidden.at(rows)),

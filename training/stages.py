@@ -58,13 +58,15 @@ def make_stage(run: Run, name: str, fit: Fit) -> Stage:
 
 
 def _tokenizer_stage(run: Run, fit: Fit) -> Stage:
-    sizes, source = run.preset.tokenizer, run.recipe.source
+    shape, source = {"height": run.height, "width": run.width}, run.recipe.source
+    network = run.fresh(Tokenizer, **shape, **run.preset.tokenizer)
     if source is not None and (source / "tokenizer").is_dir():
-        known = load_network(source, "tokenizer").config
-        if any(known[key] != value for key, value in sizes.items()):
-            run.say(f"  the tokenizer stays as wide as that of {source}, whatever preset {run.recipe.preset} has")
-        sizes = {key: known[key] for key in ("token_dim", "channels", "num_convs", "num_memories")}
-    network = run.fresh(Tokenizer, height=run.height, width=run.width, **sizes)
+        known, own = load_network(source, "tokenizer"), network.config
+        sizes = {key: known.config[key] for key in ("token_dim", "channels", "num_convs", "num_memories")}
+        if known.patch == network.patch and any(own[key] != size for key, size in sizes.items()):
+            network = run.fresh(Tokenizer, **shape, **sizes)
+            width = f"{network.config.token_dim} numbers a token ({run.recipe.preset}: {own.token_dim})"
+            run.say(f"  the tokenizer stays as large as that of {source}: {width}")
     return TokenizerStage(run.begin(network, "tokenizer"), *_samplers(run, fit), fit.batch)
 
 

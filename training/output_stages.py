@@ -57,11 +57,8 @@ def super_resolution_stage(run: Run, fit: Fit, tokenizer: Tokenizer, tokens: np.
     kept = run.recipe.out / "training" / "super_resolution"
     train = native_clips(cache, data, run.train, scale, NATIVE_CLIPS, fit.length, kept, run.say)
     validation = native_clips(cache, data, run.validation, scale, NATIVE_HELD_OUT, fit.length, say=lambda text: None)
-    source = run.recipe.source
-    if source is not None and (source / "super_resolution").is_dir():
-        palette = load_network(source, "super_resolution").config.palette
-    else:
-        palette = find_palette(train.frames)
+    known = run.source_config("super_resolution")
+    palette = find_palette(train.frames) if known is None else known["palette"]
     if palette is not None:
         run.say(f"  the game has {len(palette)} colours: super-resolution chooses among them")
     network = run.fresh(SuperResolution, scale=scale, palette=palette, **run.preset.super_resolution)
@@ -77,14 +74,10 @@ def between_stage(run: Run, fit: Fit, tokenizer: Tokenizer, tokens: np.ndarray) 
 
 def sound_codec_stage(run: Run, fit: Fit) -> SoundCodecStage:
     """With --from the other world's codec decides the format. Raises InputError where no recording has sound."""
-    source, sizes = run.recipe.source, dict(run.preset.sound_codec)
-    if source is not None and (source / "sound_codec").is_dir():
-        sizes = {k: v for k, v in load_network(source, "sound_codec").config.items() if not k.startswith("_")}
-        sound_format = SoundFormat.of(sizes)
-    else:
-        sound_format = choose_format(run.cache, run.recipe.data)
+    known = run.source_config("sound_codec")
+    sound_format = choose_format(run.cache, run.recipe.data) if known is None else SoundFormat.of(known)
     sound = _recorded_sound(run, sound_format)
-    network = run.fresh(SoundCodec, **{**sizes, **asdict(sound_format)})
+    network = run.fresh(SoundCodec, **{**(known or run.preset.sound_codec), **asdict(sound_format)})
     train, validation = (run.sampler(sound.segments(run.cache, s), fit.length) for s in (run.train, run.validation))
     return SoundCodecStage(run.begin(network, "sound_codec"), sound, train, validation, fit.batch)
 

@@ -140,11 +140,17 @@ class Run:
         tokenizer = load_network(self.recipe.out, "tokenizer").requires_grad_(False).to(self.device)
         return tokenizer, tokenize(self.cache, tokenizer, self.recipe.out, self.say, processes)
 
+    def source_config(self, name: str) -> dict[str, Any] | None:
+        """With --from the arguments of the other world's network, if it has one of the name."""
+        source = self.recipe.source
+        if source is None or not (source / name).is_dir():
+            return None
+        return {key: value for key, value in load_network(source, name).config.items() if not key.startswith("_")}
+
     def num_codes(self) -> int:
         """That training begins with: the other world may have dropped some."""
-        if self.recipe.source is not None and (self.recipe.source / "latent_action").is_dir():
-            return int(load_network(self.recipe.source, "latent_action").config.num_codes)
-        return NUM_CODES
+        known = self.source_config("latent_action")
+        return NUM_CODES if known is None else int(known["num_codes"])
 
     def sampler(self, segments: Segments, length: int) -> ClipSampler:
         return ClipSampler(self.cache, segments, length, with_sound=False)

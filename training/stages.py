@@ -58,15 +58,17 @@ def make_stage(run: Run, name: str, fit: Fit) -> Stage:
 
 
 def _tokenizer_stage(run: Run, fit: Fit) -> Stage:
-    shape, source = {"height": run.height, "width": run.width}, run.recipe.source
-    network = run.fresh(Tokenizer, **shape, **run.preset.tokenizer)
-    if source is not None and (source / "tokenizer").is_dir():
-        known, own = load_network(source, "tokenizer"), network.config
-        sizes = {key: known.config[key] for key in ("token_dim", "channels", "num_convs", "num_memories")}
-        if known.patch == network.patch and any(own[key] != size for key, size in sizes.items()):
-            network = run.fresh(Tokenizer, **shape, **sizes)
-            width = f"{network.config.token_dim} numbers a token ({run.recipe.preset}: {own.token_dim})"
-            run.say(f"  the tokenizer stays as large as that of {source}: {width}")
+    """With --from the other world's tokenizer decides how wide tokens are, where they are of the same size."""
+    network = run.fresh(Tokenizer, height=run.height, width=run.width, **run.preset.tokenizer)
+    own, known = network.config, run.source_config("tokenizer")
+    if (
+        known is not None
+        and len(known["channels"]) == len(own.channels)
+        and any(own[key] != known[key] for key in known)
+    ):
+        network = run.fresh(Tokenizer, **known)
+        width = f"{known['token_dim']} numbers a token ({run.recipe.preset}: {own.token_dim})"
+        run.say(f"  the tokenizer stays as large as that of {run.recipe.source}: {width}")
     return TokenizerStage(run.begin(network, "tokenizer"), *_samplers(run, fit), fit.batch)
 
 
@@ -120,9 +122,8 @@ def _samplers(run: Run, fit: Fit) -> tuple[ClipSampler, ClipSampler]:
 
 def _correction(run: Run) -> dict[str, str]:
     """With --from that of the other world's dynamics stays."""
-    if run.recipe.source is None or not (run.recipe.source / "dynamics").is_dir():
-        return {}
-    return {"correction": load_network(run.recipe.source, "dynamics").config.correction}
+    known = run.source_config("dynamics")
+    return {} if known is None else {"correction": known["correction"]}
 
 
 def _load_dynamics(run: Run, network: Dynamics, known: Dynamics) -> None:

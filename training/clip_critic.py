@@ -51,13 +51,10 @@ class ClipCritic(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """windows (k, 3 * FRAMES, h, w) in [-1, 1] -> scores (k, 1, h / 8, w / 8), float32"""
-        device = windows.device.type
-        # weights cast to bfloat16 are not to be kept: beside a compiled network they outlive the step that changes them
-        with torch.autocast(device, torch.bfloat16, torch.is_autocast_enabled(device), cache_enabled=False):
-            x = windows
-            for layer in self.layers:
-                x = F.leaky_relu(layer(x), 0.2)
-            return self.score(x).float()
+        x = windows
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+        return self.score(x).float()
 
 
 def windows_of(pictures: Tensor, clip: Tensor, frame: Tensor) -> Tensor:

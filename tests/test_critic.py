@@ -98,5 +98,5 @@ def test_a_tokenizer_trained_with_it_is_saved_without_and_resumes_to_the_same(
 def test_a_weight_that_does_not_fit_is_named(tmp_path: Path):
     with pytest.raises(InputError, match="between 0 and 1, got 3"):
         Recipe(tmp_path, tmp_path, sharpen=3)
-    with pytest.raises(InputError, match="belongs to --stages tokenizer dynamics super_resolution"):
-        Recipe(tmp_path, tmp_path, sharpen=0.1, stages=("heads",))
+    with pytest.raises(InputError, match="belongs to --stages tokenizer super_resolution"):
+        Recipe(tmp_path, tmp_path, sharpen=0.1, stages=("dynamics",))

@@ -74,10 +74,10 @@ class PictureStage(Protocol):
 class Criticised(nn.Module):
     """A network and its critic, trained and kept in checkpoints together; only the network is saved for others."""
 
-    def __init__(self, network: Any, critic: nn.Module):
+    def __init__(self, network: Any):
         super().__init__()
         self.network = network
-        self.critic = critic
+        self.critic = Critic()
 
     def save_pretrained(self, *args: Any, **options: Any) -> None:
         self.network.save_pretrained(*args, **options)
@@ -88,7 +88,7 @@ class CriticStage:
 
     def __init__(self, stage: PictureStage, weight: float):
         self.name = stage.name
-        self.network = Criticised(stage.network, Critic())
+        self.network = Criticised(stage.network)
         self._stage, self._weight = stage, weight
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:

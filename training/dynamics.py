@@ -65,16 +65,6 @@ class Ahead(NamedTuple):
     first: Tensor
 
 
-class Made(NamedTuple):
-    """What a step made: clean (b, t, n, d), the network's frames; past (b, t, n, d), what came before each, recorded or
-    played; is_pure (b, t) bool, those made from pure noise that teach something; is_own: whether the past is played."""
-
-    clean: Tensor
-    past: Tensor
-    is_pure: Tensor
-    is_own: bool
-
-
 def weight_in_picture(motion: MotionCompensation) -> Tensor:
     """How much of the picture a squared error of each channel of the tokens is (d,), 1 on average"""
     per_channel = motion.gain.square().reciprocal()  # what a channel's variance of 1 is, summed over its pixels
@@ -92,7 +82,7 @@ def dynamics_loss(
     recipe: DynamicsLoss,
     ahead: Ahead | None = None,
     is_repeat: Tensor | None = None,
-) -> tuple[Tensor, dict[str, Tensor], Made]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """tokens (b, t, n, d); actions (b, t, width), row i led to frame i; null (width,); channel_weight (d,), as of
     weight_in_picture(); is_repeat (b, t) bool, frames that teach nothing"""
     b, t, n, _ = tokens.shape
@@ -116,7 +106,7 @@ def dynamics_loss(
         # as in play: every frame from pure noise, after finished ones alone
         is_context = uniform(b, t) < 0.5
         sigma = torch.ones_like(sigma)
-    unnoised, past = past, past + recipe.past_noise * uniform(b, 1, 1, 1) * normal()
+    past = past + recipe.past_noise * uniform(b, 1, 1, 1) * normal()
     is_context[:, 0] = True  # a game begins from a finished frame
     sigma = torch.where(is_context, context_sigma, sigma)
     previous = previous_of(past, _mix(past, normal(), context_sigma), network.config.history)
@@ -141,8 +131,7 @@ def dynamics_loss(
     loss = (weight * error).sum() / weight.sum().clamp_min(1e-6)  # a very small batch may hold finished frames alone
     pure = is_taught & (sigma == 1)
     name = "error_on_own_past" if is_own else "error_at_pure_noise"
-    figures = {name: error[pure].mean().detach()} if pure.any() else {}
-    return loss, figures, Made(clean, unnoised, pure, is_own)
+    return loss, {name: error[pure].mean().detach()} if pure.any() else {}
 
 
 def own_past(
@@ -207,7 +196,7 @@ class DynamicsStage:
         """tokens (N, n, d) of the cache's frames; actions (N, width), row i chosen on frame i; validation: clips of
         the prompt and the horizon, with known actions"""
         self.network = network
-        self._tokenizer, self._config, self.recipe = tokenizer, config, recipe or DynamicsLoss()
+        self._tokenizer, self._config, self._recipe = tokenizer, config, recipe or DynamicsLoss()
         self._tokens, self._actions, self._train, self._batch = tokens, actions, train, batch
         self._held_out = None
         if validation is not None:
@@ -219,7 +208,7 @@ class DynamicsStage:
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         starts = self._train.draw(rng, self._batch)
         begins = self._train.begins(starts)
-        rows = starts[:, None] + np.arange(-self.recipe.own_past_ahead, self._train.length)
+        rows = starts[:, None] + np.arange(-self._recipe.own_past_ahead, self._train.length)
         first = np.maximum(0, begins - rows[:, 0])
         rows = np.maximum(rows, begins[:, None])
         tokens = torch.from_numpy(np.asarray(self._tokens[rows.ravel()])).float().unflatten(0, rows.shape)
@@ -231,22 +220,13 @@ class DynamicsStage:
         }
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, figures, _ = self.make(network, batch, generator, progress)
-        return loss, figures
-
-    def recorded(self, batch: dict[str, Tensor]) -> Tensor:
-        """The tokens that make() is to come near (b, t, n, d)"""
-        return batch["tokens"][:, self.recipe.own_past_ahead :]
-
-    def make(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor], Made]:
-        """As loss(), and what was made"""
-        a = self.recipe.own_past_ahead
+        a = self._recipe.own_past_ahead
         tokens, actions = batch["tokens"], batch["actions"]
         ahead = Ahead(tokens[:, :a], actions[:, :a], batch["first"])
         null = self._null.to(tokens.device)
         return dynamics_loss(
             network, tokens[:, a:], actions[:, a:], null, weight_in_picture(self.network.motion), generator, progress,
-             self.recipe, ahead, batch["is_repeat"][:, a:],
+             self._recipe, ahead, batch["is_repeat"][:, a:],
         )  # fmt: skip
 
     def validate(self, network) -> tuple[dict[str, float], np.ndarray | None]:

@@ -232,7 +232,7 @@ class _Run:
         while progress.step < fit.steps and not self._is_over(progress):
             step = progress.step
             for group in self.optimizer.param_groups:
-                group["lr"] = fit.learning_rate * learning_rate_share(fit, step) * group.get("rate", 1.0)
+                group["lr"] = fit.learning_rate * learning_rate_share(fit, step)
             loss, norm, figures, parts = self.gradient.of(progress)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)

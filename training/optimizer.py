@@ -18,23 +18,12 @@ MOST_AT_ONCE = 2**24  # numbers in the matrices that are made orthogonal togethe
 
 
 def make_optimizer(network: nn.Module, name: str, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """name: one of OPTIMIZERS. Weight decay on matrices only. A group's "rate" is what the learning rate is multiplied
-    by: of a critic's parameters, its own."""
-    rates = {
-        id(p): float(module.rate)  # type: ignore[arg-type]  # to a type checker any attribute of a module is one
-        for module in network.modules()
-        if hasattr(module, "rate")
-        for p in module.parameters()
-    }
-    trained = [p for p in network.parameters() if p.requires_grad and id(p) not in rates]
+    """name: one of OPTIMIZERS. Weight decay on matrices only."""
+    trained = [p for p in network.parameters() if p.requires_grad]
     inside = {id(p) for p in _block_matrices(network)} if name == "muon" else set()
     groups: list[dict[str, Any]] = [
         {"params": [p for p in trained if p.dim() >= 2 and id(p) not in inside], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    groups += [
-        {"params": [p for p in network.parameters() if rates.get(id(p)) == rate], "weight_decay": 0.0, "rate": rate}
-        for rate in sorted(set(rates.values()))
     ]
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS)

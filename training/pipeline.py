@@ -22,10 +22,8 @@ from worldgen.files import check_folder_writable, replace_folder, write_bytes
 from worldgen.models.conditioning import has_actions
 from worldgen.sound_library import LIBRARY
 from worldgen.training.checkpoint import read_progress
-from worldgen.training.clip_critic import ClipCriticStage
 from worldgen.training.compiled import COMPILED, check_compiler
 from worldgen.training.critic import CriticStage
-from worldgen.training.dynamics import DynamicsStage
 from worldgen.training.fit import train_stage
 from worldgen.training.folder_lock import sole_training
 from worldgen.training.presets import get_preset
@@ -104,8 +102,6 @@ def _train_stages(
             stage = make_stage(run, name, fit)
             if recipe.sharpen and isinstance(stage, TokenizerStage | SuperResolutionStage):
                 stage = CriticStage(stage, recipe.sharpen)
-            elif recipe.sharpen and isinstance(stage, DynamicsStage):
-                stage = ClipCriticStage(stage, recipe.sharpen)
         progress = train_stage(
             stage, fit, recipe.out, resume=recipe.resume, parents=network_hashes(recipe.out, PARENTS[name]),
             shard=recipe.shard, compiled=recipe.compile and name in COMPILED, say=say,

@@ -12,7 +12,7 @@ STAGES = (
     "tokenizer", "latent_action", "dynamics", "heads", "super_resolution", "between", "sound_codec", "sound",
     "sound_events",
 )  # fmt: skip
-CRITICISED = ("tokenizer", "dynamics", "super_resolution")  # the stages that make pictures
+CRITICISED = ("tokenizer", "super_resolution")  # the stages that make pictures
 
 
 @dataclass(frozen=True)

@@ -145,8 +145,7 @@ class TrainOptions:
     """with --stages sound_events: play the sounds of this folder instead, each for those most like it, or as the
     folder's sounds.json says in words"""
     sharpen: float = 0.0
-    """0.05 to 0.2: the tokenizer and super-resolution also learn to pass for recorded; sharper, less exact. 0.3 to 0.6
-    with --stages dynamics: its frames do, from where it learns from its own past on"""
+    """0.05 to 0.2: the tokenizer and super-resolution also learn to pass for recorded; sharper, less exact"""
     shard: bool = False
     """processes of torchrun share the network out among them (FSDP2), for one that does not fit into each"""
     compile: bool = False

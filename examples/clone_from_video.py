@@ -4,8 +4,8 @@
     worldgen train recordings/expert --out worlds/toy --actions latent --stages latent_action
     python examples/clone_from_video.py toy recordings/expert worlds/toy
 
-plays the game with four players and prints what each earns: one that learned from the video's codes, mapped to buttons
-by 200 labelled frames; an oracle that saw all buttons of the video; one that learned from the 200 frames alone; random.
+plays the game with four players and prints what each earns: one that learned the buttons that 200 labelled frames read
+off the video's codes; an oracle that saw all buttons of the video; one that learned from the 200 frames alone; random.
 Some ten minutes of one core.
 """
 
@@ -25,7 +25,7 @@ from worldgen.command import parse, run, write_figures
 from worldgen.data.cache import open_cache
 from worldgen.envs.catalogue import make_game
 from worldgen.errors import InputError
-from worldgen.training.clone import button_table, play_games, sampler, train_policy
+from worldgen.training.clone import around, play_games, read_buttons, sampler, train_policy
 from worldgen.training.latent_action import latents_of
 
 
@@ -52,26 +52,26 @@ def clone(options: Options) -> dict[str, Any]:
     cache = open_cache(options.expert, height=height, width=width)
     if cache.actions is None or cache.action_map is None or not cache.action_map.is_discrete:
         raise InputError(f"{options.expert}: the oracle needs recorded actions, one list of them")
-    num_buttons, num_codes = cache.action_map.sizes[0], network.config.num_codes
+    num_buttons = cache.action_map.sizes[0]
     rows = np.setdiff1d(np.arange(cache.num_frames), np.asarray(cache.starts[1:]) - 1)
     rows = rows[cache.actions[rows, 0] < num_buttons]
     buttons = np.asarray(cache.actions)[rows, 0]
-    codes = latents_of(cache, network, rows).argmax(1)
+    pressed = np.eye(num_buttons)[buttons]
     order = np.random.default_rng(options.seed).permutation(np.arange(len(rows) // 10, len(rows)))
     few = np.sort(order[: options.labels])
-    table = button_table(codes[few], buttons[few], num_codes, num_buttons)
-    same = np.eye(num_buttons)
+    read = read_buttons(around(cache, rows, latents_of(cache, network, rows)), few, buttons, num_buttons)
     given = {
-        "codes": (rows, codes, num_codes, options.steps, table),
-        "oracle": (rows, buttons, num_buttons, options.steps, same),
-        "labels alone": (rows[few], buttons[few], num_buttons, max(1, options.steps // 4), same),
+        "codes": (rows, read, options.steps),
+        "oracle": (rows, pressed, options.steps),
+        "labels alone": (rows[few], pressed[few], max(1, options.steps // 4)),
     }
     game = make_game(options.game, cache.fps)
     seeds = [1_000_000 + options.seed + i for i in range(options.games)]
-    figures: dict[str, Any] = {}
-    for name, (where, kinds, num_kinds, steps, its_table) in given.items():
-        policy, right = train_policy(cache, where, kinds, num_kinds, steps, options.seed)
-        choose = sampler(policy, its_table, np.random.default_rng(options.seed))
+    figures: dict[str, Any] = {"read": float((read.argmax(1) == buttons).mean())}
+    print(f"{options.labels} labels read {figures['read']:.0%} of the buttons off the codes", flush=True)
+    for name, (where, likely, steps) in given.items():
+        policy, right = train_policy(cache, where, likely, steps, options.seed)
+        choose = sampler(policy, np.random.default_rng(options.seed))
         figures[name] = play_games(game, choose, seeds, height, width, options.max_frames).to_json() | {"right": right}
         print(f"{name:14} {figures[name]['return']:7.2f} +- {figures[name]['standard_error'] or 0:.2f}", flush=True)
     rng = np.random.default_rng(options.seed)

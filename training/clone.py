@@ -1,8 +1,9 @@
 """Behaviour cloning from video: a policy learned from an expert's video, whose actions nobody recorded (Genie, 2024).
 
-The video is labelled with latent codes; a policy learns which code an expert chooses from what is on the screen; a few
-labelled frames say which real button each code stands for. Beside it play an oracle that saw every button of the same
-video, one that learned from the few labelled frames alone, and a random player.
+The video is labelled with latent codes; a few labelled frames say how likely each real button is, given how well each
+code explains what is seen around a frame; a policy learns these buttons from what is on the screen. Beside it play
+an oracle that saw every button of the same video, one that learned from the few labelled frames alone, and a random
+player.
 
 Letters: b batch, c channels, h w pixels.
 """
@@ -20,27 +21,30 @@ from torch.nn import functional as F
 
 from worldgen.data.cache import Cache
 from worldgen.models.tokenizer import to_float
-from worldgen.training.code_scores import counts_of
 from worldgen.training.real_game import RealGame, shrink
 
 PAST = 3  # frames that a policy sees
 BATCH = 48
+NEIGHBOURS = 2  # frames before and after whose codes help to read a button: what it does is seen late, or only once
+SCALE, FLOOR = 10.0, -3.0  # of what codes explain worse than the best, in nats: how much worse than 30 says nothing
+RIDGE = 0.03
+SHARPNESS = 4.0  # with which buttons are drawn
 Choose = Callable[[np.ndarray], int]  # the last frames (PAST, h, w, 3) -> a button
 
 
 class Policy(nn.Module):
-    """The last PAST frames -> how likely each kind of action is."""
+    """The last PAST frames -> how likely each button is."""
 
-    def __init__(self, num_kinds: int):
+    def __init__(self, num_buttons: int):
         super().__init__()
         layers: list[nn.Module] = []
         for c_in, c_out in ((3 * PAST, 24), (24, 48), (48, 64)):
             layers += [nn.Conv2d(c_in, c_out, 3, stride=2, padding=1), nn.GroupNorm(8, c_out), nn.SiLU()]
         layers += [nn.AdaptiveAvgPool2d((6, 8)), nn.Flatten(), nn.Dropout(0.2), nn.Linear(64 * 48, 128), nn.SiLU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(128, num_kinds))
+        self.layers = nn.Sequential(*layers, nn.Linear(128, num_buttons))
 
     def forward(self, frames: Tensor) -> Tensor:
-        """frames (b, PAST, 3, h, w) in [-1, 1] -> logits (b, kinds)"""
+        """frames (b, PAST, 3, h, w) in [-1, 1] -> logits (b, buttons)"""
         last = frames[:, -1]
         return self.layers(torch.cat([last, 2 * (last - frames[:, -2]), 2 * (last - frames[:, -3])], dim=1))
 
@@ -53,21 +57,20 @@ def past_of(cache: Cache, rows: np.ndarray) -> np.ndarray:
     return np.asarray(cache.frames[wanted.ravel()]).reshape(*wanted.shape, *cache.frames.shape[1:])
 
 
-def train_policy(
-    cache: Cache, rows: np.ndarray, kinds: np.ndarray, num_kinds: int, steps: int, seed: int = 0
-) -> tuple[Policy, float]:
-    """rows (n,) frames of the cache and the kind of action chosen on each (n,) -> the policy, and the share of
-    actions it gets right on the first tenth, which it does not learn from"""
+def train_policy(cache: Cache, rows: np.ndarray, likely: np.ndarray, steps: int, seed: int = 0) -> tuple[Policy, float]:
+    """rows (n,) frames of the cache, likely (n, buttons): what was pressed on each -> the policy, and the share of the
+    likeliest buttons that it gets right on the first tenth, which it does not learn from"""
+    likely = likely.astype(np.float32)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    policy = Policy(num_kinds)
+    policy = Policy(likely.shape[1])
     num_checked = len(rows) // 10
     optimiser = torch.optim.AdamW(policy.parameters(), lr=1e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=2e-3, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
         picks = rng.integers(num_checked, len(rows), BATCH)
         frames = to_float(torch.from_numpy(past_of(cache, rows[picks])))
-        loss = F.cross_entropy(policy(frames), torch.from_numpy(kinds[picks]).long(), label_smoothing=0.05)
+        loss = F.cross_entropy(policy(frames), torch.from_numpy(likely[picks]), label_smoothing=0.05)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -75,21 +78,43 @@ def train_policy(
     policy.eval()
     picks = np.unique(np.linspace(0, num_checked - 1, 512).astype(int)) if num_checked else np.zeros(0, np.int64)
     said = [probabilities(policy, past_of(cache, rows[picks[i : i + 64]])).argmax(1) for i in range(0, len(picks), 64)]
-    return policy, float((np.concatenate(said) == kinds[picks]).mean()) if said else float("nan")
+    return policy, float((np.concatenate(said) == likely[picks].argmax(1)).mean()) if said else float("nan")
 
 
 @torch.inference_mode()
 def probabilities(policy: Policy, frames: np.ndarray) -> np.ndarray:
-    """frames (b, PAST, h, w, 3) uint8 -> (b, kinds)"""
+    """frames (b, PAST, h, w, 3) uint8 -> (b, buttons)"""
     return policy(to_float(torch.from_numpy(frames))).softmax(-1).numpy()
 
 
-def button_table(codes: np.ndarray, buttons: np.ndarray, num_codes: int, num_buttons: int) -> np.ndarray:
-    """From a few labelled frames (n,): how likely each button is, given the code: (num_codes, num_buttons). A code that
-    none of them shows says what the buttons' own frequencies say."""
-    often = np.bincount(buttons, minlength=num_buttons) / len(buttons)
-    counts = counts_of(codes, buttons, num_codes, num_buttons) + often
-    return counts / counts.sum(1, keepdims=True)
+def around(cache: Cache, rows: np.ndarray, latents: np.ndarray) -> np.ndarray:
+    """rows (n,) frames of the cache in order, latents (n, k), how much worse than the best each code explains what
+    follows, in nats -> what a button is read off: those, and which code it is, of each frame and of NEIGHBOURS before
+    and after in its episode (n, d)"""
+    each = np.concatenate([np.maximum(latents / SCALE, FLOOR), latents == latents.max(1, keepdims=True)], axis=1)
+    episode = np.searchsorted(cache.starts, rows, side="right")
+    first, last = np.searchsorted(episode, episode, "left"), np.searchsorted(episode, episode, "right") - 1
+    wanted = np.arange(len(rows))[:, None] + np.arange(-NEIGHBOURS, NEIGHBOURS + 1)
+    return each[np.clip(wanted, first[:, None], last[:, None])].reshape(len(rows), -1).astype(np.float32)
+
+
+def read_buttons(seen: np.ndarray, few: np.ndarray, buttons: np.ndarray, num_buttons: int) -> np.ndarray:
+    """seen (n, d), as of around(); few (m,): which of them are labelled, buttons (n,), of which no others are looked at
+    -> how likely each button was: (n, buttons). Multinomial logistic regression with a ridge."""
+    x, y = torch.from_numpy(seen), torch.from_numpy(buttons[few]).long()
+    table = torch.zeros(num_buttons, x.shape[1], requires_grad=True)
+    bias = torch.zeros(num_buttons, requires_grad=True)
+    optimiser = torch.optim.LBFGS([table, bias], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        error = F.cross_entropy(F.linear(x[few], table, bias), y) + RIDGE * table.square().sum()
+        error.backward()
+        return error
+
+    optimiser.step(loss)
+    with torch.no_grad():
+        return F.linear(x, table, bias).softmax(-1).numpy()
 
 
 @dataclass(frozen=True)
@@ -122,11 +147,11 @@ def play_games(
     return Played(tuple(returns), tuple(lengths))
 
 
-def sampler(policy: Policy, table: np.ndarray, rng: np.random.Generator, sharpness: float = 2.0) -> Choose:
-    """Draws buttons as the policy finds them likely, more sharply; table (kinds, buttons): which button a kind is."""
+def sampler(policy: Policy, rng: np.random.Generator) -> Choose:
+    """Draws buttons as the policy finds them likely, more sharply."""
 
     def choose(past: np.ndarray) -> int:
-        likely = (probabilities(policy, past[None])[0] @ table) ** sharpness
+        likely = probabilities(policy, past[None])[0] ** SHARPNESS
         return int(rng.choice(len(likely), p=likely / likely.sum()))
 
     return choose

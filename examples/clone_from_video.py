@@ -25,7 +25,7 @@ from worldgen.command import parse, run, write_figures
 from worldgen.data.cache import open_cache
 from worldgen.envs.catalogue import make_game
 from worldgen.errors import InputError
-from worldgen.training.clone import around, play_games, read_buttons, sampler, train_policy
+from worldgen.training.clone import evidence_around, play_games, read_buttons, sampler, share_right, train_policy
 from worldgen.training.latent_action import latents_of
 
 
@@ -40,6 +40,8 @@ class Options:
     labels: int = 200
     steps: int = 800
     """of each policy"""
+    sharpness: float = 2.0
+    """players draw buttons as their policy finds them likely, to this power"""
     games: int = 10
     max_frames: int = 2000
     seed: int = 0
@@ -47,6 +49,8 @@ class Options:
 
 
 def clone(options: Options) -> dict[str, Any]:
+    if min(options.labels, options.steps, options.games) < 1:
+        raise InputError("--labels, --steps and --games are at least 1")
     network = load_network(options.world, "latent_action")
     height, width = network.config.height, network.config.width
     cache = open_cache(options.expert, height=height, width=width)
@@ -54,24 +58,29 @@ def clone(options: Options) -> dict[str, Any]:
         raise InputError(f"{options.expert}: the oracle needs recorded actions, one list of them")
     num_buttons = cache.action_map.sizes[0]
     rows = np.setdiff1d(np.arange(cache.num_frames), np.asarray(cache.starts[1:]) - 1)
-    rows = rows[cache.actions[rows, 0] < num_buttons]
+    evidence = evidence_around(cache, rows, latents_of(cache, network, rows))
+    is_known = cache.actions[rows, 0] < num_buttons
+    rows, evidence = rows[is_known], evidence[is_known]
     buttons = np.asarray(cache.actions)[rows, 0]
     pressed = np.eye(num_buttons)[buttons]
-    order = np.random.default_rng(options.seed).permutation(np.arange(len(rows) // 10, len(rows)))
+    tenth = len(rows) // 10  # that nobody learns from
+    order = np.random.default_rng(options.seed).permutation(np.arange(tenth, len(rows)))
     few = np.sort(order[: options.labels])
-    read = read_buttons(around(cache, rows, latents_of(cache, network, rows)), few, buttons, num_buttons)
+    read = read_buttons(evidence, few, buttons[few], num_buttons)
     given = {
-        "codes": (rows, read, options.steps),
-        "oracle": (rows, pressed, options.steps),
+        "codes": (rows[tenth:], read[tenth:], options.steps),
+        "oracle": (rows[tenth:], pressed[tenth:], options.steps),
         "labels alone": (rows[few], pressed[few], max(1, options.steps // 4)),
     }
     game = make_game(options.game, cache.fps)
     seeds = [1_000_000 + options.seed + i for i in range(options.games)]
-    figures: dict[str, Any] = {"read": float((read.argmax(1) == buttons).mean())}
-    print(f"{options.labels} labels read {figures['read']:.0%} of the buttons off the codes", flush=True)
+    others = np.setdiff1d(np.arange(len(rows)), few)
+    figures: dict[str, Any] = {"read": float((read.argmax(1) == buttons)[others].mean())}
+    print(f"{options.labels} labels read {figures['read']:.0%} of the other frames' buttons off the codes", flush=True)
     for name, (where, likely, steps) in given.items():
-        policy, right = train_policy(cache, where, likely, steps, options.seed)
-        choose = sampler(policy, np.random.default_rng(options.seed))
+        policy = train_policy(cache, where, likely, steps, options.seed)
+        right = share_right(policy, cache, rows[:tenth], buttons[:tenth])
+        choose = sampler(policy, np.random.default_rng(options.seed), options.sharpness)
         figures[name] = play_games(game, choose, seeds, height, width, options.max_frames).to_json() | {"right": right}
         print(f"{name:14} {figures[name]['return']:7.2f} +- {figures[name]['standard_error'] or 0:.2f}", flush=True)
     rng = np.random.default_rng(options.seed)
@@ -79,7 +88,8 @@ def clone(options: Options) -> dict[str, Any]:
     figures["random"] = at_random.to_json()
     game.close()
     figures["ratio"] = figures["codes"]["return"] / figures["oracle"]["return"] if figures["oracle"]["return"] else None
-    print(f"{'random':14} {figures['random']['return']:7.2f}; codes / oracle {figures['ratio']:.2f}")
+    ratio = "none" if figures["ratio"] is None else f"{figures['ratio']:.2f}"
+    print(f"{'random':14} {figures['random']['return']:7.2f}; codes / oracle {ratio}")
     return figures
 
 

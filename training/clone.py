@@ -5,7 +5,7 @@ code explains what is seen around a frame; a policy learns these buttons from wh
 an oracle that saw every button of the same video, one that learned from the few labelled frames alone, and a random
 player.
 
-Letters: b batch, c channels, h w pixels.
+Letters: b batch, c channels, h w pixels; n frames of the video, m labelled ones, k codes, d evidence of a button.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from worldgen.training.real_game import RealGame, shrink
 
 PAST = 3  # frames that a policy sees
 BATCH = 48
+CHECKED = 512  # frames that a policy's share of right buttons is of, at most
 NEIGHBOURS = 2  # frames before and after whose codes help to read a button: what it does is seen late, or only once
-SCALE, FLOOR = 10.0, -3.0  # of what codes explain worse than the best, in nats: how much worse than 30 says nothing
-RIDGE = 0.03
-SHARPNESS = 4.0  # with which buttons are drawn
+SCALE, WORST = 10.0, -30.0  # nats; how much worse than that a code explains a frame says nothing
+RIDGE = 0.03  # weight of the squared weights when few labels are learned from
 Choose = Callable[[np.ndarray], int]  # the last frames (PAST, h, w, 3) -> a button
 
 
@@ -57,28 +57,31 @@ def past_of(cache: Cache, rows: np.ndarray) -> np.ndarray:
     return np.asarray(cache.frames[wanted.ravel()]).reshape(*wanted.shape, *cache.frames.shape[1:])
 
 
-def train_policy(cache: Cache, rows: np.ndarray, likely: np.ndarray, steps: int, seed: int = 0) -> tuple[Policy, float]:
-    """rows (n,) frames of the cache, likely (n, buttons): what was pressed on each -> the policy, and the share of the
-    likeliest buttons that it gets right on the first tenth, which it does not learn from"""
-    likely = likely.astype(np.float32)
+def train_policy(cache: Cache, rows: np.ndarray, likely: np.ndarray, steps: int, seed: int = 0) -> Policy:
+    """rows (n,) frames of the cache; likely (n, buttons): how likely each was pressed there"""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
+    likely = likely.astype(np.float32)
     policy = Policy(likely.shape[1])
-    num_checked = len(rows) // 10
     optimiser = torch.optim.AdamW(policy.parameters(), lr=1e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=2e-3, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
-        picks = rng.integers(num_checked, len(rows), BATCH)
+        picks = rng.integers(0, len(rows), BATCH)
         frames = to_float(torch.from_numpy(past_of(cache, rows[picks])))
         loss = F.cross_entropy(policy(frames), torch.from_numpy(likely[picks]), label_smoothing=0.05)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-    policy.eval()
-    picks = np.unique(np.linspace(0, num_checked - 1, 512).astype(int)) if num_checked else np.zeros(0, np.int64)
-    said = [probabilities(policy, past_of(cache, rows[picks[i : i + 64]])).argmax(1) for i in range(0, len(picks), 64)]
-    return policy, float((np.concatenate(said) == likely[picks].argmax(1)).mean()) if said else float("nan")
+    return policy.eval()
+
+
+def share_right(policy: Policy, cache: Cache, rows: np.ndarray, buttons: np.ndarray) -> float:
+    """Of buttons pressed on frames of the cache (n,), those that the policy finds the likeliest"""
+    picks = np.unique(np.linspace(0, len(rows) - 1, CHECKED).astype(int))
+    parts = np.array_split(picks, -(-len(picks) // BATCH))
+    said = [probabilities(policy, past_of(cache, rows[part])).argmax(1) for part in parts]
+    return float((np.concatenate(said) == buttons[picks]).mean())
 
 
 @torch.inference_mode()
@@ -87,34 +90,35 @@ def probabilities(policy: Policy, frames: np.ndarray) -> np.ndarray:
     return policy(to_float(torch.from_numpy(frames))).softmax(-1).numpy()
 
 
-def around(cache: Cache, rows: np.ndarray, latents: np.ndarray) -> np.ndarray:
-    """rows (n,) frames of the cache in order, latents (n, k), how much worse than the best each code explains what
-    follows, in nats -> what a button is read off: those, and which code it is, of each frame and of NEIGHBOURS before
-    and after in its episode (n, d)"""
-    each = np.concatenate([np.maximum(latents / SCALE, FLOOR), latents == latents.max(1, keepdims=True)], axis=1)
+def evidence_around(cache: Cache, rows: np.ndarray, latents: np.ndarray) -> np.ndarray:
+    """rows (n,): all frames of the cache, in order, but for the last of each episode; latents (n, k): how much worse
+    than the best each code explains what follows, in nats -> what a button is read off (n, d): those, and which code is
+    the best, of each frame and of NEIGHBOURS before and after. Beyond an episode's ends, what is at its end."""
+    each = np.concatenate([np.maximum(latents, WORST) / SCALE, latents == latents.max(1, keepdims=True)], axis=1)
     episode = np.searchsorted(cache.starts, rows, side="right")
     first, last = np.searchsorted(episode, episode, "left"), np.searchsorted(episode, episode, "right") - 1
     wanted = np.arange(len(rows))[:, None] + np.arange(-NEIGHBOURS, NEIGHBOURS + 1)
     return each[np.clip(wanted, first[:, None], last[:, None])].reshape(len(rows), -1).astype(np.float32)
 
 
-def read_buttons(seen: np.ndarray, few: np.ndarray, buttons: np.ndarray, num_buttons: int) -> np.ndarray:
-    """seen (n, d), as of around(); few (m,): which of them are labelled, buttons (n,), of which no others are looked at
-    -> how likely each button was: (n, buttons). Multinomial logistic regression with a ridge."""
-    x, y = torch.from_numpy(seen), torch.from_numpy(buttons[few]).long()
-    table = torch.zeros(num_buttons, x.shape[1], requires_grad=True)
+def read_buttons(evidence: np.ndarray, few: np.ndarray, labels: np.ndarray, num_buttons: int) -> np.ndarray:
+    """evidence (n, d) of frames; few (m,): which of them are labelled, labels (m,) with which button -> how likely each
+    button was on every frame (n, buttons). Multinomial logistic regression with a ridge."""
+    everything = torch.from_numpy(evidence)
+    x, y = everything[few], torch.from_numpy(labels).long()
+    weight = torch.zeros(num_buttons, x.shape[1], requires_grad=True)
     bias = torch.zeros(num_buttons, requires_grad=True)
-    optimiser = torch.optim.LBFGS([table, bias], max_iter=200, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        error = F.cross_entropy(F.linear(x[few], table, bias), y) + RIDGE * table.square().sum()
+        error = F.cross_entropy(F.linear(x, weight, bias), y) + RIDGE * weight.square().sum()
         error.backward()
         return error
 
     optimiser.step(loss)
     with torch.no_grad():
-        return F.linear(x, table, bias).softmax(-1).numpy()
+        return F.linear(everything, weight, bias).softmax(-1).numpy()
 
 
 @dataclass(frozen=True)
@@ -147,11 +151,11 @@ def play_games(
     return Played(tuple(returns), tuple(lengths))
 
 
-def sampler(policy: Policy, rng: np.random.Generator) -> Choose:
-    """Draws buttons as the policy finds them likely, more sharply."""
+def sampler(policy: Policy, rng: np.random.Generator, sharpness: float) -> Choose:
+    """Draws buttons as the policy finds them likely, to the power of `sharpness`: of 1 as they are."""
 
     def choose(past: np.ndarray) -> int:
-        likely = probabilities(policy, past[None])[0] ** SHARPNESS
+        likely = probabilities(policy, past[None])[0] ** sharpness
         return int(rng.choice(len(likely), p=likely / likely.sum()))
 
     return choose

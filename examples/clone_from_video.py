@@ -4,8 +4,8 @@
     worldgen train recordings/expert --out worlds/toy --actions latent --stages latent_action
     python examples/clone_from_video.py toy recordings/expert worlds/toy
 
-plays the game with four players and prints what each earns: one that learned the buttons that 200 labelled frames read
-off the video's codes; an oracle that saw all buttons of the video; one that learned from the 200 frames alone; random.
+plays the game with four players and prints what each earns: one that learned from the video's codes, mapped to buttons
+by 200 labelled frames; an oracle that saw all buttons of the video; one that learned from the 200 frames alone; random.
 Some ten minutes of one core.
 """
 
@@ -25,7 +25,7 @@ from worldgen.command import parse, run, write_figures
 from worldgen.data.cache import open_cache
 from worldgen.envs.catalogue import make_game
 from worldgen.errors import InputError
-from worldgen.training.clone import evidence_around, play_games, read_buttons, sampler, share_right, train_policy
+from worldgen.training.clone import button_table, play_games, sampler, share_right, train_policy
 from worldgen.training.latent_action import latents_of
 
 
@@ -41,7 +41,7 @@ class Options:
     steps: int = 800
     """of each policy"""
     sharpness: float = 2.0
-    """players draw buttons as their policy finds them likely, to this power"""
+    """players draw buttons as their policy finds them likely, to this power: what is best differs between games"""
     games: int = 10
     max_frames: int = 2000
     seed: int = 0
@@ -49,38 +49,35 @@ class Options:
 
 
 def clone(options: Options) -> dict[str, Any]:
-    if min(options.labels, options.steps, options.games) < 1:
-        raise InputError("--labels, --steps and --games are at least 1")
+    if min(options.labels, options.steps, options.games) < 1 or options.sharpness <= 0:
+        raise InputError("--labels, --steps and --games are at least 1, --sharpness is above 0")
     network = load_network(options.world, "latent_action")
     height, width = network.config.height, network.config.width
     cache = open_cache(options.expert, height=height, width=width)
     if cache.actions is None or cache.action_map is None or not cache.action_map.is_discrete:
         raise InputError(f"{options.expert}: the oracle needs recorded actions, one list of them")
-    num_buttons = cache.action_map.sizes[0]
+    num_buttons, num_codes = cache.action_map.sizes[0], network.config.num_codes
     rows = np.setdiff1d(np.arange(cache.num_frames), np.asarray(cache.starts[1:]) - 1)
-    evidence = evidence_around(cache, rows, latents_of(cache, network, rows))
-    is_known = cache.actions[rows, 0] < num_buttons
-    rows, evidence = rows[is_known], evidence[is_known]
+    rows = rows[cache.actions[rows, 0] < num_buttons]
     buttons = np.asarray(cache.actions)[rows, 0]
-    pressed = np.eye(num_buttons)[buttons]
+    codes = latents_of(cache, network, rows).argmax(1)
     tenth = len(rows) // 10  # that nobody learns from
     order = np.random.default_rng(options.seed).permutation(np.arange(tenth, len(rows)))
     few = np.sort(order[: options.labels])
-    read = read_buttons(evidence, few, buttons[few], num_buttons)
+    table = button_table(codes[few], buttons[few], num_codes, num_buttons)
+    same = np.eye(num_buttons)
     given = {
-        "codes": (rows[tenth:], read[tenth:], options.steps),
-        "oracle": (rows[tenth:], pressed[tenth:], options.steps),
-        "labels alone": (rows[few], pressed[few], max(1, options.steps // 4)),
+        "codes": (rows[tenth:], codes[tenth:], num_codes, options.steps, table),
+        "oracle": (rows[tenth:], buttons[tenth:], num_buttons, options.steps, same),
+        "labels alone": (rows[few], buttons[few], num_buttons, max(1, options.steps // 4), same),
     }
     game = make_game(options.game, cache.fps)
     seeds = [1_000_000 + options.seed + i for i in range(options.games)]
-    others = np.setdiff1d(np.arange(len(rows)), few)
-    figures: dict[str, Any] = {"read": float((read.argmax(1) == buttons)[others].mean())}
-    print(f"{options.labels} labels read {figures['read']:.0%} of the other frames' buttons off the codes", flush=True)
-    for name, (where, likely, steps) in given.items():
-        policy = train_policy(cache, where, likely, steps, options.seed)
-        right = share_right(policy, cache, rows[:tenth], buttons[:tenth])
-        choose = sampler(policy, np.random.default_rng(options.seed), options.sharpness)
+    figures: dict[str, Any] = {}
+    for name, (where, kinds, num_kinds, steps, its_table) in given.items():
+        policy = train_policy(cache, where, kinds, num_kinds, steps, options.seed)
+        right = share_right(policy, its_table, cache, rows[:tenth], buttons[:tenth])
+        choose = sampler(policy, its_table, np.random.default_rng(options.seed), options.sharpness)
         figures[name] = play_games(game, choose, seeds, height, width, options.max_frames).to_json() | {"right": right}
         print(f"{name:14} {figures[name]['return']:7.2f} +- {figures[name]['standard_error'] or 0:.2f}", flush=True)
     rng = np.random.default_rng(options.seed)

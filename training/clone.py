@@ -1,11 +1,10 @@
 """Behaviour cloning from video: a policy learned from an expert's video, whose actions nobody recorded (Genie, 2024).
 
-The video is labelled with latent codes; a few labelled frames say how likely each real button is, given how well each
-code explains what is seen around a frame; a policy learns these buttons from what is on the screen. Beside it play
-an oracle that saw every button of the same video, one that learned from the few labelled frames alone, and a random
-player.
+The video is labelled with latent codes; a policy learns which code an expert chooses from what is on the screen; a few
+labelled frames say which real button each code stands for. Beside it play an oracle that saw every button of the same
+video, one that learned from the few labelled frames alone, and a random player.
 
-Letters: b batch, c channels, h w pixels; n frames of the video, m labelled ones, k codes, d evidence of a button.
+Letters: b batch, c channels, h w pixels.
 """
 
 from __future__ import annotations
@@ -21,30 +20,28 @@ from torch.nn import functional as F
 
 from worldgen.data.cache import Cache
 from worldgen.models.tokenizer import to_float
+from worldgen.training.code_scores import counts_of
 from worldgen.training.real_game import RealGame, shrink
 
 PAST = 3  # frames that a policy sees
 BATCH = 48
-CHECKED = 512  # frames that a policy's share of right buttons is of, at most
-NEIGHBOURS = 2  # frames before and after whose codes help to read a button: what it does is seen late, or only once
-SCALE, WORST = 10.0, -30.0  # nats; how much worse than that a code explains a frame says nothing
-RIDGE = 0.03  # weight of the squared weights when few labels are learned from
+CHECKED = 512
 Choose = Callable[[np.ndarray], int]  # the last frames (PAST, h, w, 3) -> a button
 
 
 class Policy(nn.Module):
-    """The last PAST frames -> how likely each button is."""
+    """The last PAST frames -> how likely each kind of action is."""
 
-    def __init__(self, num_buttons: int):
+    def __init__(self, num_kinds: int):
         super().__init__()
         layers: list[nn.Module] = []
         for c_in, c_out in ((3 * PAST, 24), (24, 48), (48, 64)):
             layers += [nn.Conv2d(c_in, c_out, 3, stride=2, padding=1), nn.GroupNorm(8, c_out), nn.SiLU()]
         layers += [nn.AdaptiveAvgPool2d((6, 8)), nn.Flatten(), nn.Dropout(0.2), nn.Linear(64 * 48, 128), nn.SiLU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(128, num_buttons))
+        self.layers = nn.Sequential(*layers, nn.Linear(128, num_kinds))
 
     def forward(self, frames: Tensor) -> Tensor:
-        """frames (b, PAST, 3, h, w) in [-1, 1] -> logits (b, buttons)"""
+        """frames (b, PAST, 3, h, w) in [-1, 1] -> logits (b, kinds)"""
         last = frames[:, -1]
         return self.layers(torch.cat([last, 2 * (last - frames[:, -2]), 2 * (last - frames[:, -3])], dim=1))
 
@@ -57,18 +54,19 @@ def past_of(cache: Cache, rows: np.ndarray) -> np.ndarray:
     return np.asarray(cache.frames[wanted.ravel()]).reshape(*wanted.shape, *cache.frames.shape[1:])
 
 
-def train_policy(cache: Cache, rows: np.ndarray, likely: np.ndarray, steps: int, seed: int = 0) -> Policy:
-    """rows (n,) frames of the cache; likely (n, buttons): how likely each was pressed there"""
+def train_policy(
+    cache: Cache, rows: np.ndarray, kinds: np.ndarray, num_kinds: int, steps: int, seed: int = 0
+) -> Policy:
+    """rows (n,) frames of the cache and the kind of action chosen on each (n,)"""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    likely = likely.astype(np.float32)
-    policy = Policy(likely.shape[1])
+    policy = Policy(num_kinds)
     optimiser = torch.optim.AdamW(policy.parameters(), lr=1e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=2e-3, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
         picks = rng.integers(0, len(rows), BATCH)
         frames = to_float(torch.from_numpy(past_of(cache, rows[picks])))
-        loss = F.cross_entropy(policy(frames), torch.from_numpy(likely[picks]), label_smoothing=0.05)
+        loss = F.cross_entropy(policy(frames), torch.from_numpy(kinds[picks]).long(), label_smoothing=0.05)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -76,49 +74,27 @@ def train_policy(cache: Cache, rows: np.ndarray, likely: np.ndarray, steps: int,
     return policy.eval()
 
 
-def share_right(policy: Policy, cache: Cache, rows: np.ndarray, buttons: np.ndarray) -> float:
-    """Of buttons pressed on frames of the cache (n,), those that the policy finds the likeliest"""
+def share_right(policy: Policy, table: np.ndarray, cache: Cache, rows: np.ndarray, buttons: np.ndarray) -> float:
+    """table (kinds, buttons) as of sampler(); rows (n,) frames of the cache, buttons (n,) pressed there -> the share of
+    CHECKED of them, spread evenly, that the player finds the likeliest"""
     picks = np.unique(np.linspace(0, len(rows) - 1, CHECKED).astype(int))
     parts = np.array_split(picks, -(-len(picks) // BATCH))
-    said = [probabilities(policy, past_of(cache, rows[part])).argmax(1) for part in parts]
+    said = [(probabilities(policy, past_of(cache, rows[part])) @ table).argmax(1) for part in parts]
     return float((np.concatenate(said) == buttons[picks]).mean())
 
 
 @torch.inference_mode()
 def probabilities(policy: Policy, frames: np.ndarray) -> np.ndarray:
-    """frames (b, PAST, h, w, 3) uint8 -> (b, buttons)"""
+    """frames (b, PAST, h, w, 3) uint8 -> (b, kinds)"""
     return policy(to_float(torch.from_numpy(frames))).softmax(-1).numpy()
 
 
-def evidence_around(cache: Cache, rows: np.ndarray, latents: np.ndarray) -> np.ndarray:
-    """rows (n,): all frames of the cache, in order, but for the last of each episode; latents (n, k): how much worse
-    than the best each code explains what follows, in nats -> what a button is read off (n, d): those, and which code is
-    the best, of each frame and of NEIGHBOURS before and after. Beyond an episode's ends, what is at its end."""
-    each = np.concatenate([np.maximum(latents, WORST) / SCALE, latents == latents.max(1, keepdims=True)], axis=1)
-    episode = np.searchsorted(cache.starts, rows, side="right")
-    first, last = np.searchsorted(episode, episode, "left"), np.searchsorted(episode, episode, "right") - 1
-    wanted = np.arange(len(rows))[:, None] + np.arange(-NEIGHBOURS, NEIGHBOURS + 1)
-    return each[np.clip(wanted, first[:, None], last[:, None])].reshape(len(rows), -1).astype(np.float32)
-
-
-def read_buttons(evidence: np.ndarray, few: np.ndarray, labels: np.ndarray, num_buttons: int) -> np.ndarray:
-    """evidence (n, d) of frames; few (m,): which of them are labelled, labels (m,) with which button -> how likely each
-    button was on every frame (n, buttons). Multinomial logistic regression with a ridge."""
-    everything = torch.from_numpy(evidence)
-    x, y = everything[few], torch.from_numpy(labels).long()
-    weight = torch.zeros(num_buttons, x.shape[1], requires_grad=True)
-    bias = torch.zeros(num_buttons, requires_grad=True)
-    optimiser = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimiser.zero_grad()
-        error = F.cross_entropy(F.linear(x, weight, bias), y) + RIDGE * weight.square().sum()
-        error.backward()
-        return error
-
-    optimiser.step(loss)
-    with torch.no_grad():
-        return F.linear(everything, weight, bias).softmax(-1).numpy()
+def button_table(codes: np.ndarray, buttons: np.ndarray, num_codes: int, num_buttons: int) -> np.ndarray:
+    """From a few labelled frames (n,): how likely each button is, given the code: (num_codes, num_buttons). A code that
+    none of them shows says what the buttons' own frequencies say."""
+    often = np.bincount(buttons, minlength=num_buttons) / len(buttons)
+    counts = counts_of(codes, buttons, num_codes, num_buttons) + often
+    return counts / counts.sum(1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -151,11 +127,12 @@ def play_games(
     return Played(tuple(returns), tuple(lengths))
 
 
-def sampler(policy: Policy, rng: np.random.Generator, sharpness: float) -> Choose:
-    """Draws buttons as the policy finds them likely, to the power of `sharpness`: of 1 as they are."""
+def sampler(policy: Policy, table: np.ndarray, rng: np.random.Generator, sharpness: float) -> Choose:
+    """Draws buttons as the policy finds them likely, to the power of `sharpness`: of 1 as they are. table (kinds,
+    buttons): which button a kind is."""
 
     def choose(past: np.ndarray) -> int:
-        likely = probabilities(policy, past[None])[0] ** sharpness
+        likely = (probabilities(policy, past[None])[0] @ table) ** sharpness
         return int(rng.choice(len(likely), p=likely / likely.sum()))
 
     return choose

@@ -77,7 +77,8 @@ def test_a_policy_learned_from_codes_plays_the_real_game():
     table = button_table(codes[few], buttons[few], 4, 3)
     assert table.argmax(1).tolist() == [1, 2, 1, 0]
     policy = train_policy(cache, rows[180:], codes[180:], 4, steps=120)
-    assert 0.6 < share_right(policy, table, cache, rows[:180], buttons[:180]) <= 1
+    commonest = np.bincount(buttons[:180]).max() / 180
+    assert commonest + 0.05 < share_right(policy, table, cache, rows[:180], buttons[:180]) <= 1
     seeds, rng = range(100, 105), np.random.default_rng(0)
     learned = play_games(Catch(), sampler(policy, table, rng, 2.0), seeds, SIDE, SIDE, 100)
     random = play_games(Catch(), lambda past: int(rng.integers(3)), seeds, SIDE, SIDE, 100)

@@ -25,7 +25,7 @@ from worldgen.training.real_game import RealGame, shrink
 
 PAST = 3  # frames that a policy sees
 BATCH = 48
-CHECKED = 512
+CHECKED = 512  # frames that share_right() looks at, at most
 Choose = Callable[[np.ndarray], int]  # the last frames (PAST, h, w, 3) -> a button
 
 
@@ -57,7 +57,7 @@ def past_of(cache: Cache, rows: np.ndarray) -> np.ndarray:
 def train_policy(
     cache: Cache, rows: np.ndarray, kinds: np.ndarray, num_kinds: int, steps: int, seed: int = 0
 ) -> Policy:
-    """rows (n,) frames of the cache and the kind of action chosen on each (n,)"""
+    """rows (n,) frames of the cache and the kind of action chosen on each (n,) -> the policy"""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     policy = Policy(num_kinds)
@@ -75,8 +75,8 @@ def train_policy(
 
 
 def share_right(policy: Policy, table: np.ndarray, cache: Cache, rows: np.ndarray, buttons: np.ndarray) -> float:
-    """table (kinds, buttons) as of sampler(); rows (n,) frames of the cache, buttons (n,) pressed there -> the share of
-    CHECKED of them, spread evenly, that the player finds the likeliest"""
+    """table (kinds, buttons) as of sampler(); rows (n,) frames of the cache, buttons (n,) pressed there -> the share
+    of them for which the player finds that button the likeliest"""
     picks = np.unique(np.linspace(0, len(rows) - 1, CHECKED).astype(int))
     parts = np.array_split(picks, -(-len(picks) // BATCH))
     said = [(probabilities(policy, past_of(cache, rows[part])) @ table).argmax(1) for part in parts]
@@ -128,11 +128,12 @@ def play_games(
 
 
 def sampler(policy: Policy, table: np.ndarray, rng: np.random.Generator, sharpness: float) -> Choose:
-    """Draws buttons as the policy finds them likely, to the power of `sharpness`: of 1 as they are. table (kinds,
-    buttons): which button a kind is."""
+    """Draws buttons as the policy finds them likely, to the power of `sharpness`; table (kinds, buttons): what a kind
+    presses."""
 
     def choose(past: np.ndarray) -> int:
-        likely = (probabilities(policy, past[None])[0] @ table) ** sharpness
-        return int(rng.choice(len(likely), p=likely / likely.sum()))
+        likely = probabilities(policy, past[None])[0] @ table
+        drawn = (likely / likely.max()) ** sharpness
+        return int(rng.choice(len(drawn), p=drawn / drawn.sum()))
 
     return choose

@@ -65,10 +65,10 @@ def clone(options: Options) -> dict[str, Any]:
     rows = np.setdiff1d(np.arange(cache.num_frames), np.asarray(cache.starts[1:]) - 1)
     rows = rows[cache.actions[rows, 0] < num_buttons]
     buttons = np.asarray(cache.actions)[rows, 0]
-    codes = latents_of(cache, network, rows).argmax(1)
     tenth = len(rows) // 10  # that nobody learns from
     if not tenth:
         raise InputError(f"{options.expert} has {len(rows)} frames with a known action: too few to learn from")
+    codes = latents_of(cache, network, rows).argmax(1)
     order = np.random.default_rng(options.seed).permutation(np.arange(tenth, len(rows)))
     few = np.sort(order[: options.labels])
     table = button_table(codes[few], buttons[few], num_codes, num_buttons)

@@ -54,7 +54,7 @@ def make(
         context=CONTEXT,
         history=history,
         stem_channels=stem_channels,
-        cubic=True,
+        flow=True,
         blank=True,
     )
     if is_new:
@@ -427,10 +427,52 @@ def test_an_error_counts_as_much_as_its_channel_is_of_the_picture():
             return self.off.expand_as(noisy), None  # of tokens that are all zeros
 
     x = clip(8, 4) | {"tokens": torch.zeros(8, 4, N, D)}
-    first, last = (loss_of(Wrong(channel), x, 0.0) for channel in (0, D - 1))
+    squared = {"even": 0.0, "coarse": 0.0}
+    first, last = (loss_of(Wrong(channel), x, 0.0, **squared) for channel in (0, D - 1))
     assert last / first == pytest.approx(3)  # the weight goes from 0.5 to 1.5
-    even = [loss_of(Wrong(channel), x, 0.0, space="tokens") for channel in (0, D - 1)]
-    assert even[0] == even[1]
+    alike = [loss_of(Wrong(channel), x, 0.0, space="tokens", **squared) for channel in (0, D - 1)]
+    assert alike[0] == alike[1]
+
+
+def test_a_token_that_is_far_off_does_not_count_alone():
+    """Errors of 0.1 and of 10: by their squares the smaller one is a ten thousandth of the loss, here a hundredth."""
+
+    class Off(torch.nn.Module):
+        config = SimpleNamespace(history=1)
+
+        def __init__(self, far: float, near: float):
+            super().__init__()
+            self.off = torch.tensor([far, near] * (N // 2))[:, None]
+
+        def forward(self, noisy, *_):
+            return self.off.expand_as(noisy), None  # of tokens that are all zeros
+
+    x = clip(8, 4) | {"tokens": torch.zeros(8, 4, N, D)}
+
+    def share(even: float) -> float:
+        far, both = (loss_of(Off(10.0, near), x, 0.0, even=even, coarse=0.0).item() for near in (0.0, 0.1))
+        return (both - far) / far
+
+    assert share(0.0) == pytest.approx(1e-4, rel=0.01)
+    assert share(0.001) == pytest.approx(1e-2, rel=0.02)
+
+
+def test_the_motion_learns_from_smaller_pictures_too():
+    """A network that foretells the tokens exactly, but says that nothing moved, is wrong by what did."""
+
+    class Knowing(Dynamics):
+        def forward(self, *given):
+            return x["tokens"], torch.zeros(8, 4, N + 1, 32)
+
+    x, network = clip(8, 4), make(is_new=True)
+    network.__class__ = Knowing
+    network.requires_grad_(False)
+    assert loss_of(network, x, 0.0, coarse=0.0) == 0
+    moved = loss_of(network, x, 0.0, coarse=1.0)
+    assert moved > 0.01 and loss_of(network, x, 0.0, coarse=3.0) == pytest.approx(3 * moved.item())
+    x["tokens"][:, 1:] = x["tokens"][:, :1]
+    still = loss_of(network, x, 0.0, coarse=1.0, past_noise=0.0)
+    assert still < 0.01 * moved
 
 
 def test_the_action_of_the_first_frame_is_never_seen():
@@ -570,7 +612,7 @@ def test_own_past_is_played_under_the_recorded_actions_where_the_clip_hides_them
 def test_frames_that_repeat_teach_nothing():
     network, x = make(), clip(4, 5)
     other = {**x, "tokens": x["tokens"].clone()}
-    other["tokens"][:, -1] += 1.0
+    other["tokens"][:, -1] += 9.0
     is_repeat = torch.zeros(4, 5, dtype=torch.bool)
     is_repeat[:, -1] = True
     null, weight = torch.from_numpy(MAPS["discrete"].null()), weight_in_picture(network.motion)
@@ -595,7 +637,7 @@ def test_what_is_copied_from_is_noised_and_what_is_learned_is_not():
 
     network.__class__ = Copying
     for noise in (0.0, 0.1):
-        recipe = DynamicsLoss(past_noise=noise)
+        recipe = DynamicsLoss(past_noise=noise, coarse=0.0)
         loss, _ = dynamics_loss(network, x["tokens"], x["action"], null, weight, generator(), 0.0, recipe)
         assert loss == 0
     exact, noised = copied

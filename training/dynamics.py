@@ -19,6 +19,7 @@ from worldgen.backends.torch_backend import TorchBackend
 from worldgen.config import WorldConfig
 from worldgen.data.cache import Cache
 from worldgen.data.dataset import ClipSampler, repeated_ends
+from worldgen.models.basis import Basis
 from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
 from worldgen.models.motion import MotionCompensation
 from worldgen.models.tokenizer import Tokenizer
@@ -42,6 +43,9 @@ class DynamicsLoss:
     frames and own_past_ahead more before them.
     past_noise: largest noise, of a clip, on all that is seen of its past, besides context_sigma: in play that is copied
     on and on, and what is wrong with it must not grow.
+    even: of a token the root of the squared error counts, from this size on, 0: the squared error itself. Flashes and
+    what comes into sight have errors a hundred times as large as those of a floor's lines; nobody can foretell them.
+    coarse: weight of the motion's error on smaller pictures (motion.py).
     """
 
     context_sigma: float = 0.2
@@ -54,6 +58,8 @@ class DynamicsLoss:
     own_past_from: float = 0.6
     own_past_ahead: int = 16
     past_noise: float = 0.1
+    even: float = 0.03
+    coarse: float = 1.0
 
 
 class Ahead(NamedTuple):
@@ -65,9 +71,9 @@ class Ahead(NamedTuple):
     first: Tensor
 
 
-def weight_in_picture(motion: MotionCompensation) -> Tensor:
+def weight_in_picture(basis: Basis) -> Tensor:
     """How much of the picture a squared error of each channel of the tokens is (d,), 1 on average"""
-    per_channel = motion.gain.square().reciprocal()  # what a channel's variance of 1 is, summed over its pixels
+    per_channel = basis.gain.square().reciprocal()  # what a channel's variance of 1 is, summed over its pixels
     return per_channel / per_channel.mean()
 
 
@@ -115,11 +121,14 @@ def dynamics_loss(
     step_size = 0.5 ** torch.randint(3, (b, t), generator=generator, device=tokens.device)
     step_size = torch.where(step_size <= sigma, step_size, FINEST_STEP)
 
-    clean, _ = network(noisy, sigma, step_size, previous, context_sigma, actions)
+    clean, hidden = network(noisy, sigma, step_size, previous, context_sigma, actions)
     error = (clean.float() - tokens).square()
     if recipe.space == "pixels":
         error = error * channel_weight
     error = error.mean(-1)  # (b, t, n)
+    squared = error
+    if recipe.even:
+        error = (error + recipe.even**2).sqrt() - recipe.even
     change = torch.zeros(b, t, n, device=tokens.device)
     change[:, 1:] = (tokens[:, 1:] - tokens[:, :-1]).square().mean(-1)
     motion = 1 + recipe.motion * change.clamp(max=1)
@@ -129,9 +138,13 @@ def dynamics_loss(
     is_taught = ~is_context if is_repeat is None else ~(is_context | is_repeat)
     weight = (motion / motion.mean()) * ramp[..., None] * is_taught[..., None]
     loss = (weight * error).sum() / weight.sum().clamp_min(1e-6)  # a very small batch may hold finished frames alone
+    if recipe.coarse and isinstance(network.motion, MotionCompensation):
+        is_moving = (is_taught & (torch.arange(t, device=tokens.device) > 0)).float().flatten()
+        off = network.motion.coarse_error(*(x.flatten(0, 1) for x in (hidden, previous[:, :, 0], tokens)))
+        loss = loss + recipe.coarse * (off * is_moving).sum() / is_moving.sum().clamp_min(1)
     pure = is_taught & (sigma == 1)
     name = "error_on_own_past" if is_own else "error_at_pure_noise"
-    return loss, {name: error[pure].mean().detach()} if pure.any() else {}
+    return loss, {name: squared[pure].mean().detach()} if pure.any() else {}
 
 
 def own_past(

@@ -30,7 +30,6 @@ from worldgen.training.run import VALIDATION_HORIZON, Run
 from worldgen.training.tokenizer import TokenizerStage
 from worldgen.training.world_facts import write_facts
 
-NO_SHARE = -6.0  # logit of what a network begins with that knew no cubic kernels
 MOVING_CLIPS = 200  # that tell latent actions how far things move in a game
 
 
@@ -128,7 +127,8 @@ def _correction(run: Run) -> dict[str, str]:
 
 def _load_dynamics(run: Run, network: Dynamics, known: Dynamics) -> None:
     """All of known's weights, but for its actions where the two have others. What it sees besides, more frames or
-    another stem, begins without effect; where pure noise was shown, it no longer is."""
+    another stem, begins without effect; where pure noise was shown, it no longer is, and what was averaged around where
+    it came from is copied from there."""
     state, fresh = known.state_dict(), network.state_dict()
     more = (network.config.history - known.config.history) * network.config.token_dim
     state["tokens_in.weight"] = F.pad(state["tokens_in.weight"], (0, max(0, more)))
@@ -139,9 +139,8 @@ def _load_dynamics(run: Run, network: Dynamics, known: Dynamics) -> None:
         run.say(f"  the actions of {run.recipe.source} are others: what these here do is learned anew")
         state = {key: value for key, value in state.items() if not key.startswith("action.")}
         state |= {key: value for key, value in fresh.items() if key.startswith("action.")}
-    if network.config.cubic and not known.config.cubic:
-        gate = {key: value for key, value in fresh.items() if key.startswith("motion.cubic_share.")}
-        state |= gate | {"motion.cubic_share.bias": torch.full_like(gate["motion.cubic_share.bias"], NO_SHARE)}
+    if network.config.flow and not known.config.flow:
+        state |= {key: value for key, value in fresh.items() if key.startswith(("motion.flow.", "motion.follows."))}
     network.load_state_dict(state)
 
 

@@ -5,7 +5,7 @@ diffusion forcing (Chen et al. 2024) with x-prediction (Dreamer 4, Hafner et al.
 
 Noisy tokens are (1 - sigma) * tokens + sigma * noise. Each frame also has the previous ones in two forms: the tokens
 of the last `history` slightly noised (`context_sigma`, GameNGen) to look at, two so that what flies has a speed, and
-those of the last one as they are to copy from, each block from where it came from (motion.py), so that capacity goes
+those of the last one as they are to copy from, each pixel from where it came from (motion.py), so that capacity goes
 into what is new.
 
 Letters: b batch, t frames, n tokens a frame, d token width, m = n + 1 with the action token, c width, l time layers,
@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from worldgen.models.attention import FeedForward, SpaceAttention, TimeAttention, time_rope_period
 from worldgen.models.conditioning import ActionEmbedding, LevelEmbedding
 from worldgen.models.motion import MotionCompensation
+from worldgen.models.plain_motion import PlainMotion
 from worldgen.models.ring import write_ring
 from worldgen.models.stem import Stem
 from worldgen.models.tokenizer import Tokenizer
@@ -83,15 +84,16 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         correction: str = "kalman",
         history: int = 1,
         stem_channels: int = 0,
-        cubic: bool = False,
+        flow: bool = False,
         blank: bool = False,
     ):
         """grid: rows and columns of tokens in a frame; patch: pixels a side of a token; context: frames of look-back;
         reach: pixels that the picture moves in a frame at most, as far as it is copied; correction: of what is
         expected by the noisy tokens, "kalman", or "linear", the same share of them everywhere; history: frames before
         each that it sees place by place, beside what it attends to; stem_channels: of the first convolution over these
-        and itself (stem.py), 0 for none; cubic: whether blocks are partly copied by cubic kernels; blank:
-        whether pure noise is not shown to it, which says nothing: the first step gives the mean of what may follow."""
+        and itself (stem.py), 0 for none; flow: whether pixels are copied (motion.py), not blocks averaged
+        (plain_motion.py); blank: whether pure noise is not shown to it, which says nothing: the first step gives the
+        mean of what may follow."""
         super().__init__()
         if history < 1:
             raise ValueError(f"history is at least 1 frame, got {history}")
@@ -114,7 +116,8 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
             self.doubt = nn.Linear(dim, token_dim)
         else:
             self.trust = nn.Linear(dim, token_dim)
-        self.motion = MotionCompensation(dim, token_dim, (grid[0], grid[1]), patch, reach, cubic)
+        motion = MotionCompensation if flow else PlainMotion
+        self.motion = motion(dim, token_dim, (grid[0], grid[1]), patch, reach)
         self._init_weights()
 
     @classmethod

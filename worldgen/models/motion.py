@@ -1,114 +1,109 @@
-"""Motion compensation: the previous frame, each block of it copied from where it came from.
+"""Motion compensation: the previous frame, each pixel of it copied from where it came from.
 
 A camera that turns or a level that scrolls moves every pixel. Through a transformer's narrow stream that picture would
-have to be drawn anew each frame; here the network only says from where to copy, as video codecs do. Each block of
-BLOCK x BLOCK pixels has two learned one-dimensional kernels, across and down, over all displacements up to `reach`
-pixels (separable adaptive convolution: Niklaus et al. 2017; a softmax over displacements: CDNA, Finn et al. 2016).
-A softmax can only average, which smears what is fine within a few frames: so each block also chooses how much of its
-kernel is a cubic one (Keys 1981) at its mean displacement, as codecs interpolate between pixels.
-What all blocks share, the camera's motion, is learned once (global motion compensation, as in MPEG-4).
-Tokens become pixels and pixels tokens by the linear part of the tokenizer: a kernel of no displacement is a copy.
+have to be drawn anew each frame; here the network only says from where to copy, as video codecs do:
 
-Letters: f frames, n tokens a frame, m = n + 1 with the action token, d token width, c width, y x rows and columns of
-tokens, r s rows and columns of blocks, i j pixels of a block, k displacements.
+- the camera moves the whole picture by a polynomial of the second degree in x and y (global motion compensation, as in
+  MPEG-4), which a turn of it is but for little; of that each block of BLOCK x BLOCK pixels takes a share, so that what
+  is drawn over the picture stays;
+- each block moves by itself besides: the mean of a softmax over all displacements up to `reach` pixels (CDNA, Finn et
+  al. 2016), which gradient descent finds from afar.
+
+What lies between pixels is interpolated by cubic convolution (Keys 1981), which fades it little: nothing is averaged,
+or what is fine would be smeared within a few frames. But an interpolated grain tells gradient descent where to go from
+a pixel or two away only, so displacements learn from smaller pictures, too (a pyramid, as of optical flow: Bouguet
+2001). Tokens become pixels and pixels tokens by the linear part of the tokenizer, so that no motion is a copy.
+
+Letters: f frames, n tokens a frame, m = n + 1 with the action token, d token width, c width, h w pixels, y x rows and
+columns of tokens, p q of blocks in a token, a across and down, k displacements or terms of the polynomial.
 """
 
 from __future__ import annotations
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldgen.models.tokenizer import Tokenizer
+from worldgen.models.basis import Basis
 
 BLOCK = 4  # pixels a side
 STILL = 3.0  # the first logit of no displacement: begins near a copy
+LEVELS = (4, 8)  # of the pyramid
+FOLLOWS = 2.0  # the first logit of a block's share of the camera's motion
 
 
-class MotionCompensation(nn.Module):
+class MotionCompensation(Basis):
     """The tokens of the previous frame, moved."""
 
-    basis: Tensor
-    gain: Tensor
-    offset: Tensor
-    patch_mean: Tensor
-    spread: Tensor
     places: Tensor
+    terms: Tensor
 
-    def __init__(self, dim: int, token_dim: int, grid: tuple[int, int], patch: int, reach: int, cubic: bool = False):
+    def __init__(self, dim: int, token_dim: int, grid: tuple[int, int], patch: int, reach: int):
         """dim: width of the hidden state; grid: rows and columns of tokens; patch: pixels a side of a token; reach:
-        the longest displacement in pixels, a multiple of BLOCK; cubic: whether kernels are partly cubic ones."""
-        super().__init__()
-        if reach % BLOCK:
-            raise ValueError(f"reach is a multiple of {BLOCK} pixels, got {reach}")
-        self.grid, self.patch, self.reach = grid, patch, reach
-        self.num_displacements, self.window = 2 * reach + 1, BLOCK + 2 * reach
-        self.kernels = nn.Linear(dim, 2 * (patch // BLOCK) ** 2 * self.num_displacements)
-        self.camera = nn.Linear(dim, 2 * self.num_displacements, bias=False)
-        nn.init.zeros_(self.kernels.weight)
-        nn.init.zeros_(self.camera.weight)
+        the longest displacement of a block besides the camera's, in pixels; 0: everything is copied from its place."""
+        super().__init__(token_dim, grid, patch)
+        self.reach = reach
+        num_displacements, num_blocks = 2 * reach + 1, (patch // BLOCK) ** 2
+        terms = _terms(grid[0] * patch, grid[1] * patch)
+        self.kernels = nn.Linear(dim, 2 * num_blocks * num_displacements)
+        self.camera = nn.Linear(dim, 2 * num_displacements, bias=False)
+        self.flow = nn.Linear(dim, 2 * len(terms), bias=False)
+        self.follows = nn.Linear(dim, num_blocks)
+        for layer in (self.kernels, self.camera, self.flow, self.follows):
+            nn.init.zeros_(layer.weight)
+        nn.init.constant_(self.follows.bias, FOLLOWS)
         with torch.no_grad():
-            self.kernels.bias.zero_().unflatten(0, (-1, self.num_displacements))[:, reach] = STILL
-        self.cubic_share = nn.Linear(dim, 2 * (patch // BLOCK) ** 2) if cubic else None
-        if self.cubic_share is not None:
-            nn.init.zeros_(self.cubic_share.weight)
-            nn.init.zeros_(self.cubic_share.bias)
-        self.register_buffer("basis", torch.eye(3 * patch * patch)[:, :token_dim].contiguous())
-        self.register_buffer("gain", torch.ones(token_dim))
-        self.register_buffer("offset", torch.zeros(token_dim))
-        self.register_buffer("patch_mean", torch.zeros(3 * patch * patch))
-        # kernel (k) -> the matrix (window, BLOCK) that applies it: pixel j takes pixel j + k of the window
-        spread = torch.zeros(self.num_displacements, self.window, BLOCK)
-        displacements = range(self.num_displacements)
-        for j in range(BLOCK):
-            spread[displacements, [j + k for k in displacements], j] = 1
-        self.register_buffer("spread", spread.flatten(1), persistent=False)
+            self.kernels.bias.zero_().unflatten(0, (-1, num_displacements))[:, reach] = STILL
         self.register_buffer("places", torch.arange(-reach, reach + 1.0), persistent=False)
-
-    @torch.no_grad()
-    def take_basis(self, tokenizer: Tokenizer) -> None:
-        """The tokenizer's linear part: what pixels a token spans."""
-        self.basis.copy_(tokenizer.basis)
-        self.gain.copy_(tokenizer.basis_scale / tokenizer.token_std)
-        self.offset.copy_(tokenizer.token_mean / tokenizer.token_std)
-        self.patch_mean.copy_(tokenizer.patch_mean)
-
-    def picture(self, tokens: Tensor) -> Tensor:
-        """tokens (..., n, d) -> the pixels that they span (..., 3, h, w)"""
-        patches = F.linear((tokens + self.offset) / self.gain, self.basis, self.patch_mean)
-        return rearrange(patches, "... (y x) (c p q) -> ... c (y p) (x q)", y=self.grid[0], c=3, p=self.patch)
-
-    def _of_blocks(self, values: Tensor) -> Tensor:
-        """Values of each token's blocks (f, n, 2 * blocks * k) -> (2, f, r, s, k), across and down"""
-        side = self.patch // BLOCK
-        return rearrange(values, "f (y x) (a p q k) -> a f (y p) (x q) k", y=self.grid[0], a=2, p=side, q=side)
+        self.register_buffer("terms", terms, persistent=False)
 
     def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """hidden (f, m, c), tokens (f, n, d) of the previous frame -> its tokens where they are now (f, n, d)"""
-        num_blocks = self.window // BLOCK
-        camera = rearrange(self.camera(hidden[:, -1]), "f (a k) -> a f 1 1 k", a=2)
-        kernels = (camera + self._of_blocks(self.kernels(hidden[:, :-1]))).softmax(-1)
-        if self.cubic_share is not None:
-            share = self._of_blocks(self.cubic_share(hidden[:, :-1]).sigmoid())
-            mean = (kernels * self.places).sum(-1, keepdim=True)
-            sharp = cubic_kernel(self.places - mean)
-            sharp = sharp / sharp.sum(-1, keepdim=True)  # which is 1 but near the longest displacement
-            kernels = kernels + share * (sharp - kernels)
-        across, down = ((k @ self.spread).unflatten(-1, (self.window, BLOCK)) for k in kernels)
-        rows, columns = across.shape[1:3]
+        across, down = self.displacement(hidden)
+        picture = cubic_sample(self.picture(tokens).float(), across, dim=-1)
+        return self.tokens(cubic_sample(picture, down, dim=-2))
 
-        picture = extend(self.picture(tokens), self.reach, dim=-1)
-        blocks = rearrange(picture, "f c (r i) (s j) -> f r s (c i) j", i=BLOCK, j=BLOCK)
-        window = torch.cat([blocks[:, :, o : o + columns] for o in range(num_blocks)], dim=-1)
-        picture = rearrange(window @ across, "f r s (c i) j -> f c (r i) (s j)", c=3)
-        picture = extend(picture, self.reach, dim=-2)
-        blocks = rearrange(picture, "f c (r i) (s j) -> f r s (c j) i", i=BLOCK, j=BLOCK)
-        window = torch.cat([blocks[:, o : o + rows] for o in range(num_blocks)], dim=-1)
-        moved = rearrange(
-            window @ down, "f (y p) (x q) (c j) i -> f (y x) (c p i q j)", y=self.grid[0], x=self.grid[1], c=3
-        )
-        return (moved - self.patch_mean) @ self.basis * self.gain - self.offset
+    def displacement(self, hidden: Tensor) -> Tensor:
+        """hidden (f, m, c) -> how far to the right and below each pixel comes from, in pixels (2, f, h, w)"""
+        of_blocks, of_all = hidden[:, :-1], hidden[:, -1]
+        logits = rearrange(self.kernels(of_blocks), "f n (a b k) -> a f n b k", a=2, k=len(self.places))
+        shared = rearrange(self.camera(of_all), "f (a k) -> a f 1 1 k", a=2)
+        own = ((logits + shared).softmax(-1) * self.places).sum(-1)
+        flow = rearrange(self.flow(of_all), "f (a k) -> a f k", a=2) @ self.terms.flatten(1)
+        flow = flow.unflatten(-1, self.terms.shape[1:])
+        return (self._pixels(self.follows(of_blocks).sigmoid()) * flow + self._pixels(own)).float()
+
+    def coarse_error(self, hidden: Tensor, tokens: Tensor, target: Tensor) -> Tensor:
+        """How far off the picture is, LEVELS times smaller and moved: hidden (f, m, c), tokens of the previous frame
+        and of this one (f, n, d) -> the mean of absolute errors in [-1, 1] (f,)"""
+        displacement, pictures = self.displacement(hidden), self.picture(torch.stack([tokens, target])).float()
+        errors = []
+        for level in (level for level in LEVELS if level <= self.patch):
+            across, down = F.avg_pool2d(displacement, level) / level
+            before, now = (F.avg_pool2d(x, level) for x in pictures)
+            moved = cubic_sample(cubic_sample(before, across, dim=-1), down, dim=-2)
+            errors.append((moved - now).abs().mean((1, 2, 3)))
+        return torch.stack(errors).mean(0)
+
+    def _pixels(self, of_blocks: Tensor) -> Tensor:
+        """Figures of blocks (..., n, blocks) -> of pixels (..., h, w)"""
+        y, side = self.grid[0], self.patch // BLOCK
+        return repeat(of_blocks, "... (y x) (p q) -> ... (y p i) (x q j)", y=y, p=side, i=BLOCK, j=BLOCK)
+
+
+def cubic_sample(picture: Tensor, displacement: Tensor, dim: int) -> Tensor:
+    """picture (f, c, h, w); displacement (f, h, w): how many pixels further along dim (-1 or -2) each pixel comes from,
+    beyond the edge from the edge -> (f, c, h, w)"""
+    size = picture.shape[dim]
+    here = torch.arange(size, device=picture.device)
+    place = displacement + (here if dim == -1 else here[:, None])
+    before = place.floor()
+    out = torch.zeros_like(picture)
+    for tap in range(-1, 3):
+        index = (before + tap).clamp(0, size - 1).long()[:, None].expand_as(picture)
+        out = out + picture.gather(dim, index) * cubic_kernel(place - before - tap)[:, None]
+    return out
 
 
 def cubic_kernel(distance: Tensor) -> Tensor:
@@ -118,10 +113,8 @@ def cubic_kernel(distance: Tensor) -> Tensor:
     return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
 
 
-def extend(picture: Tensor, by: int, dim: int) -> Tensor:
-    """`by` more pixels at both ends of an axis, like those at its ends. What F.pad(mode="replicate") gives: torch 2.13
-    fails to compile what follows on that."""
-    size = [-1] * picture.dim()
-    size[dim] = by
-    first, last = picture.narrow(dim, 0, 1), picture.narrow(dim, picture.shape[dim] - 1, 1)
-    return torch.cat([first.expand(size), picture, last.expand(size)], dim=dim)
+def _terms(height: int, width: int) -> Tensor:
+    """The terms of the camera's polynomial at the middle of each pixel, x and y from -1 to 1 (k, h, w)"""
+    y, x = (torch.linspace(-1, 1, 2 * size + 1)[1::2] for size in (height, width))
+    y, x = torch.broadcast_tensors(y[:, None], x)
+    return torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y])

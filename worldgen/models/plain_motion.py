@@ -1,0 +1,79 @@
+"""Motion compensation as it was: blocks of the previous frame, averaged. Bundled worlds still have it.
+
+Each block of BLOCK x BLOCK pixels has two learned one-dimensional kernels, across and down, over all displacements up
+to `reach` pixels (separable adaptive convolution: Niklaus et al. 2017; a softmax over displacements: CDNA, Finn et al.
+2016), and what all blocks share, the camera's motion, is learned once. A softmax can only average, which smears what is
+fine within a few frames.
+
+Letters: f frames, n tokens a frame, m = n + 1 with the action token, d token width, c width, y x rows and columns of
+tokens, r s rows and columns of blocks, i j pixels of a block, k displacements.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from worldgen.models.basis import Basis
+from worldgen.models.motion import BLOCK, STILL
+
+
+class PlainMotion(Basis):
+    """The tokens of the previous frame, moved."""
+
+    spread: Tensor
+
+    def __init__(self, dim: int, token_dim: int, grid: tuple[int, int], patch: int, reach: int):
+        """As of MotionCompensation; reach: a multiple of BLOCK."""
+        super().__init__(token_dim, grid, patch)
+        if reach % BLOCK:
+            raise ValueError(f"reach is a multiple of {BLOCK} pixels, got {reach}")
+        self.reach = reach
+        self.num_displacements, self.window = 2 * reach + 1, BLOCK + 2 * reach
+        self.kernels = nn.Linear(dim, 2 * (patch // BLOCK) ** 2 * self.num_displacements)
+        self.camera = nn.Linear(dim, 2 * self.num_displacements, bias=False)
+        nn.init.zeros_(self.kernels.weight)
+        nn.init.zeros_(self.camera.weight)
+        with torch.no_grad():
+            self.kernels.bias.zero_().unflatten(0, (-1, self.num_displacements))[:, reach] = STILL
+        # kernel (k) -> the matrix (window, BLOCK) that applies it: pixel j takes pixel j + k of the window
+        spread = torch.zeros(self.num_displacements, self.window, BLOCK)
+        displacements = range(self.num_displacements)
+        for j in range(BLOCK):
+            spread[displacements, [j + k for k in displacements], j] = 1
+        self.register_buffer("spread", spread.flatten(1), persistent=False)
+
+    def _of_blocks(self, values: Tensor) -> Tensor:
+        """Values of each token's blocks (f, n, 2 * blocks * k) -> (2, f, r, s, k), across and down"""
+        side = self.patch // BLOCK
+        return rearrange(values, "f (y x) (a p q k) -> a f (y p) (x q) k", y=self.grid[0], a=2, p=side, q=side)
+
+    def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """hidden (f, m, c), tokens (f, n, d) of the previous frame -> its tokens where they are now (f, n, d)"""
+        num_blocks = self.window // BLOCK
+        camera = rearrange(self.camera(hidden[:, -1]), "f (a k) -> a f 1 1 k", a=2)
+        kernels = (camera + self._of_blocks(self.kernels(hidden[:, :-1]))).softmax(-1)
+        across, down = ((k @ self.spread).unflatten(-1, (self.window, BLOCK)) for k in kernels)
+        rows, columns = across.shape[1:3]
+
+        picture = extend(self.picture(tokens), self.reach, dim=-1)
+        blocks = rearrange(picture, "f c (r i) (s j) -> f r s (c i) j", i=BLOCK, j=BLOCK)
+        window = torch.cat([blocks[:, :, o : o + columns] for o in range(num_blocks)], dim=-1)
+        picture = rearrange(window @ across, "f r s (c i) j -> f c (r i) (s j)", c=3)
+        picture = extend(picture, self.reach, dim=-2)
+        blocks = rearrange(picture, "f c (r i) (s j) -> f r s (c j) i", i=BLOCK, j=BLOCK)
+        window = torch.cat([blocks[:, o : o + rows] for o in range(num_blocks)], dim=-1)
+        moved = rearrange(
+            window @ down, "f (y p) (x q) (c j) i -> f (y x) (c p i q j)", y=self.grid[0], x=self.grid[1], c=3
+        )
+        return (moved - self.patch_mean) @ self.basis * self.gain - self.offset
+
+
+def extend(picture: Tensor, by: int, dim: int) -> Tensor:
+    """`by` more pixels at both ends of an axis, like those at its ends. What F.pad(mode="replicate") gives: torch 2.13
+    fails to compile what follows on that."""
+    size = [-1] * picture.dim()
+    size[dim] = by
+    first, last = picture.narrow(dim, 0, 1), picture.narrow(dim, picture.shape[dim] - 1, 1)
+    return torch.cat([first.expand(size), picture, last.expand(size)], dim=dim)

@@ -34,7 +34,7 @@ def tiny() -> Preset:
     return Preset(
         side=64,
         context=16,
-        tokenizer={"token_dim": 160, "channels": [48, 64, 128]},
+        tokenizer={"token_dim": 384, "channels": [48, 64, 128]},
         latent_action={},
         dynamics={
             "dim": 192,

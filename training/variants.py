@@ -58,6 +58,7 @@ VARIANTS: dict[str, Variant] = {
     "one frame": Variant("one previous frame is shown place by place, not two", network={"history": 1}),
     "no displacement": Variant("blocks are copied from their own place", network={"reach": 0}),
     "averaged": Variant("blocks are averaged, not copied, and have no common flow", network={"flow": False}),
+    "no pyramid": Variant("motion does not learn from smaller pictures", loss={"coarse": 0.0}),
     "squared error": Variant("tokens count by their squared errors, so that a few count alone", loss={"even": 0.0}),
     "even channels": Variant("an error counts alike in every channel, not as in the picture", loss={"space": "tokens"}),
     "no motion weight": Variant("tokens that change weigh as much as others", loss={"motion": 0.0}),

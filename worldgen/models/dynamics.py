@@ -88,12 +88,12 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         blank: bool = False,
     ):
         """grid: rows and columns of tokens in a frame; patch: pixels a side of a token; context: frames of look-back;
-        reach: pixels that the picture moves in a frame at most, as far as it is copied; correction: of what is
-        expected by the noisy tokens, "kalman", or "linear", the same share of them everywhere; history: frames before
-        each that it sees place by place, beside what it attends to; stem_channels: of the first convolution over these
-        and itself (stem.py), 0 for none; flow: whether pixels are copied (motion.py), not blocks averaged
-        (plain_motion.py); blank: whether pure noise is not shown to it, which says nothing: the first step gives the
-        mean of what may follow."""
+        reach: pixels that things move in a frame at most, as far as they are copied (motion.py); correction: of what
+        is expected by the noisy tokens, "kalman", or "linear", the same share of them everywhere; history: frames
+        before each that it sees place by place, beside what it attends to; stem_channels: of the first convolution over
+        these and itself (stem.py), 0 for none; flow: whether pixels are copied, also as the camera moves, not blocks
+        averaged (plain_motion.py); blank: whether pure noise is not shown to it, which says nothing: the first step
+        gives the mean of what may follow."""
         super().__init__()
         if history < 1:
             raise ValueError(f"history is at least 1 frame, got {history}")

@@ -60,6 +60,8 @@ class MotionCompensation(Basis):
 
     def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """hidden (f, m, c), tokens (f, n, d) of the previous frame -> its tokens where they are now (f, n, d)"""
+        if not self.reach:
+            return tokens
         across, down = self.displacement(hidden)
         picture = cubic_sample(self.picture(tokens).float(), across, dim=-1)
         return self.tokens(cubic_sample(picture, down, dim=-2))

@@ -147,7 +147,7 @@ def toy_recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # what the presets have, as small as can be
 TINY_DYNAMICS = {
-    "dim": 32, "num_layers": 2, "num_heads": 2, "history": 2, "stem_channels": 4, "flow": True, "blank": True,
+    "dim": 32, "num_layers": 2, "num_heads": 2, "history": 2, "stem_channels": 4, "warp": True, "blank": True,
 }  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def make(
         context=CONTEXT,
         history=history,
         stem_channels=stem_channels,
-        flow=True,
+        warp=True,
         blank=True,
     )
     if is_new:

@@ -99,3 +99,15 @@ def test_rows_are_put_where_they_belong_without_a_copy(tiny_world: Path):
 
 def inputs(backend, graph: str, batch: int = 1) -> dict:
     return {spec.name: backend.asarray(spec.zeros(batch)) for spec in backend.specs[graph].inputs}
+
+
+@pytest.mark.parametrize("name", ["doom", "platformer"])
+def test_a_bundled_world_is_on_torch_what_its_graphs_are(name: str):
+    """Also of a former kind: of one that averages what it copies only these weights are left."""
+    pytest.importorskip("torch")
+    played = []
+    for backend in ("torch", "onnxruntime"):
+        world = World.load(name, backend=backend, batch=2, upscale=False, between=False, sound="off")
+        frames = [world.reset(seed=0).image, *(world.step([1, 2]).image for _ in range(4))]
+        played.append(np.stack(frames).astype(int))
+    assert np.abs(played[0] - played[1]).max() <= 2

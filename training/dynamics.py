@@ -44,7 +44,7 @@ class DynamicsLoss:
     past_noise: largest noise, of a clip, on all that is seen of its past, besides context_sigma: in play that is copied
     on and on, and what is wrong with it must not grow.
     even: of a token the root of the squared error counts, from this size on, 0: the squared error itself. Flashes and
-    what comes into sight have errors a hundred times as large as those of a floor's lines; nobody can foretell them.
+    what comes into sight have errors ten times as large as those of a floor's lines, and nobody can foretell them.
     coarse: weight of the motion's error on smaller pictures (motion.py).
     """
 
@@ -127,6 +127,8 @@ def dynamics_loss(
         error = error * channel_weight
     error = error.mean(-1)  # (b, t, n)
     squared = error
+    if recipe.space == "flow":
+        error = error / sigma.clamp_min(0.1).square()[..., None]
     if recipe.even:
         error = (error + recipe.even**2).sqrt() - recipe.even
     change = torch.zeros(b, t, n, device=tokens.device)
@@ -134,14 +136,14 @@ def dynamics_loss(
     motion = 1 + recipe.motion * change.clamp(max=1)
     ramp = recipe.ramp_floor + (1 - recipe.ramp_floor) * (1 - sigma)
     if recipe.space == "flow":
-        ramp = 1 / sigma.clamp_min(0.1).square()
+        ramp = torch.ones_like(sigma)
     is_taught = ~is_context if is_repeat is None else ~(is_context | is_repeat)
     weight = (motion / motion.mean()) * ramp[..., None] * is_taught[..., None]
     loss = (weight * error).sum() / weight.sum().clamp_min(1e-6)  # a very small batch may hold finished frames alone
-    if recipe.coarse and isinstance(network.motion, MotionCompensation):
-        is_moving = (is_taught & (torch.arange(t, device=tokens.device) > 0)).float().flatten()
+    if recipe.coarse and isinstance(network.motion, MotionCompensation) and network.motion.reach:
+        has_past = (is_taught & (torch.arange(t, device=tokens.device) > 0)).float().flatten()
         off = network.motion.coarse_error(*(x.flatten(0, 1) for x in (hidden, previous[:, :, 0], tokens)))
-        loss = loss + recipe.coarse * (off * is_moving).sum() / is_moving.sum().clamp_min(1)
+        loss = loss + recipe.coarse * (off * has_past).sum() / has_past.sum().clamp_min(1)
     pure = is_taught & (sigma == 1)
     name = "error_on_own_past" if is_own else "error_at_pure_noise"
     return loss, {name: squared[pure].mean().detach()} if pure.any() else {}

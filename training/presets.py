@@ -42,7 +42,7 @@ def tiny() -> Preset:
             "num_heads": 6,
             "history": 2,
             "stem_channels": 24,
-            "flow": True,
+            "warp": True,
             "blank": True,
         },
         heads={"dim": 32},
@@ -84,7 +84,7 @@ def small() -> Preset:
             "num_heads": 8,
             "history": 2,
             "stem_channels": 24,
-            "flow": True,
+            "warp": True,
             "blank": True,
             "reach": 16,
         },  # fmt: skip
@@ -121,7 +121,7 @@ def base() -> Preset:
             "num_heads": 14,
             "history": 2,
             "stem_channels": 24,
-            "flow": True,
+            "warp": True,
             "blank": True,
             "reach": 32,
         },  # fmt: skip

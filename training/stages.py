@@ -139,8 +139,10 @@ def _load_dynamics(run: Run, network: Dynamics, known: Dynamics) -> None:
         run.say(f"  the actions of {run.recipe.source} are others: what these here do is learned anew")
         state = {key: value for key, value in state.items() if not key.startswith("action.")}
         state |= {key: value for key, value in fresh.items() if key.startswith("action.")}
-    if network.config.flow and not known.config.flow:
-        state |= {key: value for key, value in fresh.items() if key.startswith(("motion.flow.", "motion.follows."))}
+    if network.config.warp and not known.config.warp:
+        state |= {
+            key: value for key, value in fresh.items() if key.startswith(("motion.polynomial.", "motion.follows."))
+        }
     network.load_state_dict(state)
 
 

@@ -53,11 +53,13 @@ class Variant:
 
 
 VARIANTS: dict[str, Variant] = {
-    "no previous": Variant("previous frames are neither shown nor copied", network_class=WithoutPrevious),
+    "no previous": Variant(
+        "previous frames are neither shown nor copied", network_class=WithoutPrevious, loss={"coarse": 0.0}
+    ),
     "no stem": Variant("no convolutions before the blocks", network={"stem_channels": 0}),
     "one frame": Variant("one previous frame is shown place by place, not two", network={"history": 1}),
     "no displacement": Variant("blocks are copied from their own place", network={"reach": 0}),
-    "averaged": Variant("blocks are averaged, not copied, and have no common flow", network={"flow": False}),
+    "averaged": Variant("blocks are averaged, not copied, and the camera moves all alike", network={"warp": False}),
     "no pyramid": Variant("motion does not learn from smaller pictures", loss={"coarse": 0.0}),
     "squared error": Variant("tokens count by their squared errors, so that a few count alone", loss={"even": 0.0}),
     "even channels": Variant("an error counts alike in every channel, not as in the picture", loss={"space": "tokens"}),

@@ -84,14 +84,14 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         correction: str = "kalman",
         history: int = 1,
         stem_channels: int = 0,
-        flow: bool = False,
+        warp: bool = False,
         blank: bool = False,
     ):
         """grid: rows and columns of tokens in a frame; patch: pixels a side of a token; context: frames of look-back;
         reach: pixels that things move in a frame at most, as far as they are copied (motion.py); correction: of what
         is expected by the noisy tokens, "kalman", or "linear", the same share of them everywhere; history: frames
         before each that it sees place by place, beside what it attends to; stem_channels: of the first convolution over
-        these and itself (stem.py), 0 for none; flow: whether pixels are copied, also as the camera moves, not blocks
+        these and itself (stem.py), 0 for none; warp: whether pixels are copied, also as the camera moves, not blocks
         averaged (plain_motion.py); blank: whether pure noise is not shown to it, which says nothing: the first step
         gives the mean of what may follow."""
         super().__init__()
@@ -116,7 +116,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
             self.doubt = nn.Linear(dim, token_dim)
         else:
             self.trust = nn.Linear(dim, token_dim)
-        motion = MotionCompensation if flow else PlainMotion
+        motion = MotionCompensation if warp else PlainMotion
         self.motion = motion(dim, token_dim, (grid[0], grid[1]), patch, reach)
         self._init_weights()
 

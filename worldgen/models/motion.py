@@ -6,13 +6,14 @@ have to be drawn anew each frame; here the network only says from where to copy,
 - the camera moves the whole picture by a polynomial of the second degree in x and y (global motion compensation, as in
   MPEG-4), which a turn of it is but for little; of that each block of BLOCK x BLOCK pixels takes a share, so that what
   is drawn over the picture stays;
-- each block moves by itself besides: the mean of a softmax over all displacements up to `reach` pixels (CDNA, Finn et
-  al. 2016), which gradient descent finds from afar.
+- each block moves besides by the mean of a softmax over all displacements up to `reach` pixels (CDNA, Finn et al.
+  2016), whose logits are the block's and some that all blocks share.
 
-What lies between pixels is interpolated by cubic convolution (Keys 1981), which fades it little: nothing is averaged,
-or what is fine would be smeared within a few frames. But an interpolated grain tells gradient descent where to go from
-a pixel or two away only, so displacements learn from smaller pictures, too (a pyramid, as of optical flow: Bouguet
-2001). Tokens become pixels and pixels tokens by the linear part of the tokenizer, so that no motion is a copy.
+Pixels are moved across first, in the row that they come from, then down. What lies between pixels is interpolated by
+cubic convolution (Keys 1981), which fades it little: nothing is averaged, or what is fine would be smeared within a few
+frames. But an interpolated grain tells gradient descent where to go from a pixel or two away only, so displacements
+learn from smaller pictures, too (a pyramid, as of optical flow: Bouguet 2001). Tokens become pixels and pixels tokens
+by the linear part of the tokenizer, so that no motion is a copy.
 
 Letters: f frames, n tokens a frame, m = n + 1 with the action token, d token width, c width, h w pixels, y x rows and
 columns of tokens, p q of blocks in a token, a across and down, k displacements or terms of the polynomial.
@@ -48,9 +49,9 @@ class MotionCompensation(Basis):
         terms = _terms(grid[0] * patch, grid[1] * patch)
         self.kernels = nn.Linear(dim, 2 * num_blocks * num_displacements)
         self.camera = nn.Linear(dim, 2 * num_displacements, bias=False)
-        self.flow = nn.Linear(dim, 2 * len(terms), bias=False)
+        self.polynomial = nn.Linear(dim, 2 * len(terms), bias=False)
         self.follows = nn.Linear(dim, num_blocks)
-        for layer in (self.kernels, self.camera, self.flow, self.follows):
+        for layer in (self.kernels, self.camera, self.polynomial, self.follows):
             nn.init.zeros_(layer.weight)
         nn.init.constant_(self.follows.bias, FOLLOWS)
         with torch.no_grad():
@@ -72,13 +73,13 @@ class MotionCompensation(Basis):
         logits = rearrange(self.kernels(of_blocks), "f n (a b k) -> a f n b k", a=2, k=len(self.places))
         shared = rearrange(self.camera(of_all), "f (a k) -> a f 1 1 k", a=2)
         own = ((logits + shared).softmax(-1) * self.places).sum(-1)
-        flow = rearrange(self.flow(of_all), "f (a k) -> a f k", a=2) @ self.terms.flatten(1)
-        flow = flow.unflatten(-1, self.terms.shape[1:])
-        return (self._pixels(self.follows(of_blocks).sigmoid()) * flow + self._pixels(own)).float()
+        coefficients = rearrange(self.polynomial(of_all), "f (a k) -> a f k 1 1", a=2)
+        turned = (coefficients.float() * self.terms).sum(2)  # not a matrix product, which would be rounded
+        return self._pixels(self.follows(of_blocks).sigmoid()) * turned + self._pixels(own)
 
     def coarse_error(self, hidden: Tensor, tokens: Tensor, target: Tensor) -> Tensor:
-        """How far off the picture is, LEVELS times smaller and moved: hidden (f, m, c), tokens of the previous frame
-        and of this one (f, n, d) -> the mean of absolute errors in [-1, 1] (f,)"""
+        """How far off the picture is, LEVELS times smaller (as far as tokens are as large as that) and moved: hidden
+        (f, m, c), tokens of the previous frame and of this one (f, n, d) -> mean absolute errors in [-1, 1] (f,)"""
         displacement, pictures = self.displacement(hidden), self.picture(torch.stack([tokens, target])).float()
         errors = []
         for level in (level for level in LEVELS if level <= self.patch):
@@ -103,7 +104,8 @@ def cubic_sample(picture: Tensor, displacement: Tensor, dim: int) -> Tensor:
     before = place.floor()
     out = torch.zeros_like(picture)
     for tap in range(-1, 3):
-        index = (before + tap).clamp(0, size - 1).long()[:, None].expand_as(picture)
+        # clamped last: NaN is no place, and must not be one beyond the picture either
+        index = (before + tap).long().clamp(0, size - 1)[:, None].expand_as(picture)
         out = out + picture.gather(dim, index) * cubic_kernel(place - before - tap)[:, None]
     return out
 

@@ -64,10 +64,7 @@ class PlainMotion(Basis):
         picture = extend(picture, self.reach, dim=-2)
         blocks = rearrange(picture, "f c (r i) (s j) -> f r s (c j) i", i=BLOCK, j=BLOCK)
         window = torch.cat([blocks[:, o : o + rows] for o in range(num_blocks)], dim=-1)
-        moved = rearrange(
-            window @ down, "f (y p) (x q) (c j) i -> f (y x) (c p i q j)", y=self.grid[0], x=self.grid[1], c=3
-        )
-        return (moved - self.patch_mean) @ self.basis * self.gain - self.offset
+        return self.tokens(rearrange(window @ down, "f r s (c j) i -> f c (r i) (s j)", c=3))
 
 
 def extend(picture: Tensor, by: int, dim: int) -> Tensor:

@@ -57,10 +57,17 @@ def test_at_the_end_of_its_reach_a_block_is_copied_whole(reach: int, kind: type)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("token_dim", [3 * PATCH * PATCH, 20])
 def test_no_displacement_is_an_exact_copy(token_dim: int, kind: type):
-    _, motion = fitted(kind, token_dim)
+    tokenizer, motion = fitted(kind, token_dim)
     displace(motion, 0, 0)
-    tokens = torch.randn(4, 6, token_dim)
+    tokens = tokenizer.encode(pictures(4), tokenizer.empty_state(4))[0][:, 0]
     assert torch.allclose(motion(torch.randn(4, 7, DIM), tokens), tokens, atol=1e-4)
+
+
+def test_what_is_copied_is_never_brighter_than_pictures_are():
+    _, motion = fitted()
+    displace(motion, 0, 0)
+    tokens = motion.tokens(torch.full((1, 3, 16, 24), 2.0))
+    assert motion.picture(motion(torch.randn(1, 7, DIM), tokens)).amax().item() == pytest.approx(1.05, abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -31,6 +31,7 @@ from worldgen.models.basis import Basis
 BLOCK = 4  # pixels a side
 STILL = 3.0  # the first logit of no displacement: begins near a copy
 LEVELS = (4, 8)  # of the pyramid
+BRIGHTEST = 1.05  # of what is copied, a little above what there is: errors that are copied on and on stay bounded
 FOLLOWS = 2.0  # the first logit of a block's share of the camera's motion
 
 
@@ -64,7 +65,8 @@ class MotionCompensation(Basis):
         if not self.reach:
             return tokens
         across, down = self.displacement(hidden)
-        picture = cubic_sample(self.picture(tokens).float(), across, dim=-1)
+        picture = self.picture(tokens).float().clamp(-BRIGHTEST, BRIGHTEST)
+        picture = cubic_sample(picture, across, dim=-1)
         return self.tokens(cubic_sample(picture, down, dim=-2))
 
     def displacement(self, hidden: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def _half(tensor: TensorProto, name: str, kind: int) -> TensorProto:
 
 def inner_products(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """The matrix products by weights whose numbers may have 8 bits, of a dynamics' graph: not the last ones, whose
-    errors reach the picture at once (where blocks are copied from among them), and not those before the blocks: a stem
+    errors reach the picture at once (where pixels are copied from among them), and not those before the blocks: a stem
     sees fine detail."""
     weights = {x.name for x in graph.initializer if len(x.dims) == 2}
     products = [(i, n) for i, n in enumerate(graph.node) if n.op_type == "MatMul" and n.input[1] in weights]

@@ -547,16 +547,20 @@ def test_a_clip_of_true_frames_stays_and_is_seen_as_by_commit():
     torch.testing.assert_close(hidden, at_once(network, x)[1], atol=1e-4, rtol=0)
 
 
-def test_a_clip_is_played_on_from_what_was_played():
+@pytest.mark.parametrize("nfe", [1, 2])
+def test_a_clip_is_played_on_from_what_was_played(nfe: int):
     network, x, t = make(), clip(2, 2 * CONTEXT), 2 * CONTEXT
     level, num_true = torch.full((2,), 0.1), torch.tensor([2, 5])
-    played, _ = play_on(network, x["tokens"], x["action"], level, num_true, generator(3))
+    played, _ = play_on(network, x["tokens"], x["action"], level, num_true, generator(3), nfe=nfe)
     draws, ring = generator(3), Ring(network, 2)
     for i in range(t):
         made = x["tokens"][:, i]
         if i >= 2:
             noise = torch.randn(2, N, D, generator=draws)
-            made = ring.denoise(noise, torch.ones(2), torch.ones(2), level, x["action"][:, i])
+            made = ring.denoise(noise, torch.ones(2), torch.full((2,), 1 / nfe), level, x["action"][:, i])
+            if nfe == 2:
+                half = torch.full((2,), 0.5)
+                made = ring.denoise((noise + made) / 2, half, half, level, x["action"][:, i])
             made = torch.where(i < num_true[:, None, None], x["tokens"][:, i], made)
         torch.testing.assert_close(played[:, i], made, atol=1e-5, rtol=0)
         ring.commit(made, torch.randn(2, N, D, generator=draws), level, x["action"][:, i])

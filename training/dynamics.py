@@ -38,9 +38,9 @@ class DynamicsLoss:
     space: of the error: "pixels", as it counts in the picture (most channels hold fine grain that nobody can foretell);
     "tokens" (x-loss); or "flow", in which it is the tokens' over the noise level (v-loss).
     pure: share of frames that are made from pure noise, the only ones that play with one step a frame needs.
-    own_past: share of steps whose clips the network has played on (own_past.py), from own_past_from of the schedule
-    on, so that it learns to mend its errors instead of passing them on: at first one frame of them, halfway through all
-    frames and own_past_ahead more before them.
+    own_past: share of steps whose clips the network has played on (own_past.py), with one or two steps a frame, from
+    own_past_from of the schedule on, so that it learns to mend its errors instead of passing them on: at first one
+    frame of them, halfway through all frames and own_past_ahead more before them.
     past_noise: largest noise, of a clip, on all that is seen of its past, besides context_sigma: in play that is copied
     on and on, and what is wrong with it must not grow.
     even: of a token the root of the squared error counts, from this size on, 0: the squared error itself. Flashes and
@@ -173,7 +173,9 @@ def own_past(
     actions = torch.where(is_begin[..., None], null, actions)
     depth = torch.randint(1, deepest + 1, (b,), generator=generator, device=tokens.device)
     num_true = (length - depth).maximum(first + 1)
-    played, _ = play_on(network, tokens, actions, context_sigma, num_true, generator, first)
+    # with two steps a frame is drawn, not the mean of what may follow: its grain is copied on, too
+    nfe = 1 + int(torch.randint(2, (1,), generator=generator, device=tokens.device))
+    played, _ = play_on(network, tokens, actions, context_sigma, num_true, generator, first, nfe)
     return played[:, -t:]
 
 

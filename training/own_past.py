@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from worldgen import sampler
 from worldgen.models.dynamics import Dynamics
 
 
@@ -21,8 +22,9 @@ def play_on(
     num_true: Tensor,
     generator: torch.Generator,
     first: Tensor | None = None,
+    nfe: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """Clips played on frame by frame, with one denoising step each.
+    """Clips played on frame by frame, with nfe denoising steps each.
 
     tokens (b, t, n, d); actions (b, t, width), row i led to frame i; context_sigma (b,), of finished frames;
     num_true (b,), so many first frames stay as recorded; first (b,), the frame at which a game begins, 0 by default:
@@ -32,7 +34,8 @@ def play_on(
     first = torch.zeros(b, dtype=torch.int64, device=tokens.device) if first is None else first
     cache = tokens.new_zeros(b, *network.cache_shape)
     previous = tokens.new_zeros(b, *network.previous_shape)
-    one = torch.ones_like(context_sigma)
+    levels = [torch.full_like(context_sigma, sigma) for sigma in sampler.sigmas(nfe)]
+    step_size = torch.full_like(context_sigma, 1 / nfe)
     played, hidden = [], []
     for i in range(t):
         is_true = i < num_true
@@ -41,9 +44,11 @@ def play_on(
         ring = (previous, context_sigma, actions[:, i].contiguous(), cache, age % network.position_period, age)
         finished = tokens[:, i].contiguous()
         if not bool(is_true.all()):
-            noise = torch.randn(b, n, d, generator=generator, device=tokens.device)
-            made, _, _ = network.denoise(noise, one, one, *ring)
-            finished = torch.where(is_true[:, None, None], finished, made.float())
+            made = torch.randn(b, n, d, generator=generator, device=tokens.device)
+            for sigma, level in zip(sampler.sigmas(nfe), levels, strict=True):
+                clean, _, _ = network.denoise(made, level, step_size, *ring)
+                made = sampler.euler_step(made, clean.float(), sigma, 1 / nfe)
+            finished = torch.where(is_true[:, None, None], finished, made)
         noise = torch.randn(b, n, d, generator=generator, device=tokens.device)
         cache, previous, seen = network.commit(finished, noise, *ring)
         previous = torch.where((i >= first)[:, None, None, None], previous, 0)

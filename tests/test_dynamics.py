@@ -599,10 +599,11 @@ def test_own_past_is_played_under_the_recorded_actions_where_the_clip_hides_them
     from worldgen.training import dynamics
 
     network, x, before = make(), clip(4, 3), clip(4, 2, seed=1)
-    played_under = []
+    played_under, steps = [], set()
 
     def watch(network, tokens, actions, *rest):
         played_under.append(actions)
+        steps.add(rest[-1])
         return play_on(network, tokens, actions, *rest)
 
     monkeypatch.setattr(dynamics, "play_on", watch)
@@ -612,6 +613,9 @@ def test_own_past_is_played_under_the_recorded_actions_where_the_clip_hides_them
     dynamics_loss(network, x["tokens"], x["action"], null, weight, generator(), 1.0, recipe, ahead)
     assert torch.equal(played_under[0][:, 2:], x["action"])
     assert (played_under[0][:, 0] == null).all()  # a game begins without one
+    for seed in range(12):
+        dynamics_loss(network, x["tokens"], x["action"], null, weight, generator(seed), 1.0, recipe, ahead)
+    assert steps == {1, 2}  # denoising steps a frame
 
 
 def test_frames_that_repeat_teach_nothing():

@@ -63,7 +63,7 @@ def test_no_displacement_is_an_exact_copy(token_dim: int, kind: type):
     assert torch.allclose(motion(torch.randn(4, 7, DIM), tokens), tokens, atol=1e-4)
 
 
-def test_what_is_copied_is_never_brighter_than_pictures_are():
+def test_what_is_copied_from_is_never_brighter_than_pictures_are():
     _, motion = fitted()
     displace(motion, 0, 0)
     tokens = motion.tokens(torch.full((1, 3, 16, 24), 2.0))
@@ -110,16 +110,20 @@ def test_what_moves_by_half_a_pixel_is_not_smeared():
     """Stripes 4 pixels apart, six times: a mean of two pixels fades them each time, a cubic kernel hardly."""
     left = {}
     stripes = torch.cos(torch.pi / 2 * torch.arange(24)).expand(1, 3, 16, 24)
-    for kind in KINDS:
-        motion = kind(DIM, 3 * PATCH * PATCH, GRID, PATCH, REACH).requires_grad_(False)
-        displace(motion, 0, 0)
+    sizes = (DIM, 3 * PATCH * PATCH, GRID, PATCH, REACH)
+    kinds = {"averaged": PlainMotion(*sizes), "copied": MotionCompensation(*sizes)}
+    for share in (-20.0, 20.0):  # logits of cubic kernels'
+        kinds[share] = PlainMotion(*sizes, cubic=True)
+        torch.nn.init.constant_(kinds[share].cubic_share.bias, share)
+    for kind, motion in kinds.items():
+        displace(motion.requires_grad_(False), 0, 0)
         motion.kernels.bias.unflatten(0, (2, -1, DISPLACEMENTS))[0, :, REACH + 1] = 100
         tokens = tokens_of(stripes)
         for _ in range(6):
             tokens = motion(torch.zeros(1, 7, DIM), tokens)
         left[kind] = (motion.picture(tokens)[..., 8:14].std() / stripes[..., 8:14].std()).item()
-    assert left[PlainMotion] < 0.2
-    assert 0.4 < left[MotionCompensation] < 1
+    assert left[-20.0] == pytest.approx(left["averaged"], rel=1e-4) and left["averaged"] < 0.2
+    assert 0.4 < left["copied"] < 1 and left[20.0] == pytest.approx(left["copied"], rel=1e-3)
 
 
 @pytest.mark.parametrize("off", [0.0, 0.25, 0.5, 3.7])
@@ -194,7 +198,7 @@ def test_what_is_averaged_is_found_from_afar():
 
 
 def test_a_displacement_that_is_no_number_is_nowhere():
-    """The loss, which is no number either then, is what training tells."""
+    """It must not end the training by itself: gradients that are not finite are told and left out."""
     nowhere = cubic_sample(torch.ones(1, 3, 16, 24), torch.full((1, 16, 24), torch.nan), -1)
     assert not nowhere.any()
 

@@ -154,7 +154,7 @@ class _Bench:
         settings = variant.facts() | {"schedule": choices, "data": ground.run.cache.path.name}
         settings |= {"clips": self._ablation.clips, "preset": self._ablation.preset, "compile": self._ablation.compile}
         settings |= {"dynamics": self.preset.dynamics, "tokenizer": self.preset.tokenizer}
-        settings |= {"loss": asdict(replace(DynamicsLoss(), **variant.loss)), "nfe": ground.config.nfe}
+        settings |= {"loss": asdict(self._loss(variant)), "nfe": ground.config.nfe}
         kept, done = folder / "settings.json", folder / "figures.json"
         if kept.is_file() and json.loads(kept.read_text()) != json.loads(json.dumps(settings)):
             raise InputError(f"{folder} was made with other settings: remove it, or choose another --out")
@@ -179,7 +179,7 @@ class _Bench:
         clips = ClipSampler(run.cache, run.train, fit.length, with_sound=False)
         stage = DynamicsStage(
             network, ground.tokenizer, ground.config, run.cache, ground.tokens, run.actions(), clips, None, fit.batch,
-            replace(DynamicsLoss(), **variant.loss),
+            self._loss(variant),
         )  # fmt: skip
         torch.compiler.reset()  # of the variants before: there is a limit to how many kinds of one function it keeps
         train_stage(stage, fit, folder, resume=True, compiled=self._ablation.compile, say=self._say)
@@ -189,6 +189,9 @@ class _Bench:
             "parameters": sum(p.numel() for p in trained.parameters()),
             "frames_per_second": usual_rate(folder / "training" / stage.name),
         }
+
+    def _loss(self, variant: Variant) -> DynamicsLoss:
+        return DynamicsLoss(**self.preset.loss | variant.loss)
 
     def _fit(self, variant: Variant, seed: int) -> Fit:
         usual, steps = self.preset.fits["dynamics"], self._ablation.steps

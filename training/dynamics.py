@@ -56,9 +56,9 @@ class DynamicsLoss:
     pure: float = 0.5
     own_past: float = 0.25
     own_past_from: float = 0.6
-    own_past_ahead: int = 64
+    own_past_ahead: int = 16
     past_noise: float = 0.1
-    even: float = 0.03
+    even: float = 0.0
     coarse: float = 1.0
 
 

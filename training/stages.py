@@ -13,7 +13,7 @@ from worldgen.models.heads import Heads
 from worldgen.models.latent_action import NUM_MOVES, LatentActionModel
 from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.common_moves import common_moves
-from worldgen.training.dynamics import DynamicsStage
+from worldgen.training.dynamics import DynamicsLoss, DynamicsStage
 from worldgen.training.fit import Fit, Stage
 from worldgen.training.heads import HeadsStage
 from worldgen.training.held_out import known_segments
@@ -30,6 +30,7 @@ from worldgen.training.run import VALIDATION_HORIZON, Run
 from worldgen.training.tokenizer import TokenizerStage
 from worldgen.training.world_facts import write_facts
 
+NO_SHARE = -6.0  # logit of what a network begins with that knew no cubic kernels
 MOVING_CLIPS = 200  # that tell latent actions how far things move in a game
 
 
@@ -100,7 +101,7 @@ def _dynamics_stage(run: Run, fit: Fit) -> Stage:
     network.motion.take_basis(tokenizer)  # with --from it came with another's
     return DynamicsStage(
         network, tokenizer, run.config(), run.cache, tokens, run.actions(), run.sampler(run.train, fit.length),
-        _rollouts(run), fit.batch,
+        _rollouts(run), fit.batch, DynamicsLoss(**run.preset.loss),
     )  # fmt: skip
 
 
@@ -127,8 +128,7 @@ def _correction(run: Run) -> dict[str, str]:
 
 def _load_dynamics(run: Run, network: Dynamics, known: Dynamics) -> None:
     """All of known's weights, but for its actions where the two have others. What it sees besides, more frames or
-    another stem, begins without effect; where pure noise was shown, it no longer is, and what was averaged around where
-    it came from is copied from there."""
+    another stem, begins without effect; where pure noise was shown, it no longer is; of motion, what both have."""
     state, fresh = known.state_dict(), network.state_dict()
     more = (network.config.history - known.config.history) * network.config.token_dim
     state["tokens_in.weight"] = F.pad(state["tokens_in.weight"], (0, max(0, more)))
@@ -139,10 +139,11 @@ def _load_dynamics(run: Run, network: Dynamics, known: Dynamics) -> None:
         run.say(f"  the actions of {run.recipe.source} are others: what these here do is learned anew")
         state = {key: value for key, value in state.items() if not key.startswith("action.")}
         state |= {key: value for key, value in fresh.items() if key.startswith("action.")}
-    if network.config.warp and not known.config.warp:
-        state |= {
-            key: value for key, value in fresh.items() if key.startswith(("motion.polynomial.", "motion.follows."))
-        }
+    motion = {key for key in fresh if key.startswith("motion.")}
+    state = {key: value for key, value in state.items() if key in motion or not key.startswith("motion.")}
+    state |= {key: fresh[key] for key in motion - state.keys()}
+    if network.config.cubic and not known.config.cubic:
+        state["motion.cubic_share.bias"] = torch.full_like(state["motion.cubic_share.bias"], NO_SHARE)
     network.load_state_dict(state)
 
 

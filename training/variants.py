@@ -37,7 +37,7 @@ class Variant:
 
     def changes(self, preset: Preset) -> bool:
         """Whether it is another than the preset: some presets have what it brings."""
-        fit, loss = preset.fits["dynamics"], DynamicsLoss()
+        fit, loss = preset.fits["dynamics"], DynamicsLoss(**preset.loss)
         return (
             self.network_class is not Dynamics
             or preset.dynamics | self.network != preset.dynamics

@@ -27,6 +27,4 @@ def network_of(name: str, config: Mapping[str, Any], weights: Collection[str]) -
         module, cls = "worldgen.models.plain_sound", "PlainSoundHead"
     if name == "dynamics":
         config = {"correction": "linear", **config}
-        if config.pop("cubic", False):
-            raise ValueError("its motion is of a kind that is gone")
     return getattr(import_module(module), cls).from_config(config)

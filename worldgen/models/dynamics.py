@@ -84,6 +84,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         correction: str = "kalman",
         history: int = 1,
         stem_channels: int = 0,
+        cubic: bool = False,
         warp: bool = False,
         blank: bool = False,
     ):
@@ -92,8 +93,8 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         is expected by the noisy tokens, "kalman", or "linear", the same share of them everywhere; history: frames
         before each that it sees place by place, beside what it attends to; stem_channels: of the first convolution over
         these and itself (stem.py), 0 for none; warp: whether pixels are copied, also as the camera moves, not blocks
-        averaged (plain_motion.py); blank: whether pure noise is not shown to it, which says nothing: the first step
-        gives the mean of what may follow."""
+        averaged (plain_motion.py); cubic: whether kernels of the latter are partly cubic ones; blank: whether pure
+        noise is not shown to it, which says nothing: the first step gives the mean of what may follow."""
         super().__init__()
         if history < 1:
             raise ValueError(f"history is at least 1 frame, got {history}")
@@ -116,8 +117,8 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
             self.doubt = nn.Linear(dim, token_dim)
         else:
             self.trust = nn.Linear(dim, token_dim)
-        motion = MotionCompensation if warp else PlainMotion
-        self.motion = motion(dim, token_dim, (grid[0], grid[1]), patch, reach)
+        sizes = (dim, token_dim, (grid[0], grid[1]), patch, reach)
+        self.motion = MotionCompensation(*sizes) if warp else PlainMotion(*sizes, cubic)
         self._init_weights()
 
     @classmethod

@@ -31,7 +31,7 @@ from worldgen.models.basis import Basis
 BLOCK = 4  # pixels a side
 STILL = 3.0  # the first logit of no displacement: begins near a copy
 LEVELS = (4, 8)  # of the pyramid
-BRIGHTEST = 1.05  # of what is copied, a little above what there is: errors that are copied on and on stay bounded
+BRIGHTEST = 1.05  # of what is copied from, a little above what there is: errors copied on and on stay bounded
 FOLLOWS = 2.0  # the first logit of a block's share of the camera's motion
 
 
@@ -70,7 +70,8 @@ class MotionCompensation(Basis):
         return self.tokens(cubic_sample(picture, down, dim=-2))
 
     def displacement(self, hidden: Tensor) -> Tensor:
-        """hidden (f, m, c) -> how far to the right and below each pixel comes from, in pixels (2, f, h, w)"""
+        """hidden (f, m, c) -> how far below each pixel comes from, and what is there from how far to the right, in
+        pixels: across, down (2, f, h, w)"""
         of_blocks, of_all = hidden[:, :-1], hidden[:, -1]
         logits = rearrange(self.kernels(of_blocks), "f n (a b k) -> a f n b k", a=2, k=len(self.places))
         shared = rearrange(self.camera(of_all), "f (a k) -> a f 1 1 k", a=2)
@@ -81,7 +82,8 @@ class MotionCompensation(Basis):
 
     def coarse_error(self, hidden: Tensor, tokens: Tensor, target: Tensor) -> Tensor:
         """How far off the picture is, LEVELS times smaller (as far as tokens are as large as that) and moved: hidden
-        (f, m, c), tokens of the previous frame and of this one (f, n, d) -> mean absolute errors in [-1, 1] (f,)"""
+        (f, m, c), tokens of the previous frame and of this one (f, n, d) -> mean absolute errors of pictures in
+        [-1, 1] (f,)"""
         displacement, pictures = self.displacement(hidden), self.picture(torch.stack([tokens, target])).float()
         errors = []
         for level in (level for level in LEVELS if level <= self.patch):

@@ -1,9 +1,11 @@
-"""Motion compensation as it was: blocks of the previous frame, averaged. Bundled worlds still have it.
+"""Motion compensation by averages: each block of the previous frame is a mean of where it may have come from.
 
 Each block of BLOCK x BLOCK pixels has two learned one-dimensional kernels, across and down, over all displacements up
 to `reach` pixels (separable adaptive convolution: Niklaus et al. 2017; a softmax over displacements: CDNA, Finn et al.
 2016), and what all blocks share, the camera's motion, is learned once. A softmax can only average, which smears what is
-fine within a few frames.
+fine within a few frames: so each block may also choose how much of its kernel is a cubic one (Keys 1981) at its mean
+displacement. It is for games whose rows scroll apart or whose things are small (docs/ablation.md), where motion.py,
+which averages nothing, is wrong more often; and bundled worlds have it, without the cubic kernels.
 
 Letters: f frames, n tokens a frame, m = n + 1 with the action token, d token width, c width, y x rows and columns of
 tokens, r s rows and columns of blocks, i j pixels of a block, k displacements.
@@ -16,16 +18,17 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from worldgen.models.basis import Basis
-from worldgen.models.motion import BLOCK, STILL
+from worldgen.models.motion import BLOCK, STILL, cubic_kernel
 
 
 class PlainMotion(Basis):
     """The tokens of the previous frame, moved."""
 
     spread: Tensor
+    places: Tensor
 
-    def __init__(self, dim: int, token_dim: int, grid: tuple[int, int], patch: int, reach: int):
-        """As of MotionCompensation; reach: a multiple of BLOCK."""
+    def __init__(self, dim: int, token_dim: int, grid: tuple[int, int], patch: int, reach: int, cubic: bool = False):
+        """As of MotionCompensation; reach: a multiple of BLOCK; cubic: whether kernels are partly cubic ones."""
         super().__init__(token_dim, grid, patch)
         if reach % BLOCK:
             raise ValueError(f"reach is a multiple of {BLOCK} pixels, got {reach}")
@@ -37,12 +40,17 @@ class PlainMotion(Basis):
         nn.init.zeros_(self.camera.weight)
         with torch.no_grad():
             self.kernels.bias.zero_().unflatten(0, (-1, self.num_displacements))[:, reach] = STILL
+        self.cubic_share = nn.Linear(dim, 2 * (patch // BLOCK) ** 2) if cubic else None
+        if self.cubic_share is not None:
+            nn.init.zeros_(self.cubic_share.weight)
+            nn.init.zeros_(self.cubic_share.bias)
         # kernel (k) -> the matrix (window, BLOCK) that applies it: pixel j takes pixel j + k of the window
         spread = torch.zeros(self.num_displacements, self.window, BLOCK)
         displacements = range(self.num_displacements)
         for j in range(BLOCK):
             spread[displacements, [j + k for k in displacements], j] = 1
         self.register_buffer("spread", spread.flatten(1), persistent=False)
+        self.register_buffer("places", torch.arange(-reach, reach + 1.0), persistent=False)
 
     def _of_blocks(self, values: Tensor) -> Tensor:
         """Values of each token's blocks (f, n, 2 * blocks * k) -> (2, f, r, s, k), across and down"""
@@ -54,6 +62,12 @@ class PlainMotion(Basis):
         num_blocks = self.window // BLOCK
         camera = rearrange(self.camera(hidden[:, -1]), "f (a k) -> a f 1 1 k", a=2)
         kernels = (camera + self._of_blocks(self.kernels(hidden[:, :-1]))).softmax(-1)
+        if self.cubic_share is not None:
+            share = self._of_blocks(self.cubic_share(hidden[:, :-1]).sigmoid())
+            mean = (kernels * self.places).sum(-1, keepdim=True)
+            sharp = cubic_kernel(self.places - mean)
+            sharp = sharp / sharp.sum(-1, keepdim=True)  # which is 1 but near the longest displacement
+            kernels = kernels + share * (sharp - kernels)
         across, down = ((k @ self.spread).unflatten(-1, (self.window, BLOCK)) for k in kernels)
         rows, columns = across.shape[1:3]
 

@@ -58,8 +58,10 @@ VARIANTS: dict[str, Variant] = {
     ),
     "no stem": Variant("no convolutions before the blocks", network={"stem_channels": 0}),
     "one frame": Variant("one previous frame is shown place by place, not two", network={"history": 1}),
-    "no displacement": Variant("blocks are copied from their own place", network={"reach": 0}),
-    "averaged": Variant("blocks are averaged, not copied, and the camera moves all alike", network={"warp": False}),
+    "no displacement": Variant("pixels are copied from their own place (no camera, no pyramid)", network={"reach": 0}),
+    "averaged": Variant(
+        "blocks are averaged, not copied, without the camera's polynomial or the pyramid", network={"warp": False}
+    ),
     "no pyramid": Variant("motion does not learn from smaller pictures", loss={"coarse": 0.0}),
     "squared error": Variant("tokens count by their squared errors, so that a few count alone", loss={"even": 0.0}),
     "even channels": Variant("an error counts alike in every channel, not as in the picture", loss={"space": "tokens"}),

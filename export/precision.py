@@ -24,7 +24,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from worldgen.export.quietly import quietly
 
 HALF_OPERATORS = ("MatMul", "Gemm", "Conv", "ConvTranspose", "Attention")
-EDGE = 8  # the last matrix products, and those that read the tokens, keep their precision: see inner_products()
+EDGE = 6  # the last matrix products, and those that read the tokens, keep their precision: see inner_products()
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def inputs(backend, graph: str, batch: int = 1) -> dict:
 
 @pytest.mark.parametrize("name", ["doom", "platformer"])
 def test_a_bundled_world_is_on_torch_what_its_graphs_are(name: str):
-    """Also of a former kind: of one that averages what it copies only these weights are left."""
+    """Also of a kind that averages what it copies, which no other test exports."""
     pytest.importorskip("torch")
     played = []
     for backend in ("torch", "onnxruntime"):

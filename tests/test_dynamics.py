@@ -371,6 +371,20 @@ def test_the_right_doubt_is_closer_to_the_truth_than_any_other(level: float):
     assert right < 0.16 and all(right < squared_error(wrong) for wrong in (0.01, 0.05, 0.5, 2.0))
 
 
+def test_no_more_grain_than_allowed_stays_where_all_is_in_doubt():
+    expected = torch.zeros(1, 400, 50)
+    noise = torch.randn(expected.shape, generator=generator())
+    doubt = torch.full_like(expected, 9.0)
+    for level in (0.25, 0.5, 0.75):
+        noisy = level * noise  # of clean tokens that are all zeros
+        stays = kalman_update(expected, noisy, torch.tensor([level]), doubt).std().item()
+        assert stays == pytest.approx(level / (1 - level), rel=0.15)  # all of it
+        stays = kalman_update(expected, noisy, torch.tensor([level]), doubt, grain=0.2).std().item()
+        assert stays == pytest.approx(0.2, rel=0.02)
+    sure = kalman_update(expected, noisy, torch.tensor([level]), -doubt, grain=0.2)
+    assert torch.equal(sure, kalman_update(expected, noisy, torch.tensor([level]), -doubt))
+
+
 def test_slots_of_a_batch_do_not_see_each_other():
     network, x = make(), clip(3, 6)
     together = at_once(network, x)[0]

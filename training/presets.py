@@ -45,6 +45,7 @@ def tiny() -> Preset:
             "stem_channels": 24,
             "warp": True,
             "blank": True,
+            "grain": 0.2,
         },
         loss={"even": 0.03, "own_past_ahead": 64},
         heads={"dim": 32},

@@ -87,6 +87,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         cubic: bool = False,
         warp: bool = False,
         blank: bool = False,
+        grain: float | None = None,
     ):
         """grid: rows and columns of tokens in a frame; patch: pixels a side of a token; context: frames of look-back;
         reach: pixels that things move in a frame at most, as far as they are copied (motion.py); correction: of what
@@ -94,7 +95,8 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         before each that it sees place by place, beside what it attends to; stem_channels: of the first convolution over
         these and itself (stem.py), 0 for none; warp: whether pixels are copied, also as the camera moves, not blocks
         averaged (plain_motion.py); cubic: whether kernels of the latter are partly cubic ones; blank: whether pure
-        noise is not shown to it, which says nothing: the first step gives the mean of what may follow."""
+        noise is not shown to it, which says nothing: the first step gives the mean of what may follow; grain: of the
+        noise of noisy tokens so much stays in the clean ones at most, however much is in doubt, None: no limit."""
         super().__init__()
         if history < 1:
             raise ValueError(f"history is at least 1 frame, got {history}")
@@ -268,12 +270,13 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
                 trust = trust * (sigma < 1)[:, None, None]
             return moved + trust * (noisy - moved) + self.tokens_out(hidden[:, :-1]), hidden
         expected = moved + self.tokens_out(hidden[:, :-1])
-        return kalman_update(expected, noisy, sigma, self.doubt(hidden[:, :-1])), hidden
+        return kalman_update(expected, noisy, sigma, self.doubt(hidden[:, :-1]), self.config.grain), hidden
 
 
-def kalman_update(expected: Tensor, noisy: Tensor, sigma: Tensor, doubt: Tensor) -> Tensor:
+def kalman_update(expected: Tensor, noisy: Tensor, sigma: Tensor, doubt: Tensor, grain: float | None = None) -> Tensor:
     """What is expected, corrected by noisy = (1 - sigma) * clean + sigma * noise as much as it is in doubt (Kalman
-    1960): a share of the noisy tokens that is the same everywhere would leave grain in what stands still.
+    1960): a share of the noisy tokens that is the same everywhere would leave grain in what stands still. Where much is
+    in doubt it would leave grain, too, which is then copied on and on: up to the share `grain` of the noise.
 
     expected, noisy (f, n, d); sigma (f,); doubt (f, n, d), log of the variance of what is expected -> (f, n, d)
     """
@@ -281,6 +284,8 @@ def kalman_update(expected: Tensor, noisy: Tensor, sigma: Tensor, doubt: Tensor)
     level = sigma[:, None, None]
     kept = 1 - level
     gain = kept / (kept.square() + level.square() * precision)
+    if grain is not None:
+        gain = gain.minimum(grain / level.clamp_min(1e-3))
     return expected + gain * (noisy - kept * expected)
 
 

@@ -231,21 +231,6 @@ def test_weights_are_loaded_strictly(folder: Path):
         assert "stranger" in (message := refusal(folder, "torch")) or "position" in message
 
 
-def test_networks_of_before_their_config_said_so_are_loaded(folder: Path, tmp_path: Path):
-    pytest.importorskip("torch")
-    from worldgen.models.plain_sound import PlainSoundHead
-
-    arguments = {k: v for k, v in bundle.load_network(folder, "dynamics").config.items() if not k.startswith("_")}
-    linear = type(bundle.load_network(folder, "dynamics"))(**arguments | {"correction": "linear"})
-    plain = PlainSoundHead(hidden_dim=8, latent_dim=4, action_kind="discrete", action_sizes=[3], dim=8)
-    for network, name in ((linear, "dynamics"), (plain, "sound")):
-        bundle.save_network(network, tmp_path, name)
-    edit(tmp_path / "dynamics" / "config.json", lambda raw: raw.pop("correction") and None)
-    edit(tmp_path / "sound" / "config.json", lambda raw: raw.update(_class_name="SoundHead"))
-    assert bundle.load_network(tmp_path, "dynamics").config.correction == "linear"
-    assert type(bundle.load_network(tmp_path, "sound")) is PlainSoundHead
-
-
 def test_pickled_weights_are_never_opened(folder: Path):
     class Trap:
         def __reduce__(self):

@@ -21,7 +21,6 @@ from worldgen.world import World
 pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
-from worldgen.models.plain_sound import PlainSoundHead
 from worldgen.training import presets
 from worldgen.training.between_figures import between_figures
 from worldgen.training.enlarge import nearest
@@ -180,18 +179,6 @@ def test_fine_tuning_to_other_actions_leaves_the_sound_of_the_former_ones_out(
     world = World.load(out, backend="torch")
     world.reset(0)
     assert world.sample_rate is None and world.step(0).sound is None
-
-
-def test_a_sound_head_of_the_former_kind_plays_and_is_trained_anew(trained: Path, recordings: Path, tmp_path: Path):
-    shutil.copytree(trained, tmp_path / "former")
-    c = load_network(trained, "sound").config
-    sizes = {k: c[k] for k in ("hidden_dim", "latent_dim", "action_kind", "action_sizes", "dim")}
-    save_network(PlainSoundHead(**sizes), tmp_path / "former", "sound")
-    world = World.load(tmp_path / "former", backend="torch")  # its starts have their sound, which it cannot hear
-    assert world.reset(0).sound.shape == (RATE // FPS, 1) and not world.hears and "hear" not in world.graphs
-    said = train(recordings, tmp_path / "new", stages=("sound",), source=tmp_path / "former")
-    assert any("of a former kind: it is trained anew" in line for line in said)
-    assert type(load_network(tmp_path / "new", "sound")) is not PlainSoundHead
 
 
 def test_a_users_own_sounds_need_the_stage_that_plays_them(trained: Path, recordings: Path, tmp_path: Path):

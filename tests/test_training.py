@@ -550,7 +550,7 @@ def test_fine_tuning_on_what_was_played_in_a_world_begins_from_its_weights(
     source = tmp_path / "source"  # of a kind that new worlds are not of
     shutil.copytree(trained, source, ignore=shutil.ignore_patterns("uncertainty.npz", "onnx"))
     arguments = {k: v for k, v in load_network(trained, "dynamics").config.items() if not k.startswith("_")}
-    fewer = {"correction": "linear", "history": 1, "stem_channels": 0, "warp": False}  # and of one that sees less,
+    fewer = {"history": 1, "stem_channels": 0, "warp": False}  # and of one that sees less,
     fewer["blank"] = False  # but pure noise too
     save_network(Dynamics(**arguments | fewer), source, "dynamics")
     options = PlayOptions(str(source), backend="torch", headless=True, frames=200, recordings=tmp_path / "mine")

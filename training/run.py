@@ -162,14 +162,11 @@ class Run:
         return make(*arguments, **named)
 
     def begin(self, network: Any, name: str, load: Callable[[Any], None] | None = None) -> Any:
-        """A fresh network, or with --from the other world's weights in it, if it has one of the kind; load: takes them,
-        strictly by default."""
+        """A fresh network, or with --from the other world's weights in it, if it has one; load: takes them, strictly by
+        default."""
         if self.recipe.source is None or not (self.recipe.source / name).is_dir():
             return network
         known = load_network(self.recipe.source, name)
-        if type(known) is not type(network):
-            self.say(f"  the {name} of {self.recipe.source} is of a former kind: it is trained anew")
-            return network
         try:
             load(known) if load is not None else network.load_state_dict(known.state_dict())
         except RuntimeError as error:

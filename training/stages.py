@@ -94,7 +94,7 @@ def _dynamics_stage(run: Run, fit: Fit) -> Stage:
     tokenizer, tokens = run.tokens()
     network = run.fresh(
         Dynamics.of_tokens, tokenizer, context=run.preset.context, **action_arguments(run.action_map()),
-        **run.preset.dynamics, **_correction(run),
+        **run.preset.dynamics,
     )  # fmt: skip
     write_facts(run)
     network = run.begin(network, "dynamics", lambda known: _load_dynamics(run, network, known))
@@ -118,12 +118,6 @@ def _heads_stage(run: Run, fit: Fit) -> Stage:
 def _samplers(run: Run, fit: Fit) -> tuple[ClipSampler, ClipSampler]:
     """Of training and of held-out clips"""
     return run.sampler(run.train, fit.length), run.sampler(run.validation, fit.length)
-
-
-def _correction(run: Run) -> dict[str, str]:
-    """With --from that of the other world's dynamics stays."""
-    known = run.source_config("dynamics")
-    return {} if known is None else {"correction": known["correction"]}
 
 
 def _load_dynamics(run: Run, network: Dynamics, known: Dynamics) -> None:

@@ -79,7 +79,7 @@ def prompt_sound(sound: Any, num_frames: int, shape: tuple[int, int] | None, bat
     if shape is None:
         raise InputError(
             "the sound of a prompt needs a world that generates sound and has the graph 'hear': leave it out, or "
-            "export the world again, where its sound head is not of the former kind"
+            "export the world again"
         )
     array = np.asarray(sound)
     lead = () if batch is None else (batch,)

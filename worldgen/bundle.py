@@ -103,7 +103,7 @@ def load_network(folder: Path, name: str) -> Any:
         if not isinstance(config, dict):  # diffusers takes text for the name of a network to download
             raise TypeError("config.json holds no object")
         weights = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path / WEIGHTS).items()}
-        network = network_of(name, config, weights)
+        network = network_of(name, config)
         network.load_state_dict(weights, strict=True)
     except Exception as error:  # safetensors, diffusers and a constructor given foreign numbers each raise their own
         reason = " ".join(str(error).split())[:200]

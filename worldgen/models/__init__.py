@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -19,12 +19,7 @@ _CLASSES = {
 }
 
 
-def network_of(name: str, config: Mapping[str, Any], weights: Collection[str]) -> Any:
-    """One of a world's networks, as its config.json says. weights: the names of its weights, which tell those of
-    before it said so."""
+def network_of(name: str, config: Mapping[str, Any]) -> Any:
+    """One of a world's networks, as its config.json says."""
     module, cls = _CLASSES[name]
-    if name == "sound" and "score.weight" in weights:
-        module, cls = "worldgen.models.plain_sound", "PlainSoundHead"
-    if name == "dynamics":
-        config = {"correction": "linear", **config}
     return getattr(import_module(module), cls).from_config(config)

@@ -81,7 +81,6 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         time_every: int = 2,
         context: int = 16,
         reach: int = 8,
-        correction: str = "kalman",
         history: int = 1,
         stem_channels: int = 0,
         cubic: bool = False,
@@ -90,10 +89,9 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         grain: float | None = None,
     ):
         """grid: rows and columns of tokens in a frame; patch: pixels a side of a token; context: frames of look-back;
-        reach: pixels that things move in a frame at most, as far as they are copied (motion.py); correction: of what
-        is expected by the noisy tokens, "kalman", or "linear", the same share of them everywhere; history: frames
-        before each that it sees place by place, beside what it attends to; stem_channels: of the first convolution over
-        these and itself (stem.py), 0 for none; warp: whether pixels are copied, also as the camera moves, not blocks
+        reach: pixels that things move in a frame at most, as far as they are copied (motion.py); history: frames before
+        each that it sees place by place, beside what it attends to; stem_channels: of the first convolution over these
+        and itself (stem.py), 0 for none; warp: whether pixels are copied, also as the camera moves, not blocks
         averaged (plain_motion.py); cubic: whether kernels of the latter are partly cubic ones; blank: whether pure
         noise is not shown to it, which says nothing: the first step gives the mean of what may follow; grain: of the
         noise of noisy tokens so much stays in the clean ones at most, however much is in doubt, None: no limit."""
@@ -115,10 +113,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         )
         self.norm = nn.RMSNorm(dim, eps=1e-6)
         self.tokens_out = nn.Linear(dim, token_dim)
-        if correction == "kalman":
-            self.doubt = nn.Linear(dim, token_dim)
-        else:
-            self.trust = nn.Linear(dim, token_dim)
+        self.doubt = nn.Linear(dim, token_dim)
         sizes = (dim, token_dim, (grid[0], grid[1]), patch, reach)
         self.motion = MotionCompensation(*sizes) if warp else PlainMotion(*sizes, cubic)
         self._init_weights()
@@ -141,12 +136,8 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
             )
         nn.init.zeros_(self.tokens_out.weight)
         nn.init.zeros_(self.tokens_out.bias)
-        if self.config.correction == "kalman":
-            nn.init.zeros_(self.doubt.weight)
-            nn.init.constant_(self.doubt.bias, -2.0)
-        else:
-            nn.init.zeros_(self.trust.weight)
-            nn.init.zeros_(self.trust.bias)
+        nn.init.zeros_(self.doubt.weight)
+        nn.init.constant_(self.doubt.bias, -2.0)
 
     @property
     def num_tokens(self) -> int:
@@ -263,13 +254,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
             x = block(x, modulation, attend_time)
         hidden = self.norm(x)
         # the frame before, moved, is never faded out: what cannot be placed can only be smeared, so motion is learned
-        moved = self.motion(hidden, before)
-        if self.config.correction == "linear":
-            trust = self.trust(condition)[:, None]
-            if self.config.blank:
-                trust = trust * (sigma < 1)[:, None, None]
-            return moved + trust * (noisy - moved) + self.tokens_out(hidden[:, :-1]), hidden
-        expected = moved + self.tokens_out(hidden[:, :-1])
+        expected = self.motion(hidden, before) + self.tokens_out(hidden[:, :-1])
         return kalman_update(expected, noisy, sigma, self.doubt(hidden[:, :-1]), self.config.grain), hidden
 
 

@@ -209,8 +209,7 @@ def step_modules(
         modules["between"] = HalfWay(between)
     if sound_codec is not None and sound is not None:
         modules["sound"] = made_up = Sound(sound_codec, sound)
-        if isinstance(sound, SoundHead):  # not one of the former kind
-            modules["hear"] = Hear(made_up)
+        modules["hear"] = Hear(made_up)
     if sound_events is not None:
         modules["sound_events"] = Events(sound_events)
     return {name: module.eval().requires_grad_(False) for name, module in modules.items()}
@@ -294,17 +293,16 @@ def step_specs(
                 (samples, TensorSpec("next_state", "float32", width)),
             )
         )
-        if isinstance(sound, SoundHead):
-            recorded = replace(samples, name="recorded")
-            before = TensorSpec("before", "float32", sound_codec.tail_shape)
-            earlier, made_up = (TensorSpec(name, "float32", width) for name in ("earlier", "state"))
-            specs.append(
-                GraphSpec(
-                    "hear",
-                    (recorded, before, level("place"), earlier, made_up),
-                    (samples, TensorSpec("next_state", "float32", width)),
-                )
+        recorded = replace(samples, name="recorded")
+        before = TensorSpec("before", "float32", sound_codec.tail_shape)
+        earlier, made_up = (TensorSpec(name, "float32", width) for name in ("earlier", "state"))
+        specs.append(
+            GraphSpec(
+                "hear",
+                (recorded, before, level("place"), earlier, made_up),
+                (samples, TensorSpec("next_state", "float32", width)),
             )
+        )
     if sound_events is not None:
         width = (sound_events.state_dim,)
         event = TensorSpec("event", "float32", (sound_events.config.num_sounds + 1,))

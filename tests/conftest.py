@@ -148,6 +148,7 @@ def toy_recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # what the presets have, as small as can be
 TINY_DYNAMICS = {
     "dim": 32, "num_layers": 2, "num_heads": 2, "history": 2, "stem_channels": 4, "warp": True, "blank": True,
+    "grain": 0.2,
 }  # fmt: skip
 
 

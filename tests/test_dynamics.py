@@ -56,6 +56,7 @@ def make(
         stem_channels=stem_channels,
         warp=True,
         blank=True,
+        grain=0.2,
     )
     if is_new:
         return network

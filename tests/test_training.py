@@ -547,11 +547,10 @@ def test_fine_tuning_on_what_was_played_in_a_world_begins_from_its_weights(
         world.config = replace(world.config, end_threshold=1 - 1e-9)
         return world
 
-    source = tmp_path / "source"  # of a kind that new worlds are not of
+    source = tmp_path / "source"
     shutil.copytree(trained, source, ignore=shutil.ignore_patterns("uncertainty.npz", "onnx"))
     arguments = {k: v for k, v in load_network(trained, "dynamics").config.items() if not k.startswith("_")}
-    fewer = {"history": 1, "stem_channels": 0, "warp": False}  # and of one that sees less,
-    fewer["blank"] = False  # but pure noise too
+    fewer = {"history": 1, "stem_channels": 0, "warp": False, "blank": False}  # it sees less, but pure noise too
     save_network(Dynamics(**arguments | fewer), source, "dynamics")
     options = PlayOptions(str(source), backend="torch", headless=True, frames=200, recordings=tmp_path / "mine")
     play(options, load_world=without_ends)

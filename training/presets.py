@@ -31,7 +31,7 @@ class Preset:
 
 
 def tiny() -> Preset:
-    """Two CPU cores, an hour or two: about 64x48 pixels, 12 tokens a frame, 5 M parameters."""
+    """Two CPU cores, an hour or two: about 64x48 pixels, 12 tokens a frame, 6 M parameters."""
     return Preset(
         side=64,
         context=16,
@@ -72,7 +72,7 @@ def fine() -> Preset:
     """As tiny, with tokens of 8x8 pixels instead of 16x16, and of 128 numbers for their 192: for small things, at twice
     the time of a frame or more. What moves is averaged as before: ToyGame is worse where it is copied."""
     preset = tiny()
-    dynamics = preset.dynamics | {"warp": False, "cubic": True}
+    dynamics = preset.dynamics | {"warp": False, "cubic": True, "grain": None}
     return replace(preset, tokenizer={"token_dim": 128, "channels": [64, 128]}, dynamics=dynamics, loss={})
 
 

@@ -261,7 +261,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
 def kalman_update(expected: Tensor, noisy: Tensor, sigma: Tensor, doubt: Tensor, grain: float | None = None) -> Tensor:
     """What is expected, corrected by noisy = (1 - sigma) * clean + sigma * noise as much as it is in doubt (Kalman
     1960): a share of the noisy tokens that is the same everywhere would leave grain in what stands still. Where much is
-    in doubt it would leave grain, too, which is then copied on and on: up to the share `grain` of the noise.
+    in doubt it would leave grain, too, which is copied on and on, so no more than the share `grain` of the noise stays.
 
     expected, noisy (f, n, d); sigma (f,); doubt (f, n, d), log of the variance of what is expected -> (f, n, d)
     """

@@ -5,7 +5,7 @@ to `reach` pixels (separable adaptive convolution: Niklaus et al. 2017; a softma
 2016), and what all blocks share, the camera's motion, is learned once. A softmax can only average, which smears what is
 fine within a few frames: so each block may also choose how much of its kernel is a cubic one (Keys 1981) at its mean
 displacement. It is for games whose rows scroll apart or whose things are small (docs/ablation.md), where motion.py,
-which averages nothing, is wrong more often; and bundled worlds have it, without the cubic kernels.
+which averages nothing, is wrong more often; the bundled `platformer` has it, without the cubic kernels.
 
 Letters: f frames, n tokens a frame, m = n + 1 with the action token, d token width, c width, y x rows and columns of
 tokens, r s rows and columns of blocks, i j pixels of a block, k displacements.

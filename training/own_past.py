@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worldgen import sampler
 from worldgen.models.dynamics import Dynamics
 
 
@@ -34,8 +33,6 @@ def play_on(
     first = torch.zeros(b, dtype=torch.int64, device=tokens.device) if first is None else first
     cache = tokens.new_zeros(b, *network.cache_shape)
     previous = tokens.new_zeros(b, *network.previous_shape)
-    levels = [torch.full_like(context_sigma, sigma) for sigma in sampler.sigmas(nfe)]
-    step_size = torch.full_like(context_sigma, 1 / nfe)
     played, hidden = [], []
     for i in range(t):
         is_true = i < num_true
@@ -44,11 +41,8 @@ def play_on(
         ring = (previous, context_sigma, actions[:, i].contiguous(), cache, age % network.position_period, age)
         finished = tokens[:, i].contiguous()
         if not bool(is_true.all()):
-            made = torch.randn(b, n, d, generator=generator, device=tokens.device)
-            for sigma, level in zip(sampler.sigmas(nfe), levels, strict=True):
-                clean, _, _ = network.denoise(made, level, step_size, *ring)
-                made = sampler.euler_step(made, clean.float(), sigma, 1 / nfe)
-            finished = torch.where(is_true[:, None, None], finished, made)
+            noise = torch.randn(b, n, d, generator=generator, device=tokens.device)
+            finished = torch.where(is_true[:, None, None], finished, network.sample(noise, nfe, *ring).float())
         noise = torch.randn(b, n, d, generator=generator, device=tokens.device)
         cache, previous, seen = network.commit(finished, noise, *ring)
         previous = torch.where((i >= first)[:, None, None, None], previous, 0)

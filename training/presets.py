@@ -30,6 +30,9 @@ class Preset:
     sound_events: dict[str, Any] = field(default_factory=dict)
 
 
+SMALLEST = {"dim": 192, "num_layers": 6, "num_heads": 6, "history": 2, "stem_channels": 24, "blank": True}  # dynamics
+
+
 def tiny() -> Preset:
     """Two CPU cores, an hour or two: about 64x48 pixels, 12 tokens a frame, 6 M parameters."""
     return Preset(
@@ -37,16 +40,7 @@ def tiny() -> Preset:
         context=16,
         tokenizer={"token_dim": 384, "channels": [48, 64, 128]},
         latent_action={},
-        dynamics={
-            "dim": 192,
-            "num_layers": 6,
-            "num_heads": 6,
-            "history": 2,
-            "stem_channels": 24,
-            "warp": True,
-            "blank": True,
-            "grain": 0.2,
-        },
+        dynamics=SMALLEST | {"warp": True, "grain": 0.2},
         loss={"even": 0.03, "own_past_ahead": 64},
         heads={"dim": 32},
         super_resolution={"channels": 48, "num_layers": 6},
@@ -71,9 +65,8 @@ def tiny() -> Preset:
 def fine() -> Preset:
     """As tiny, with tokens of 8x8 pixels instead of 16x16, and of 128 numbers for their 192: for small things, at twice
     the time of a frame or more. What moves is averaged as before: ToyGame is worse where it is copied."""
-    preset = tiny()
-    dynamics = preset.dynamics | {"warp": False, "cubic": True, "grain": None}
-    return replace(preset, tokenizer={"token_dim": 128, "channels": [64, 128]}, dynamics=dynamics, loss={})
+    tokenizer = {"token_dim": 128, "channels": [64, 128]}
+    return replace(tiny(), tokenizer=tokenizer, dynamics=SMALLEST | {"cubic": True}, loss={})
 
 
 def small() -> Preset:

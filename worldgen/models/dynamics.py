@@ -24,6 +24,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldgen import sampler
 from worldgen.models.attention import FeedForward, SpaceAttention, TimeAttention, time_rope_period
 from worldgen.models.conditioning import ActionEmbedding, LevelEmbedding
 from worldgen.models.motion import MotionCompensation
@@ -207,6 +208,15 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
 
         clean, hidden = self._run(attend_time, noisy, sigma, step_size, previous, context_sigma, action)
         return clean, hidden, torch.stack(written, dim=1)
+
+    def sample(self, noise: Tensor, nfe: int, previous: Tensor, context_sigma: Tensor, *ring: Tensor) -> Tensor:
+        """A frame's clean tokens (b, n, d) in nfe Euler steps from noise (b, n, d), the rest as in denoise()."""
+        x, step_size = noise, torch.full_like(context_sigma, 1 / nfe)
+        for sigma in sampler.sigmas(nfe):
+            level = torch.full_like(context_sigma, sigma)
+            clean, _, _ = self.denoise(x, level, step_size, previous, context_sigma, *ring)
+            x = sampler.euler_step(x, clean, sigma, 1 / nfe)
+        return x
 
     def commit(
         self,

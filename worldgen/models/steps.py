@@ -10,7 +10,6 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from worldgen import sampler
 from worldgen.config import NFE_CHOICES
 from worldgen.graphs import GraphSpec, TensorSpec, frame_graph, frame_spec
 from worldgen.models.between import Between
@@ -75,9 +74,9 @@ class Commit(nn.Module):
 class FrameStep(nn.Module):
     """A whole frame: nfe Euler steps from pure noise to clean tokens, then commit and decode."""
 
-    def __init__(self, denoise: Denoise, commit: Commit, decode: Decode, nfe: int):
+    def __init__(self, dynamics: Dynamics, commit: Commit, decode: Decode, nfe: int):
         super().__init__()
-        self.denoise = denoise
+        self.dynamics = dynamics
         self.commit = commit
         self.decode = decode
         self.nfe = nfe
@@ -86,11 +85,7 @@ class FrameStep(nn.Module):
         self, noise, commit_noise, previous, context_sigma, action, cache, position, filled, decoder
     ) -> tuple[Tensor, ...]:
         ring = (action, cache, position, filled)
-        x, step_size = noise, 1 / self.nfe
-        for sigma in sampler.sigmas(self.nfe):
-            levels = (torch.full_like(context_sigma, level) for level in (sigma, step_size))
-            clean = self.denoise(x, *levels, previous, context_sigma, *ring)
-            x = sampler.euler_step(x, clean, sigma, step_size)
+        x = self.dynamics.sample(noise, self.nfe, previous, context_sigma, *ring)
         frame, decoder = self.decode(x, decoder)
         return frame, *self.commit(x, commit_noise, previous, context_sigma, *ring), decoder
 
@@ -202,7 +197,7 @@ def step_modules(
         "commit": commit,
         "decode": decode,
     }
-    modules |= {frame_graph(nfe): FrameStep(denoise, commit, decode, nfe) for nfe in NFE_CHOICES}
+    modules |= {frame_graph(nfe): FrameStep(dynamics, commit, decode, nfe) for nfe in NFE_CHOICES}
     if super_resolution is not None:
         modules["upscale"] = Upscale(super_resolution)
     if between is not None:

@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from worldgen.export.compact import compact
+from worldgen.export.rounding import as_bytes
 
 WEIGHTS_FILE = "weights.bin"
 ALIGNMENT = 64  # bytes: a cache line
@@ -20,18 +21,22 @@ SMALL = 1024  # bytes; smaller constants stay in the graph
 def share_weights(models: dict[str, onnx.ModelProto], folder: Path) -> None:
     """Writes folder/<name>.onnx and folder/weights.bin; equal tensors are stored once.
 
-    Tensors whose every value is a half-precision number (a world published with half the bytes) are stored as such and
-    cast back in the graph; a matrix that is there transposed is transposed back. Nothing is lost, and runtimes fold
-    both away when they load it.
+    Weights whose every row is multiples of one step (a published world's: rounding.py) are stored as bytes and
+    multiplied in the graph; other tensors whose every value is a half-precision number as such, and cast back; a matrix
+    that is there transposed is transposed back. Nothing is lost, and runtimes fold all this away when they load it.
     """
     offsets: dict[str, int] = {}
     with (folder / WEIGHTS_FILE).open("wb") as file:
         for model in models.values():
-            for tensor in list(model.graph.initializer):
+            waiting = list(model.graph.initializer)
+            for tensor in waiting:
                 array = numpy_helper.to_array(tensor)
                 if array.nbytes < SMALL:
                     continue
-                if array.dtype == np.float32 and np.array_equal(array, array.astype(np.float16).astype(np.float32)):
+                if found := as_bytes(array):
+                    array, steps = found
+                    waiting.append(_multiply(model.graph, tensor, steps))
+                elif array.dtype == np.float32 and np.array_equal(array, array.astype(np.float16).astype(np.float32)):
                     array = array.astype(np.float16)
                     _restore(model.graph, tensor, "Cast", to=TensorProto.FLOAT)
                 raw = array.tobytes()
@@ -53,6 +58,16 @@ def share_weights(models: dict[str, onnx.ModelProto], folder: Path) -> None:
     for name, model in models.items():
         compact(model)
         (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
+
+
+def _multiply(graph: onnx.GraphProto, tensor: TensorProto, steps: np.ndarray) -> TensorProto:
+    """The initializer's bytes times the steps are what had its name -> the steps, an initializer of their own"""
+    name = tensor.name
+    _restore(graph, tensor, "Cast", to=tensor.data_type)
+    graph.node[0].output[0] = f"{name} in steps"
+    graph.initializer.append(numpy_helper.from_array(steps, f"{name} steps"))
+    graph.node.insert(1, helper.make_node("Mul", [f"{name} in steps", f"{name} steps"], [name], f"{name} multiplied"))
+    return graph.initializer[-1]
 
 
 def _digest(raw: bytes) -> str:

@@ -24,6 +24,7 @@ from worldgen.export import to_onnx  # noqa: E402
 from worldgen.export.precision import PRECISIONS, inner_products  # noqa: E402
 from worldgen.export.publish import publish  # noqa: E402
 from worldgen.export.ranges import check_half, find_ranges  # noqa: E402
+from worldgen.export.rounding import rounded  # noqa: E402
 from worldgen.export.shared_weights import SMALL, share_weights  # noqa: E402
 from worldgen.files import write_json  # noqa: E402
 from worldgen.graphs import REQUIRED, frame_graph  # noqa: E402
@@ -347,20 +348,30 @@ def two_models(weights: np.ndarray) -> dict[str, onnx.ModelProto]:
     return models
 
 
-@pytest.mark.parametrize("is_half", [False, True])
-def test_equal_tensors_share_their_bytes_and_nothing_is_lost(tmp_path: Path, is_half: bool):
+@pytest.mark.parametrize("num_bytes", [4, 2, 1])
+def test_equal_tensors_share_their_bytes_and_nothing_is_lost(tmp_path: Path, num_bytes: int):
     weights = np.random.default_rng(0).standard_normal((40, 40)).astype(np.float32)
-    if is_half:
+    if num_bytes == 2:
         weights = weights.astype(np.float16).astype(np.float32)
+    if num_bytes == 1:
+        weights = rounded(torch.from_numpy(weights)).numpy()
     x = np.random.default_rng(1).standard_normal((3, 40)).astype(np.float32)
     expected = []
     for model in two_models(weights).values():
         expected.append(onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0])
     share_weights(two_models(weights), tmp_path)
-    assert (tmp_path / "weights.bin").stat().st_size == weights.nbytes // (2 if is_half else 1)
+    assert (tmp_path / "weights.bin").stat().st_size == num_bytes * weights.size
     for name, want in zip(("plain", "residual"), expected, strict=True):
         onnx.checker.check_model(str(tmp_path / f"{name}.onnx"), full_check=True)
         np.testing.assert_array_equal(session(tmp_path, name).run(None, {"x": x})[0], want)
+
+
+def test_many_steps_are_stored_as_weights_are(tmp_path: Path):
+    """Those of 600 rows are too large to stay in the graph: half-precision numbers, or bytes where they can be."""
+    weights = rounded(torch.randn(600, 600, generator=torch.Generator().manual_seed(0))).numpy()
+    share_weights(two_models(weights), tmp_path)
+    assert (tmp_path / "weights.bin").stat().st_size - weights.size in range(600, 1300)
+    assert (tmp_path / "plain.onnx").stat().st_size < SMALL
 
 
 def test_a_matrix_and_its_transpose_share_their_bytes(tmp_path: Path):

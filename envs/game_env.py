@@ -5,12 +5,14 @@ envs = SyncVectorEnv([lambda: GameEnv(make_game("vizdoom:take_cover"), 48, 64)] 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from worldgen.data.shaping import shaped_step
 from worldgen.data.shrink import shrink
 from worldgen.envs.env_errors import EnvError, ResetNeededError
 from worldgen.envs.game import Game, GameFrame
@@ -30,9 +32,11 @@ class GameEnv(gymnasium.Env[np.ndarray, Any]):
         width: int,
         *,
         max_episode_steps: int | None = None,
+        shaping: Mapping[str, float] | None = None,
         render_mode: str | None = None,
     ):
-        """max_episode_steps: truncates an episode after so many steps. render(): the picture at the game's own size."""
+        """max_episode_steps: truncates an episode after so many steps. shaping: what rewards hold besides the game's
+        own, as a world's do (WorldConfig). render(): the picture at the game's own size."""
         if max_episode_steps is not None and max_episode_steps < 1:
             raise EnvError(f"max_episode_steps is at least 1, got {max_episode_steps}")
         if height < 1 or width < 1:
@@ -43,6 +47,7 @@ class GameEnv(gymnasium.Env[np.ndarray, Any]):
         self.metadata = {**type(self).metadata, "render_fps": game.fps}
         self.render_mode = render_mode
         self.max_episode_steps = max_episode_steps
+        self._shaping = dict(shaping or {})
         self._size, self._num_steps, self._is_over = (height, width), 0, True
         self._frame: GameFrame | None = None
 
@@ -59,12 +64,15 @@ class GameEnv(gymnasium.Env[np.ndarray, Any]):
             raise ResetNeededError("the episode is over, or has not begun: call reset()")
         action = in_numpy(action)
         check_action(self.game.actions, action)
+        assert self._frame is not None
+        before = self._frame.state
         frame = self.game.step(int(action) if self.game.actions.kind == "discrete" else action)
+        reward = float(frame.reward) + shaped_step(before, frame.state, self._shaping)
         self._num_steps += 1
         is_late = self.max_episode_steps is not None and self._num_steps >= self.max_episode_steps
         truncated = frame.truncated or is_late
         self._is_over = frame.terminated or truncated
-        return self._see(frame), float(frame.reward), frame.terminated, truncated, {"step": self._num_steps}
+        return self._see(frame), reward, frame.terminated, truncated, {"step": self._num_steps}
 
     def render(self) -> np.ndarray | None:
         if self._frame is None:

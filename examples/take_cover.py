@@ -26,6 +26,7 @@ from safetensors.torch import save
 from worldgen.bundle import find_world, onnx_folder
 from worldgen.command import parse, run
 from worldgen.config import WorldConfig
+from worldgen.data.shaping import parse_shaping
 from worldgen.envs import WorldEnv, WorldVectorEnv
 from worldgen.envs.catalogue import make_game
 from worldgen.envs.game_env import GameEnv
@@ -77,6 +78,9 @@ class Proof:
     """of each player in the real game"""
     dream_episodes: int = 20
     """of each player in the generated game"""
+    shaping: tuple[str, ...] = ()
+    """of the rewards that both agents learn from, by what the game knows of its state, NAME=WEIGHT each; a --world that
+    is given has its own"""
     reward_scale: float = 200.0
     """what the agents' rewards are divided by, so that a game's return is not far from 1"""
     end_above: float | None = 1.5
@@ -94,6 +98,9 @@ class Proof:
             raise InputError(f"--dream-seconds is above 0, or None, got {self.dream_seconds}")
         if self.world is not None and self.recordings is None and self.dream_seconds is not None:
             raise InputError("--world needs --recordings to begin games from, or --dream-seconds None")
+        if self.shaping and self.world is not None:
+            raise InputError("--world has the shaping that its heads were trained with: leave --shaping out")
+        parse_shaping(self.shaping)
         if self.recordings is not None and (self.world is None or self.dream_seconds is None):
             raise InputError("--recordings belongs to --world with games of some --dream-seconds: leave it out")
         self.recipe()
@@ -140,7 +147,7 @@ def _keep_choices(proof: Proof) -> dict[str, Any]:
     if proof.compile:
         check_compiler()
     free = {"out", "frames", "minutes", "compile", "backend", "steps", "episodes", "dream_episodes"}
-    choices = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(proof).items() if k not in free}
+    choices = json.loads(json.dumps({k: v for k, v in asdict(proof).items() if k not in free}, default=str))
     path = proof.out / "proof.json"
     kept = json.loads(path.read_text()) if path.is_file() else choices
     if changed := sorted(k for k in choices if kept.get(k) != choices[k]):
@@ -179,6 +186,7 @@ def _train_world(proof: Proof, recordings: Path, world: Path, say: Say) -> None:
             Recipe(
                 recordings, world, preset=proof.preset, minutes=proof.minutes, stages=stages, resume=True,
                 seed=proof.seed, name=proof.game.partition(":")[2] or proof.game, compile=proof.compile,
+                shaping=parse_shaping(proof.shaping),
             ),
             say,
         )  # fmt: skip
@@ -229,13 +237,16 @@ def _dream(proof: Proof, world: Path) -> WorldEnv:
     )
 
 
-def _real_game(proof: Proof, world: Path) -> GameEnv:
+def _real_game(proof: Proof, world: Path, is_shaped: bool = False) -> GameEnv:
     config = WorldConfig.load(world / "world.json")
-    return GameEnv(make_game(proof.game, config.fps), config.height, config.width, max_episode_steps=_max_steps(world))
+    return GameEnv(
+        make_game(proof.game, config.fps), config.height, config.width, max_episode_steps=_max_steps(world),
+        shaping=config.shaping if is_shaped else None,
+    )  # fmt: skip
 
 
 def _real_games(proof: Proof, world: Path) -> Callable[[], Any]:
-    games = [lambda: _real_game(proof, world)] * proof.games
+    games = [lambda: _real_game(proof, world, is_shaped=True)] * proof.games
     return lambda: SyncVectorEnv(games, autoreset_mode=AutoresetMode.SAME_STEP)
 
 

@@ -186,7 +186,7 @@ def record_toy(path: Path, num_frames: int = EPISODE, seed: int = 0) -> None:
     place, action = rng.integers(0, 8, 2) * 2, 0
     with RecordingWriter(path, RecordingInfo(FPS, TOY_ACTIONS, "toy", seed=seed, licence="CC0-1.0")) as writer:
         for t in range(num_frames):
-            writer.write(toy_frame(place, seed))
+            writer.write(toy_frame(place, seed), None, {"row": int(place[0])})
             action = action if rng.random() < 0.6 else int(rng.integers(5))
             place = move(place, action)
             writer.act(action, reward=float((place < 7).all()), terminated=t == num_frames - 2)

@@ -26,6 +26,7 @@ from worldgen.data.cache import open_cache  # noqa: E402
 from worldgen.data.dataset import ClipSampler, all_segments, split_episodes  # noqa: E402
 from worldgen.errors import InputError, RunError  # noqa: E402
 from worldgen.models.dynamics import Dynamics  # noqa: E402
+from worldgen.models.heads import Heads  # noqa: E402
 from worldgen.models.latent_action import PATCH  # noqa: E402
 from worldgen.naming import rename_actions  # noqa: E402
 from worldgen.training import fit as fit_module  # noqa: E402
@@ -268,6 +269,28 @@ def test_batches_pair_each_frame_with_what_led_to_it(toy_recordings: Path):
     assert heads["reward"].any() and heads["terminated"].any()  # events are sought out
 
 
+def test_rewards_are_as_rare_as_in_the_recordings_though_they_are_sought_out(toy_recordings: Path):
+    """What learned how often batches hold each reward says, once finished, how often the recordings do."""
+    cache = open_cache(toy_recordings, height=SIDE, width=SIDE)
+    clips = ClipSampler(cache, all_segments(cache), 4, with_sound=False)
+    actions, numbers = np.asarray(cache.actions), np.zeros((cache.num_frames, 1, 1), np.float16)
+    network = Heads(hidden_dim=8)
+    stage = HeadsStage(
+        network, torch.nn.Identity(), TOY_ACTIONS, 0.1, cache, numbers, actions, clips, clips, 32
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    shown = torch.cat([network.two_hot(stage.batch(rng)["reward"].flatten()) for _ in range(200)]).mean(0)
+    rows = clips.all_starts()[:, None] + np.arange(3)
+    real = float(np.asarray(cache.reward)[rows].mean())
+    with torch.no_grad():
+        network.reward.bias.copy_(shown.clamp_min(1e-9).log())
+        before = float(network(torch.zeros(1, 3, 8))[0])
+        network.reward.bias.add_(stage._rarer(network))
+        after = float(network(torch.zeros(1, 3, 8))[0])
+    assert before > 1.15 * real
+    assert after == pytest.approx(real, rel=0.03)
+
+
 # Killed and resumed
 
 
@@ -472,6 +495,8 @@ def test_a_trained_world_is_not_overwritten(toy_recordings: Path, tmp_path: Path
         ({"stages": ("latent_action",)}, "latent"),
         ({"labels": 0.01}, "--labels belongs to --actions latent"),
         ({"labels": 200.0, "actions": "latent"}, "--labels is a share.*200"),
+        ({"shaping": {"fuel": 1.0}}, "no 'fuel'.*they have row"),
+        ({"shaping": {"row": 1.0}, "stages": ("dynamics",)}, "--shaping belongs to --stages heads"),
         ({"minutes": 0}, "minutes.*0"),
         ({"minutes": -1.0}, "minutes.*-1"),
         ({"steps": 0}, "steps.*0"),
@@ -692,6 +717,23 @@ def test_a_world_of_unlabelled_video_gets_heads_from_a_few_labelled_clips(
     game = World.load(world)
     game.reset(0)
     assert 0 < game.step(1).end_probability < 1
+
+
+def test_heads_may_learn_another_reward_from_the_same_recordings(
+    toy_recordings: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    world, taught = tmp_path / "world", []
+    shutil.copytree(trained, world, ignore=shutil.ignore_patterns("heads", "training"))
+    batch = HeadsStage.batch
+    monkeypatch.setattr(HeadsStage, "batch", lambda *x: taught.append(batch(*x)) or taught[-1])
+    train(toy_recordings, world, stages=("heads",), shaping={"row": -3.0})
+    assert WorldConfig.load(world / "world.json").shaping == {"row": -3.0}
+    rewards = torch.cat([x["reward"].flatten() for x in taught])
+    assert {int(x) for x in rewards.unique()} >= {-6, 0, 6}  # pushes move it by two rows; a point comes to some
+    shutil.rmtree(world / "training")
+    shutil.rmtree(world / "heads")
+    train(toy_recordings, world, stages=("heads",))
+    assert WorldConfig.load(world / "world.json").shaping == {}
 
 
 def test_heads_of_another_game_are_refused(trained: Path, tmp_path: Path):

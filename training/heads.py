@@ -6,6 +6,7 @@ worldgen train recordings/ --out worlds/mine --stages heads --steps 100
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 from worldgen.actions import ActionMap
 from worldgen.data.cache import Cache
 from worldgen.data.dataset import ClipSampler
+from worldgen.data.shaping import shaped_rewards
 from worldgen.models.dynamics import Dynamics
 from worldgen.models.heads import Heads
 from worldgen.training.calibration import fit_sigmoid, threshold_of_best_f1
@@ -23,7 +25,7 @@ from worldgen.training.outcomes import end_figures, reward_figures
 from worldgen.training.own_past import play_on
 from worldgen.training.rollout import led_to
 
-REWARD_SHARE, END_SHARE = 0.3, 0.2  # of a batch's clips hold a reward, or an end: both are rare
+REWARD_SHARE, END_SHARE = 0.3, 0.2  # of a batch's clips hold an unusual reward, or an end: both are rare
 LOGGED = (
     "reward_error",
     "reward_error_of_constant",
@@ -31,6 +33,7 @@ LOGGED = (
     "terminated_f1",
     "terminated_average_precision",
 )
+RAREST = 1e-8  # share of rewards below which nothing is known
 MAX_WINDOWS = 128  # held-out clips that the heads are calibrated on
 
 
@@ -56,13 +59,16 @@ class HeadsStage:
         train: ClipSampler,
         validation: ClipSampler,
         batch: int,
+        shaping: Mapping[str, float] | None = None,
     ):
+        """shaping: what the rewards hold besides the recorded ones (WorldConfig)"""
         self.network = network
         self._dynamics: Dynamics = dynamics.eval().requires_grad_(False)
         self._played = self._dynamics
         self._action_map, self._sigma = action_map, context_sigma
         self._cache, self._tokens, self._actions = cache, tokens, actions
         self._train, self._validation, self._batch = train, validation, batch
+        self._reward = shaped_rewards(cache, shaping or {})
         starts = train.all_starts()
 
         def with_any(flags: np.ndarray) -> np.ndarray:
@@ -71,27 +77,31 @@ class HeadsStage:
             return starts[counts[starts + train.length - 1] > counts[starts]]
 
         # apart: an end is in few clips, a reward in many, and drawn together there would hardly be an end
-        self._with_reward = with_any(np.asarray(cache.reward) != 0)
+        self._with_reward = with_any(self._reward != np.median(self._reward))
         self._with_end = with_any(np.asarray(cache.terminated))
         self._windows, self._weights = _windows(validation, np.asarray(cache.terminated))
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         starts = self._train.draw(rng, self._batch)
         begin = 0
-        for share, choices in ((REWARD_SHARE, self._with_reward), (END_SHARE, self._with_end)):
-            count = int(share * self._batch) if len(choices) else 0
-            starts[begin : begin + count] = rng.choice(choices, count) if count else []
+        for count, choices in self._sought():
+            starts[begin : begin + count] = rng.choice(choices, count)
             begin += count
         return self._gather(starts, self._train.length)
+
+    def _sought(self) -> list[tuple[int, np.ndarray]]:
+        """How many clips of a batch are drawn from which: the others are from anywhere."""
+        groups = ((int(REWARD_SHARE * self._batch), self._with_reward), (int(END_SHARE * self._batch), self._with_end))
+        return [(count, choices) for count, choices in groups if count and len(choices)]
 
     def _gather(self, starts: np.ndarray, length: int) -> dict[str, Tensor]:
         rows = starts[:, None] + np.arange(length)
         tokens = torch.from_numpy(np.asarray(self._tokens[rows.ravel()])).float().unflatten(0, rows.shape)
-        reward, terminated = np.asarray(self._cache.reward)[rows], np.asarray(self._cache.terminated)[rows]
+        reward, terminated = self._reward[rows], np.asarray(self._cache.terminated)[rows]
         return {
             "tokens": tokens,
             "actions": torch.from_numpy(led_to(self._action_map, self._actions[rows])),
-            "reward": torch.from_numpy(reward[:, :-1].astype(np.float32)),
+            "reward": torch.from_numpy(reward[:, :-1]),
             "terminated": torch.from_numpy(terminated[:, :-1]),
         }
 
@@ -141,8 +151,11 @@ class HeadsStage:
         compile_network(self._played)
 
     def finish(self, network) -> None:
-        """Ends are shown far more often than they happen, so the probability is fitted to held-out clips, and the
-        threshold is the one with the best F1 there."""
+        """Unusual rewards and ends are shown far more often than they happen. So the chances of rewards are multiplied
+        by how much rarer they are (prior correction, King & Zeng 2001), and the probability of an end is fitted to
+        held-out clips, with the threshold that has the best F1 there."""
+        with torch.no_grad():
+            network.reward.bias.add_(self._rarer(network).to(network.device))
         _, logit, _, end, weights = self._read(network)
         if not end.any():
             return
@@ -153,6 +166,22 @@ class HeadsStage:
         probability = 1 / (1 + np.exp(-(scale * logit.astype(np.float64) + shift)))
         threshold, _, _ = threshold_of_best_f1(probability, end, weights)
         network.register_to_config(end_threshold=threshold)
+
+    def _rarer(self, network: Heads) -> Tensor:
+        """(bins,) logarithm of how often each bin's reward comes in any clip over how often in those of a batch"""
+        length = self._train.length
+        bins = network.two_hot(torch.from_numpy(self._reward).to(network.device)).double().cpu()
+        total = F.pad(bins.cumsum(0), (0, 0, 1, 0))
+
+        def share(starts: np.ndarray) -> Tensor:
+            return (total[starts + length - 1] - total[starts]).mean(0) / (length - 1)
+
+        anywhere, sought = share(self._train.all_starts()), self._sought()
+        shown = anywhere * (1 - sum(count for count, _ in sought) / self._batch)
+        for count, choices in sought:
+            shown = shown + share(choices) * (count / self._batch)
+        ratio = torch.where(anywhere > RAREST, anywhere / shown.clamp_min(RAREST), 1.0)
+        return ratio.log().float()
 
 
 def _windows(sampler: ClipSampler, terminated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from worldgen.data.shaping import missing_columns, shaped_rewards
 from worldgen.training.calibration import threshold_of_best_f1
 from worldgen.training.held_out import HeldOut
 from worldgen.training.rollout import PROMPT, batch_of, rollout
@@ -59,12 +60,15 @@ KEYS = {
 def outcome_figures(
     world: World, held_out: HeldOut, max_windows: int = 256, seed: int = 0, on_windows: OnProgress = unheard
 ) -> dict[str, Any] | None:
-    """None for a world without heads, or recordings without actions or too short."""
+    """None for a world without heads, or recordings without actions or too short. Nothing of rewards that are shaped by
+    what these recordings do not hold."""
     config = world.config
     starts = _windows(held_out)
     if not (config.has_reward or config.has_terminated) or not len(starts):
         return None
-    starts, weight = _choose(held_out, starts, max_windows, seed)
+    is_known = not missing_columns(held_out.cache, config.shaping)
+    rewards = shaped_rewards(held_out.cache, config.shaping if is_known else {})
+    starts, weight = _choose(held_out, rewards, starts, max_windows, seed)
     reward, terminated, probability, true_reward, true_end = [], [], [], [], []
     batch = batch_of(world)
     for begin in range(0, len(starts), batch):
@@ -75,11 +79,11 @@ def outcome_figures(
         probability.append(made.end_probability)
         on_windows(begin + len(rows), len(starts))
         led_to = rows[:, PROMPT - 1 : -1]
-        true_reward.append(held_out.cache.reward[led_to])
+        true_reward.append(rewards[led_to])
         true_end.append(held_out.cache.terminated[led_to])
     weights = np.repeat(weight, SPAN)
     figures: dict[str, Any] = {"windows": len(starts), "steps": len(weights)}
-    if config.has_reward:
+    if config.has_reward and is_known:
         figures |= reward_figures(_flat(reward), _flat(true_reward), weights)
     if config.has_terminated:
         figures["end_threshold"] = config.end_threshold
@@ -152,13 +156,14 @@ def _windows(held_out: HeldOut) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
-def _choose(held_out: HeldOut, starts: np.ndarray, limit: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _choose(
+    held_out: HeldOut, reward: np.ndarray, starts: np.ndarray, limit: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """At most `limit` windows and how many each stands for. Ends and rewards are rare: windows with an end, with a
     reward and with neither get a third of the limit each, or what the others leave; the weights undo the preference."""
     if len(starts) <= limit:
         return starts, np.ones(len(starts))
     steps = starts[:, None] + np.arange(PROMPT - 1, PROMPT + SPAN - 1)
-    reward = np.asarray(held_out.cache.reward)
     has_end = np.asarray(held_out.cache.terminated)[steps].any(1)
     has_reward = (reward != np.median(reward))[steps].any(1) & ~has_end
     groups = sorted((starts[has_end], starts[has_reward], starts[~has_end & ~has_reward]), key=len)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from worldgen.errors import InputError
@@ -20,7 +20,8 @@ class Recipe:
     """What a user chose. steps: of every stage, instead of the preset's. minutes: of training in all, shared out.
     sounds: a folder of sounds for the stage sound_events to play instead of the recordings' own. sharpen: weight of the
     critic's losses in CRITICISED, 0 for none. labels: share of the training frames whose recorded action latent actions
-    may learn from. shard: of several processes each holds a part of the network. compile: the stages COMPILED are."""
+    may learn from. shaping: what the heads' reward holds besides the recorded one (WorldConfig). shard: of several
+    processes each holds a part of the network. compile: the stages COMPILED are."""
 
     data: Path
     out: Path
@@ -38,6 +39,7 @@ class Recipe:
     sharpen: float = 0.0
     shard: bool = False
     compile: bool = False
+    shaping: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.actions not in ("recorded", "latent"):
@@ -60,6 +62,8 @@ class Recipe:
             raise InputError(f"--sharpen is between 0 and 1, got {self.sharpen}")
         if self.sharpen and self.stages and not set(self.stages) & set(CRITICISED):
             raise InputError(f"--sharpen belongs to --stages {' '.join(CRITICISED)}")
+        if self.shaping and self.stages and "heads" not in self.stages:
+            raise InputError("--shaping belongs to --stages heads, which give the reward")
         if "latent_action" in self.stages and self.actions != "latent":
             raise InputError("the stage latent_action belongs to --actions latent")
         if self.compile and self.stages and not set(self.stages) & set(COMPILED):

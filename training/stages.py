@@ -108,10 +108,10 @@ def _dynamics_stage(run: Run, fit: Fit) -> Stage:
 def _heads_stage(run: Run, fit: Fit) -> Stage:
     _, tokens = run.tokens()
     dynamics = load_network(run.recipe.out, "dynamics")
-    network = run.fresh(Heads, hidden_dim=dynamics.config.dim, **run.preset.heads)
+    network = run.fresh(Heads, hidden_dim=dynamics.config.dim, shaping=run.recipe.shaping, **run.preset.heads)
     return HeadsStage(
         run.begin(network, "heads"), dynamics, run.action_map(), run.config().context_sigma, run.cache, tokens,
-        run.actions(), *_samplers(run, fit), fit.batch,
+        run.actions(), *_samplers(run, fit), fit.batch, run.recipe.shaping,
     )  # fmt: skip
 
 

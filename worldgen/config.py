@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ class WorldConfig:
     sound: "generated" by a sound head, "retrieved" from a library of recorded sounds, or "off": what is played unless
         World.load() is told otherwise.
     end_threshold: probability above which the game has ended; training chooses the one of the best F1.
+    shaping: what its reward holds besides the game's own: state columns of the recordings, and what it counts that one
+        rose by 1 ({"damage_taken": -1.0}).
     """
 
     name: str
@@ -46,6 +49,7 @@ class WorldConfig:
     action_source: str = "recorded"
     sound: str = "off"
     end_threshold: float = 0.5
+    shaping: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "context", "nfe"):
@@ -65,6 +69,7 @@ class WorldConfig:
             raise InputError(f"end_threshold is a probability above 0 and below 1, got {self.end_threshold}")
         if self.action_source not in ("recorded", "latent"):
             raise InputError(f"action_source is 'recorded' or 'latent', got {self.action_source!r}")
+        check_shaping(self.shaping)
         if self.sound not in SOUND_CHOICES:
             raise InputError(f"sound is one of {', '.join(SOUND_CHOICES)}, got {self.sound!r}")
 
@@ -96,3 +101,12 @@ class WorldConfig:
             raise InputError(f"{path}: not JSON ({error})") from None
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
+
+
+def check_shaping(shaping: object) -> None:
+    """Raises InputError where these are no names of state columns with a finite number each."""
+    if not isinstance(shaping, dict):
+        raise InputError(f"shaping is an object of state columns and their weights, got {shaping!r}")
+    for name, weight in shaping.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+            raise InputError(f"the weight of {name} in shaping is a finite number, got {weight!r}")

@@ -1,6 +1,7 @@
 """Reward and termination, read from the hidden state of a finished frame.
 
-Reward is a distribution over symlog bins with a two-hot target (Dreamer 3, Hafner et al. 2023); its mean is given back.
+Reward is a distribution over rewards spaced evenly on a symlog scale, with a two-hot target, and its mean is given back
+(Dreamer 3, Hafner et al. 2025).
 """
 
 from __future__ import annotations
@@ -28,10 +29,17 @@ class Heads(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers declare
 
     @register_to_config
     def __init__(
-        self, *, hidden_dim: int, dim: int = 128, num_bins: int = 41, limit: float = 5.0, end_threshold: float = 0.5
+        self,
+        *,
+        hidden_dim: int,
+        dim: int = 128,
+        num_bins: int = 41,
+        limit: float = 5.0,
+        end_threshold: float = 0.5,
+        shaping: dict[str, float] | None = None,
     ):
         """limit: largest symlog reward; 5 covers rewards up to 147. end_threshold: probability above which the game has
-        ended, which training chooses."""
+        ended, which training chooses. shaping: what the reward holds besides the recorded one (WorldConfig)."""
         super().__init__()
         self.score = nn.Linear(hidden_dim, 4)  # four learned poolings over the frame's tokens
         self.trunk = nn.Sequential(nn.Linear(5 * hidden_dim, dim), nn.SiLU(), nn.Linear(dim, dim), nn.SiLU())
@@ -40,7 +48,7 @@ class Heads(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers declare
         for layer in (self.reward, self.terminated):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        self.register_buffer("bins", torch.linspace(-limit, limit, num_bins), persistent=False)
+        self.register_buffer("bins", symexp(torch.linspace(-limit, limit, num_bins)), persistent=False)
 
     def logits(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """hidden (..., m, c) of a committed frame, the action token last -> reward (..., bins), terminated (...)"""
@@ -52,11 +60,11 @@ class Heads(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers declare
         """hidden (..., m, c) -> reward (...), probability of termination (...)"""
         reward, terminated = self.logits(hidden)
         # not (p * bins).sum(-1): ONNX Runtime sums a row by where it lies in memory, so by its slot in the batch
-        return symexp(reward.softmax(-1) @ self.bins), terminated.sigmoid()
+        return reward.softmax(-1) @ self.bins, terminated.sigmoid()
 
     def two_hot(self, reward: Tensor) -> Tensor:
-        """reward (...) -> (..., bins): the two bins around it, weighted so that their mean is symlog(reward)"""
-        value = symlog(reward).clamp(self.bins[0], self.bins[-1])
+        """reward (...) -> (..., bins): the two bins around it, weighted so that their mean is the reward"""
+        value = reward.clamp(self.bins[0], self.bins[-1])
         right = torch.searchsorted(self.bins, value.contiguous()).clamp(1, len(self.bins) - 1)
         left = right - 1
         share = (value - self.bins[left]) / (self.bins[right] - self.bins[left])

@@ -12,7 +12,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from worldgen.data.shaping import shaped_step
+from worldgen.config import check_shaping
+from worldgen.data.shaping import check_columns, shaped_step
 from worldgen.data.shrink import shrink
 from worldgen.envs.env_errors import EnvError, ResetNeededError
 from worldgen.envs.game import Game, GameFrame
@@ -21,7 +22,7 @@ from worldgen.envs.world_spaces import action_space, check_action, in_numpy
 
 class GameEnv(gymnasium.Env[np.ndarray, Any]):
     """Observations are the game's pictures at height x width, (h, w, 3) uint8, on the way that recordings take;
-    actions, rewards and ends are the game's own. reset() without a seed draws one."""
+    actions, rewards (but for their shaping) and ends are the game's own. reset() without a seed draws one."""
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}
 
@@ -48,6 +49,7 @@ class GameEnv(gymnasium.Env[np.ndarray, Any]):
         self.render_mode = render_mode
         self.max_episode_steps = max_episode_steps
         self._shaping = dict(shaping or {})
+        check_shaping(self._shaping)
         self._size, self._num_steps, self._is_over = (height, width), 0, True
         self._frame: GameFrame | None = None
 
@@ -56,8 +58,10 @@ class GameEnv(gymnasium.Env[np.ndarray, Any]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         game_seed = seed if seed is not None else int(self.np_random.integers(2**31))
+        frame = self.game.reset(game_seed)
+        check_columns(frame.state, self._shaping, "the game has")
         self._num_steps, self._is_over = 0, False
-        return self._see(self.game.reset(game_seed)), {"seed": game_seed, "step": 0}
+        return self._see(frame), {"seed": game_seed, "step": 0}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         if self._is_over:

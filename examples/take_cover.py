@@ -133,7 +133,8 @@ def prove(proof: Proof, say: Say = print) -> dict[str, Any]:
             "dream": _episodes(proof, name, "dream", policy, lambda: _dream(proof, world), say),
         }
     results = {name: {where: summary(part) for where, part in parts.items()} for name, parts in rows.items()}
-    figures = {"steps": proof.steps, **choices, "players": results, "ratio": ratio(results)}
+    shaping = WorldConfig.load(world / "world.json").shaping
+    figures = {"steps": proof.steps, **choices, "shaping": shaping, "players": results, "ratio": ratio(results)}
     write_json(proof.out / "results.json", figures)
     text = table(figures)
     write_bytes(proof.out / "results.md", text.encode())
@@ -149,7 +150,7 @@ def _keep_choices(proof: Proof) -> dict[str, Any]:
     free = {"out", "frames", "minutes", "compile", "backend", "steps", "episodes", "dream_episodes"}
     choices = json.loads(json.dumps({k: v for k, v in asdict(proof).items() if k not in free}, default=str))
     path = proof.out / "proof.json"
-    kept = json.loads(path.read_text()) if path.is_file() else choices
+    kept = {"shaping": []} | json.loads(path.read_text()) if path.is_file() else choices  # of before there was any
     if changed := sorted(k for k in choices if kept.get(k) != choices[k]):
         name = changed[0]
         raise InputError(
@@ -225,7 +226,7 @@ def _dreams(proof: Proof, world: Path, recordings: Path, say: Say) -> Callable[[
 
 
 def _dream(proof: Proof, world: Path) -> WorldEnv:
-    """As long as it goes on, so that its return can be held against the real one's."""
+    """As long as it goes on, so that its return can be held against the real one's, where the reward is not shaped."""
     return WorldEnv(
         world,
         backend=proof.backend,
@@ -309,10 +310,11 @@ def ratio(players: dict[str, dict[str, dict[str, float]]]) -> float | None:
 
 
 def table(figures: dict[str, Any]) -> str:
+    shaped = f", shaped by {', '.join(figures['shaping'])}" if figures.get("shaping") else ""
     lines = [
         f"# {figures['game']}: {figures['steps']} steps of training",
         "",
-        "| player | real return, mean (95 %) | sd | median | frames | episodes | in the dream, mean (95 %) |",
+        f"| player | real return, mean (95 %) | sd | median | frames | episodes | in the dream{shaped}, mean (95 %) |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, parts in figures["players"].items():

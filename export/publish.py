@@ -14,16 +14,16 @@ from pathlib import Path
 from worldgen.bundle import PLAYED_NETWORKS, TRAINED_ON, find_world, load_networks, network_hashes, save_network
 from worldgen.command import fail, run
 from worldgen.errors import InputError
-from worldgen.export.rounding import round_weights
+from worldgen.export.quantise import quantise_weights
 from worldgen.export.to_onnx import export_onnx
 from worldgen.files import replace_folder
 from worldgen.uncertainty import Uncertainty
 
 
 def publish(world: Path, out: Path, say: Callable[[str], None] = print) -> float:
-    """Writes the folder `out`, whole or not at all -> its size in MB. Weights are rounded, most of them to bytes
-    (rounding.py), the others to half precision; the graphs are exported from the rounded ones, so every engine computes
-    with the same numbers."""
+    """Writes the folder `out`, whole or not at all -> its size in MB. Most weights are quantised to int8 (quantise.py),
+    the others rounded to half precision; the graphs are exported from those, so every engine computes with the same
+    numbers."""
     if out.resolve() == world.resolve():
         raise InputError(f"{out} is the world itself: choose another folder")
     building = out.with_name(f".{out.name}.tmp")
@@ -32,7 +32,7 @@ def publish(world: Path, out: Path, say: Callable[[str], None] = print) -> float
     networks = load_networks(world)
     for name, network in networks.items():
         assert name in PLAYED_NETWORKS
-        round_weights(name, network)
+        quantise_weights(name, network)
         save_network(network.half(), building, name)
     for name in ("world.json", "card.md", "NOTICE.md", TRAINED_ON):
         if (world / name).is_file():

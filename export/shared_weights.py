@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from worldgen.export.compact import compact
-from worldgen.export.rounding import as_bytes
+from worldgen.export.quantise import as_int8, is_half
 
 WEIGHTS_FILE = "weights.bin"
 ALIGNMENT = 64  # bytes: a cache line
@@ -21,7 +21,7 @@ SMALL = 1024  # bytes; smaller constants stay in the graph
 def share_weights(models: dict[str, onnx.ModelProto], folder: Path) -> None:
     """Writes folder/<name>.onnx and folder/weights.bin; equal tensors are stored once.
 
-    Weights whose every row is multiples of one step (a published world's: rounding.py) are stored as bytes and
+    Weights whose every row is small integers times one scale (a published world's: quantise.py) are stored as int8 and
     multiplied in the graph; other tensors whose every value is a half-precision number as such, and cast back; a matrix
     that is there transposed is transposed back. Nothing is lost, and runtimes fold all this away when they load it.
     """
@@ -33,10 +33,10 @@ def share_weights(models: dict[str, onnx.ModelProto], folder: Path) -> None:
                 array = numpy_helper.to_array(tensor)
                 if array.nbytes < SMALL:
                     continue
-                if found := as_bytes(array):
-                    array, steps = found
-                    waiting.append(_multiply(model.graph, tensor, steps))
-                elif array.dtype == np.float32 and np.array_equal(array, array.astype(np.float16).astype(np.float32)):
+                if found := as_int8(array):
+                    array, scales = found
+                    waiting.append(_multiply(model.graph, tensor, scales))
+                elif array.dtype == np.float32 and is_half(array):
                     array = array.astype(np.float16)
                     _restore(model.graph, tensor, "Cast", to=TensorProto.FLOAT)
                 raw = array.tobytes()
@@ -60,13 +60,13 @@ def share_weights(models: dict[str, onnx.ModelProto], folder: Path) -> None:
         (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
 
 
-def _multiply(graph: onnx.GraphProto, tensor: TensorProto, steps: np.ndarray) -> TensorProto:
-    """The initializer's bytes times the steps are what had its name -> the steps, an initializer of their own"""
+def _multiply(graph: onnx.GraphProto, tensor: TensorProto, scales: np.ndarray) -> TensorProto:
+    """The initializer's integers times the scales are what had its name -> the scales, an initializer of their own"""
     name = tensor.name
     _restore(graph, tensor, "Cast", to=tensor.data_type)
-    graph.node[0].output[0] = f"{name} in steps"
-    graph.initializer.append(numpy_helper.from_array(steps, f"{name} steps"))
-    graph.node.insert(1, helper.make_node("Mul", [f"{name} in steps", f"{name} steps"], [name], f"{name} multiplied"))
+    graph.node[0].output[0] = f"{name} unscaled"
+    graph.initializer.append(numpy_helper.from_array(scales, f"{name} scales"))
+    graph.node.insert(1, helper.make_node("Mul", [f"{name} unscaled", f"{name} scales"], [name], f"{name} scaled"))
     return graph.initializer[-1]
 
 

@@ -23,8 +23,8 @@ from worldgen.errors import InputError, RunError  # noqa: E402
 from worldgen.export import to_onnx  # noqa: E402
 from worldgen.export.precision import PRECISIONS, inner_products  # noqa: E402
 from worldgen.export.publish import publish  # noqa: E402
+from worldgen.export.quantise import quantised  # noqa: E402
 from worldgen.export.ranges import check_half, find_ranges  # noqa: E402
-from worldgen.export.rounding import rounded  # noqa: E402
 from worldgen.export.shared_weights import SMALL, share_weights  # noqa: E402
 from worldgen.files import write_json  # noqa: E402
 from worldgen.graphs import REQUIRED, frame_graph  # noqa: E402
@@ -354,7 +354,7 @@ def test_equal_tensors_share_their_bytes_and_nothing_is_lost(tmp_path: Path, num
     if num_bytes == 2:
         weights = weights.astype(np.float16).astype(np.float32)
     if num_bytes == 1:
-        weights = rounded(torch.from_numpy(weights)).numpy()
+        weights = quantised(torch.from_numpy(weights)).numpy()
     x = np.random.default_rng(1).standard_normal((3, 40)).astype(np.float32)
     expected = []
     for model in two_models(weights).values():
@@ -366,9 +366,9 @@ def test_equal_tensors_share_their_bytes_and_nothing_is_lost(tmp_path: Path, num
         np.testing.assert_array_equal(session(tmp_path, name).run(None, {"x": x})[0], want)
 
 
-def test_many_steps_are_stored_as_weights_are(tmp_path: Path):
+def test_many_scales_are_stored_as_weights_are(tmp_path: Path):
     """Those of 600 rows are too large to stay in the graph: half-precision numbers, or bytes where they can be."""
-    weights = rounded(torch.randn(600, 600, generator=torch.Generator().manual_seed(0))).numpy()
+    weights = quantised(torch.randn(600, 600, generator=torch.Generator().manual_seed(0))).numpy()
     share_weights(two_models(weights), tmp_path)
     assert (tmp_path / "weights.bin").stat().st_size - weights.size in range(600, 1300)
     assert (tmp_path / "plain.onnx").stat().st_size < SMALL

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,13 @@ import pytest
 pytest.importorskip("torch")
 
 from oracle import OracleWorld
-from toy_games import record_toys
+from toy_games import FPS, SIDE, record_toys
 
 from worldgen.config import WorldConfig
 from worldgen.data.shaping import parse_shaping, shaped_rewards, shaped_step
 from worldgen.envs.game_env import GameEnv
+from worldgen.envs.policies import make_policy
+from worldgen.envs.record import record_episode
 from worldgen.envs.toy_game import ACTIONS, ToyGame
 from worldgen.errors import InputError
 from worldgen.training.held_out import HeldOut, open_held_out
@@ -42,31 +46,31 @@ def test_a_reward_holds_what_the_state_rises_by_in_its_step_and_nothing_across_e
     np.testing.assert_array_equal(shaped_rewards(cache, {}), cache.reward)
 
 
-def test_where_the_state_is_not_known_the_reward_is_the_recorded_one(toys: HeldOut):
-    cache = toys.cache
-    known = cache.state["x"].copy()
-    try:
-        cache.state["x"] = np.where(np.arange(len(known)) == 10, np.nan, known)
-        shaped = shaped_rewards(cache, {"x": 1.0})
-    finally:
-        cache.state["x"] = known
+@pytest.mark.parametrize("unknown", [np.nan, np.inf])
+def test_where_the_state_is_not_known_the_reward_is_the_recorded_one(toys: HeldOut, unknown: float):
+    column = np.where(np.arange(toys.cache.num_frames) == 10, unknown, toys.cache.state["x"])
+    cache = replace(toys.cache, state=toys.cache.state | {"x": column})
+    shaped = shaped_rewards(cache, {"x": 1.0})
     np.testing.assert_array_equal(shaped[9:11], np.asarray(cache.reward)[9:11])
     assert np.isfinite(shaped).all()
+    assert (
+        shaped_step({"x": unknown}, {"x": 1.0}, {"x": 5.0}) == shaped_step({"x": 1.0}, {"x": unknown}, {"x": 5.0}) == 0
+    )
 
 
-def test_a_real_game_gives_the_rewards_that_its_recordings_are_shaped_to(toys: HeldOut):
-    """Of the same actions from the same seed, and of the game alone where nothing is asked for."""
-    plain, shaped = (GameEnv(ToyGame(fps=15), 64, 64, shaping=shaping) for shaping in (None, SHAPING))
-    plain.reset(seed=4), shaped.reset(seed=4)
-    rng = np.random.default_rng(0)
-    gained = 0.0
-    for _ in range(40):
-        before = shaped._frame.state
-        action = int(rng.integers(len(ACTIONS.names)))
-        one, other = plain.step(action)[1], shaped.step(action)[1]
-        assert other - one == pytest.approx(shaped_step(before, shaped._frame.state, SHAPING))
-        gained += abs(other - one)
-    assert gained > 1
+def test_a_real_game_gives_the_rewards_that_its_recordings_are_shaped_to(tmp_path: Path):
+    """Recorded, and played again by the same actions from the same seed."""
+    game = ToyGame(fps=FPS)
+    record_episode(game, make_policy("mix", game), tmp_path / "toy.mkv", seed=1, index=0, limit=60)
+    seed = json.loads((tmp_path / "toy.json").read_text())["seed"]
+    config = WorldConfig("toy", SIDE, SIDE, FPS, ACTIONS, context=4)
+    cache = open_held_out(tmp_path / "no-world", config, tmp_path, lambda text: None).cache
+    expected = shaped_rewards(cache, SHAPING)[:-1]
+    env = GameEnv(ToyGame(fps=FPS), SIDE, SIDE, shaping=SHAPING)
+    env.reset(seed=seed)
+    made = [env.step(int(action))[1] for action in np.asarray(cache.actions)[:-1, 0]]
+    np.testing.assert_allclose(made, expected, atol=1e-4)
+    assert np.abs(expected).max() > 1
 
 
 def test_what_a_world_rewards_is_measured_against_what_it_learned(toy_recordings: Path, tmp_path: Path):
@@ -88,7 +92,9 @@ def test_what_a_world_rewards_is_measured_against_what_it_learned(toy_recordings
 def test_words_are_read_and_others_refused():
     assert parse_shaping(("damage_taken=-1", "kills=2.5")) == {"damage_taken": -1.0, "kills": 2.5}
     assert parse_shaping(()) == {}
-    for words in ("health", "health=", "health=much"):
+    with pytest.raises(InputError, match="once.*'health=2'"):
+        parse_shaping(("health=1", "health=2"))
+    for words in ("health", "health=", "health=much", "=1"):
         with pytest.raises(InputError, match=f"NAME=WEIGHT.*'{words}'"):
             parse_shaping((words,))
     for words in ("health=nan", "health=inf"):
@@ -97,12 +103,13 @@ def test_words_are_read_and_others_refused():
 
 
 def test_what_is_not_recorded_cannot_shape(toys: HeldOut):
-    with pytest.raises(InputError, match="no 'fuel'.*they have.*x, y"):
+    with pytest.raises(InputError, match="the recordings have no 'fuel'.*there is.*x, y"):
         shaped_rewards(toys.cache, {"fuel": 1.0})
     env = GameEnv(ToyGame(fps=15), 64, 64, shaping={"fuel": 1.0})
-    env.reset(seed=0)
-    with pytest.raises(InputError, match="no 'fuel'.*it has.*x, y"):
-        env.step(0)
+    with pytest.raises(InputError, match="the game has no 'fuel'.*there is.*x, y"):
+        env.reset(seed=0)
+    with pytest.raises(InputError, match="weight of x.*finite"):
+        GameEnv(ToyGame(fps=15), 64, 64, shaping={"x": float("inf")})
 
 
 @pytest.mark.parametrize("wrong", [{"x": "far"}, {"x": True}, {"x": float("nan")}, ["x"]])

@@ -270,25 +270,24 @@ def test_batches_pair_each_frame_with_what_led_to_it(toy_recordings: Path):
 
 
 def test_rewards_are_as_rare_as_in_the_recordings_though_they_are_sought_out(toy_recordings: Path):
-    """What learned how often batches hold each reward says, once finished, how often the recordings do."""
+    """What learned how often batches hold each reward says, once finished, how often the recordings do: also a second
+    time, as after fine-tuning."""
     cache = open_cache(toy_recordings, height=SIDE, width=SIDE)
     clips = ClipSampler(cache, all_segments(cache), 4, with_sound=False)
     actions, numbers = np.asarray(cache.actions), np.zeros((cache.num_frames, 1, 1), np.float16)
     network = Heads(hidden_dim=8)
-    stage = HeadsStage(
-        network, torch.nn.Identity(), TOY_ACTIONS, 0.1, cache, numbers, actions, clips, clips, 32
-    )  # fmt: skip
+    stage = HeadsStage(network, torch.nn.Identity(), TOY_ACTIONS, 0.1, cache, numbers, actions, clips, clips, 32)
+    stage._read = lambda network: (np.zeros(1),) * 2 + (np.zeros(1), np.zeros(1, bool), np.ones(1))
     rng = np.random.default_rng(0)
     shown = torch.cat([network.two_hot(stage.batch(rng)["reward"].flatten()) for _ in range(200)]).mean(0)
     rows = clips.all_starts()[:, None] + np.arange(3)
     real = float(np.asarray(cache.reward)[rows].mean())
     with torch.no_grad():
         network.reward.bias.copy_(shown.clamp_min(1e-9).log())
-        before = float(network(torch.zeros(1, 3, 8))[0])
-        network.reward.bias.add_(stage._rarer(network))
-        after = float(network(torch.zeros(1, 3, 8))[0])
-    assert before > 1.15 * real
-    assert after == pytest.approx(real, rel=0.03)
+        assert network(torch.zeros(1, 3, 8))[0].item() > 1.15 * real
+        for _ in range(2):
+            stage.finish(network)
+            assert network(torch.zeros(1, 3, 8))[0].item() == pytest.approx(real, rel=0.03)
 
 
 # Killed and resumed
@@ -495,7 +494,8 @@ def test_a_trained_world_is_not_overwritten(toy_recordings: Path, tmp_path: Path
         ({"stages": ("latent_action",)}, "latent"),
         ({"labels": 0.01}, "--labels belongs to --actions latent"),
         ({"labels": 200.0, "actions": "latent"}, "--labels is a share.*200"),
-        ({"shaping": {"fuel": 1.0}}, "no 'fuel'.*they have row"),
+        ({"shaping": {"fuel": 1.0}}, "no 'fuel'.*there is row"),
+        ({"shaping": {"row": float("nan")}}, "weight of row.*nan"),
         ({"shaping": {"row": 1.0}, "stages": ("dynamics",)}, "--shaping belongs to --stages heads"),
         ({"minutes": 0}, "minutes.*0"),
         ({"minutes": -1.0}, "minutes.*-1"),
@@ -730,7 +730,10 @@ def test_heads_may_learn_another_reward_from_the_same_recordings(
     assert WorldConfig.load(world / "world.json").shaping == {"row": -3.0}
     rewards = torch.cat([x["reward"].flatten() for x in taught])
     assert {int(x) for x in rewards.unique()} >= {-6, 0, 6}  # pushes move it by two rows; a point comes to some
-    shutil.rmtree(world / "training")
+    with pytest.raises(InputError, match="have the shaping row=-3, not none: give it as before, or delete.*heads"):
+        train(toy_recordings, world, stages=("heads",), resume=True)
+    train(toy_recordings, world, stages=("heads",), shaping={"row": -3.0}, resume=True)
+    shutil.rmtree(world / "training" / "heads")
     shutil.rmtree(world / "heads")
     train(toy_recordings, world, stages=("heads",))
     assert WorldConfig.load(world / "world.json").shaping == {}

@@ -21,7 +21,7 @@ import numpy as np
 from worldgen.backends import open_backend
 from worldgen.bundle import find_world
 from worldgen.config import NFE_CHOICES, WorldConfig
-from worldgen.data.shaping import missing_columns
+from worldgen.data.shaping import missing_column
 from worldgen.errors import InputError
 from worldgen.files import write_json
 from worldgen.measure import measure_in_new_process
@@ -248,8 +248,8 @@ def measure(
             notes.append(f"control is measured {AT} frames after the prompt, further than any horizon here")
         watch.stage("rewards and ends")
         outcomes = outcome_figures(world, held_out, 8 * len(starts), seed, watch.progress("windows"))
-        if missing := missing_columns(held_out.cache, world.config.shaping):
-            notes.append(f"rewards are not measured: these recordings do not hold {missing[0]}, which shapes them")
+        if missing := missing_column(held_out.cache.state, world.config.shaping):
+            notes.append(f"rewards are not measured: these recordings do not hold {missing}, which shapes them")
     watch.stage("1, 2 and 4 steps a frame")
     by_nfe = nfe_figures(world, played, frames[:, :PROMPT], actions, seed)
     watch.stage("distances of distributions")

@@ -21,7 +21,7 @@ from worldgen.models.dynamics import Dynamics
 from worldgen.models.heads import Heads
 from worldgen.training.calibration import fit_sigmoid, threshold_of_best_f1
 from worldgen.training.compiled import compile_network
-from worldgen.training.outcomes import end_figures, reward_figures
+from worldgen.training.outcomes import end_figures, is_unusual, reward_figures
 from worldgen.training.own_past import play_on
 from worldgen.training.rollout import led_to
 
@@ -33,6 +33,7 @@ LOGGED = (
     "terminated_f1",
     "terminated_average_precision",
 )
+ROWS = 65_536  # of rewards at once
 RAREST = 1e-8  # share of rewards below which nothing is known
 MAX_WINDOWS = 128  # held-out clips that the heads are calibrated on
 
@@ -69,6 +70,7 @@ class HeadsStage:
         self._cache, self._tokens, self._actions = cache, tokens, actions
         self._train, self._validation, self._batch = train, validation, batch
         self._reward = shaped_rewards(cache, shaping or {})
+        self._log_prior_ratio: Tensor | None = None
         starts = train.all_starts()
 
         def with_any(flags: np.ndarray) -> np.ndarray:
@@ -77,7 +79,7 @@ class HeadsStage:
             return starts[counts[starts + train.length - 1] > counts[starts]]
 
         # apart: an end is in few clips, a reward in many, and drawn together there would hardly be an end
-        self._with_reward = with_any(self._reward != np.median(self._reward))
+        self._with_reward = with_any(is_unusual(self._reward))
         self._with_end = with_any(np.asarray(cache.terminated))
         self._windows, self._weights = _windows(validation, np.asarray(cache.terminated))
 
@@ -151,11 +153,12 @@ class HeadsStage:
         compile_network(self._played)
 
     def finish(self, network) -> None:
-        """Unusual rewards and ends are shown far more often than they happen. So the chances of rewards are multiplied
-        by how much rarer they are (prior correction, King & Zeng 2001), and the probability of an end is fitted to
-        held-out clips, with the threshold that has the best F1 there."""
-        with torch.no_grad():
-            network.reward.bias.add_(self._rarer(network).to(network.device))
+        """Unusual rewards and ends are shown far more often than they happen. So the network is told how much rarer
+        rewards are, and the probability of an end is fitted to held-out clips, with the threshold that has the best F1
+        there."""
+        if self._log_prior_ratio is None:
+            self._log_prior_ratio = self._compare_priors(network)
+        network.log_prior_ratio.copy_(self._log_prior_ratio)
         _, logit, _, end, weights = self._read(network)
         if not end.any():
             return
@@ -167,21 +170,26 @@ class HeadsStage:
         threshold, _, _ = threshold_of_best_f1(probability, end, weights)
         network.register_to_config(end_threshold=threshold)
 
-    def _rarer(self, network: Heads) -> Tensor:
+    def _compare_priors(self, network: Heads) -> Tensor:
         """(bins,) logarithm of how often each bin's reward comes in any clip over how often in those of a batch"""
-        length = self._train.length
-        bins = network.two_hot(torch.from_numpy(self._reward).to(network.device)).double().cpu()
-        total = F.pad(bins.cumsum(0), (0, 0, 1, 0))
-
-        def share(starts: np.ndarray) -> Tensor:
-            return (total[starts + length - 1] - total[starts]).mean(0) / (length - 1)
-
-        anywhere, sought = share(self._train.all_starts()), self._sought()
+        anywhere, sought = self._prior(network, self._train.all_starts()), self._sought()
         shown = anywhere * (1 - sum(count for count, _ in sought) / self._batch)
         for count, choices in sought:
-            shown = shown + share(choices) * (count / self._batch)
+            shown = shown + self._prior(network, choices) * (count / self._batch)
         ratio = torch.where(anywhere > RAREST, anywhere / shown.clamp_min(RAREST), 1.0)
         return ratio.log().float()
+
+    def _prior(self, network: Heads, starts: np.ndarray) -> Tensor:
+        """First frames of clips -> how often each bin's reward comes in them (bins,)"""
+        steps = self._train.length - 1
+        edges = np.zeros(len(self._reward) + 1)
+        np.add.at(edges, starts, 1.0)
+        np.add.at(edges, starts + steps, -1.0)
+        num_clips = torch.from_numpy(edges.cumsum()[:-1])  # that hold each row
+        rewards = torch.from_numpy(self._reward)
+        parts = zip(rewards.split(ROWS), num_clips.split(ROWS), strict=True)
+        bins = (network.two_hot(x.to(network.device)).double().cpu().T @ count for x, count in parts)
+        return torch.stack(list(bins)).sum(0) / (len(starts) * steps)
 
 
 def _windows(sampler: ClipSampler, terminated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

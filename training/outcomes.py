@@ -1,9 +1,10 @@
 """Figures of reward and of the game's end, as the world gives them when it is played.
 
 The held-out episodes are cut into windows: PROMPT true frames, then SPAN steps under the recorded actions. What the
-world says at each of those steps is compared with what the game said there. The prompt begins every window from the
-true past, because a game that has drifted from the recording may rightly end at another time; so these figures judge
-the heads on frames that are generated, but not yet old. Windows end where their episode ends, so every end is in one.
+world says at each of those steps is compared with what the game said there; recorded rewards are shaped as the world's
+own are. The prompt begins every window from the true past, because a game that has drifted from the recording may
+rightly end at another time; so these figures judge the heads on frames that are generated, but not yet old. Windows end
+where their episode ends, so every end is in one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from worldgen.data.shaping import missing_columns, shaped_rewards
+from worldgen.data.shaping import missing_column, shaped_rewards
 from worldgen.training.calibration import threshold_of_best_f1
 from worldgen.training.held_out import HeldOut
 from worldgen.training.rollout import PROMPT, batch_of, rollout
@@ -66,7 +67,7 @@ def outcome_figures(
     starts = _windows(held_out)
     if not (config.has_reward or config.has_terminated) or not len(starts):
         return None
-    is_known = not missing_columns(held_out.cache, config.shaping)
+    is_known = missing_column(held_out.cache.state, config.shaping) is None
     rewards = shaped_rewards(held_out.cache, config.shaping if is_known else {})
     starts, weight = _choose(held_out, rewards, starts, max_windows, seed)
     reward, terminated, probability, true_reward, true_end = [], [], [], [], []
@@ -165,7 +166,7 @@ def _choose(
         return starts, np.ones(len(starts))
     steps = starts[:, None] + np.arange(PROMPT - 1, PROMPT + SPAN - 1)
     has_end = np.asarray(held_out.cache.terminated)[steps].any(1)
-    has_reward = (reward != np.median(reward))[steps].any(1) & ~has_end
+    has_reward = is_unusual(reward)[steps].any(1) & ~has_end
     groups = sorted((starts[has_end], starts[has_reward], starts[~has_end & ~has_reward]), key=len)
     rng = np.random.default_rng(seed)
     picks: list[np.ndarray] = []
@@ -176,6 +177,11 @@ def _choose(
             picks.append(rng.choice(group, count, replace=False))
             weight.append(np.full(count, len(group) / count))
     return np.concatenate(picks), np.concatenate(weight)
+
+
+def is_unusual(reward: np.ndarray) -> np.ndarray:
+    """Which rewards are not what most steps give, (N,) -> (N,) bool"""
+    return ~np.isclose(reward, np.median(reward), rtol=1e-4, atol=1e-6)
 
 
 def _flat(parts: list[np.ndarray]) -> np.ndarray:

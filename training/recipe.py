@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from worldgen.config import check_shaping
 from worldgen.errors import InputError
 from worldgen.training.compiled import COMPILED
 
@@ -62,6 +63,7 @@ class Recipe:
             raise InputError(f"--sharpen is between 0 and 1, got {self.sharpen}")
         if self.sharpen and self.stages and not set(self.stages) & set(CRITICISED):
             raise InputError(f"--sharpen belongs to --stages {' '.join(CRITICISED)}")
+        check_shaping(self.shaping)
         if self.shaping and self.stages and "heads" not in self.stages:
             raise InputError("--shaping belongs to --stages heads, which give the reward")
         if "latent_action" in self.stages and self.actions != "latent":

@@ -19,7 +19,7 @@ from worldgen.data.dataset import ClipSampler, Segments, split_episodes
 from worldgen.data.ingest import find_videos
 from worldgen.data.probe import probe
 from worldgen.data.progress import say_progress
-from worldgen.data.shaping import check_columns, shaped_rewards
+from worldgen.data.shaping import check_columns
 from worldgen.errors import InputError
 from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.fit import Fit
@@ -105,7 +105,7 @@ class Run:
             )
         if self.finished and self.action_source == "recorded" and self.cache.action_map is not None:
             check_same_actions(self.finished.actions, self.cache.action_map)
-        check_columns(self.cache, recipe.shaping)
+        check_columns(self.cache.state, recipe.shaping, "the recordings have")
         self._codes: np.ndarray | None = None
 
     @property
@@ -114,8 +114,7 @@ class Run:
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     def default_stages(self) -> tuple[str, ...]:
-        rewards = shaped_rewards(self.cache, self.recipe.shaping)
-        has_rewards = bool((rewards != 0).any() or self.cache.terminated.any())
+        has_rewards = bool(self.recipe.shaping or (self.cache.reward != 0).any() or self.cache.terminated.any())
         stages = ["tokenizer"] + (["latent_action"] if self.recipe.actions == "latent" else []) + ["dynamics"]
         stages += ["heads"] if has_rewards else []
         stages += ["super_resolution"] if best_scale(self.cache, self.recipe.data) > 1 else []

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from worldgen.bundle import load_network
 from worldgen.data.dataset import ClipSampler
+from worldgen.errors import InputError
 from worldgen.models.conditioning import action_arguments, has_actions
 from worldgen.models.dynamics import Dynamics
 from worldgen.models.heads import Heads
@@ -108,11 +109,29 @@ def _dynamics_stage(run: Run, fit: Fit) -> Stage:
 def _heads_stage(run: Run, fit: Fit) -> Stage:
     _, tokens = run.tokens()
     dynamics = load_network(run.recipe.out, "dynamics")
+    _check_same_shaping(run)
     network = run.fresh(Heads, hidden_dim=dynamics.config.dim, shaping=run.recipe.shaping, **run.preset.heads)
     return HeadsStage(
         run.begin(network, "heads"), dynamics, run.action_map(), run.config().context_sigma, run.cache, tokens,
         run.actions(), *_samplers(run, fit), fit.batch, run.recipe.shaping,
     )  # fmt: skip
+
+
+def _check_same_shaping(run: Run) -> None:
+    """Raises InputError where heads that are there, begun or finished, learn another reward."""
+    folder = run.recipe.out / "heads"
+    if not (folder / "config.json").is_file():
+        return
+    known = load_network(run.recipe.out, "heads").config.shaping or {}
+    if known != run.recipe.shaping:
+        raise InputError(
+            f"the heads in {run.recipe.out} have the shaping {_words(known)}, not {_words(run.recipe.shaping)}: "
+            f"give it as before, or delete {folder} and {run.recipe.out / 'training' / 'heads'}"
+        )
+
+
+def _words(shaping: dict[str, float]) -> str:
+    return " ".join(f"{name}={weight:g}" for name, weight in shaping.items()) or "none"
 
 
 def _samplers(run: Run, fit: Fit) -> tuple[ClipSampler, ClipSampler]:

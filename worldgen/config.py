@@ -49,7 +49,7 @@ class WorldConfig:
     action_source: str = "recorded"
     sound: str = "off"
     end_threshold: float = 0.5
-    shaping: dict[str, float] = field(default_factory=dict)
+    shaping: dict[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "context", "nfe"):
@@ -74,7 +74,8 @@ class WorldConfig:
             raise InputError(f"sound is one of {', '.join(SOUND_CHOICES)}, got {self.sound!r}")
 
     def to_json(self) -> dict[str, Any]:
-        return {"format_version": FORMAT_VERSION, **asdict(self), "actions": self.actions.to_json()}
+        facts = {"format_version": FORMAT_VERSION, **asdict(self), "actions": self.actions.to_json()}
+        return facts if self.shaping else {k: v for k, v in facts.items() if k != "shaping"}
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> WorldConfig:

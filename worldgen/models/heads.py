@@ -26,6 +26,7 @@ def symexp(x: Tensor) -> Tensor:
 class Heads(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers declares config_name twice
     config: Any  # the arguments of __init__
     bins: Tensor
+    log_prior_ratio: Tensor
 
     @register_to_config
     def __init__(
@@ -38,8 +39,9 @@ class Heads(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers declare
         end_threshold: float = 0.5,
         shaping: dict[str, float] | None = None,
     ):
-        """limit: largest symlog reward; 5 covers rewards up to 147. end_threshold: probability above which the game has
-        ended, which training chooses. shaping: what the reward holds besides the recorded one (WorldConfig)."""
+        """limit: largest symlog reward; 5 covers rewards up to 147, and those beyond are taken for that. end_threshold:
+        probability above which the game has ended, which training chooses. shaping: what the reward holds besides the
+        recorded one (WorldConfig)."""
         super().__init__()
         self.score = nn.Linear(hidden_dim, 4)  # four learned poolings over the frame's tokens
         self.trunk = nn.Sequential(nn.Linear(5 * hidden_dim, dim), nn.SiLU(), nn.Linear(dim, dim), nn.SiLU())
@@ -48,6 +50,7 @@ class Heads(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers declare
         for layer in (self.reward, self.terminated):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        self.register_buffer("log_prior_ratio", torch.zeros(num_bins))
         self.register_buffer("bins", symexp(torch.linspace(-limit, limit, num_bins)), persistent=False)
 
     def logits(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,8 +60,10 @@ class Heads(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers declare
         return self.reward(x), self.terminated(x)[..., 0]
 
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """hidden (..., m, c) -> reward (...), probability of termination (...)"""
+        """hidden (..., m, c) -> reward (...), probability of termination (...). The rewards' chances are multiplied by
+        how much rarer each is than where they were learned (prior correction, King & Zeng 2001)."""
         reward, terminated = self.logits(hidden)
+        reward = reward + self.log_prior_ratio
         # not (p * bins).sum(-1): ONNX Runtime sums a row by where it lies in memory, so by its slot in the batch
         return reward.softmax(-1) @ self.bins, terminated.sigmoid()
 

@@ -20,6 +20,7 @@ from worldgen.config import WorldConfig
 from worldgen.data.dataset import Segments
 from worldgen.data.recording import RecordingInfo, RecordingWriter
 from worldgen.errors import BackendUnavailableError, InputError
+from worldgen.files import write_json
 from worldgen.training import by_action, control, outcomes
 from worldgen.training.by_action import Choice, choices, held_actions
 from worldgen.training.card import write_card
@@ -474,7 +475,10 @@ def test_the_card_says_where_the_world_comes_from_and_what_it_cannot_do(tiny_wor
     text = write_card(world, evaluated[0], facts).read_text()
     assert "CC0-1.0" in text and "4,000 steps in 30 min" in text and "cores" in text
     assert "last frame repeated" in text and "What it cannot do" in text and "may have been trained on" in text
-    assert str(tmp_path) not in text
+    assert str(tmp_path) not in text and "Reward:" not in text
+    known = WorldConfig.load(world / "world.json").to_json() | {"shaping": {"damage_taken": -1.5}}
+    write_json(world / "world.json", known)
+    assert "-1.5 for each 1 that damage_taken rises by" in write_card(world, evaluated[0], facts).read_text()
     frames = {
         "1": {"seen": 0.0, "seen_recorded": 0.25, "seen_codec": 0.2},
         "2-4": {"seen": 0.1, "seen_recorded": 0.26, "seen_codec": 0.18},

@@ -557,7 +557,7 @@ def test_resuming_with_another_preset_is_refused(
 
 # on the recordings, by the stages
 MEASURED = {
-    "token_mean", "token_std", "motion.basis", "motion.gain", "motion.offset", "motion.patch_mean",
+    "token_mean", "token_std", "motion.basis", "motion.gain", "motion.offset", "motion.patch_mean", "log_prior_ratio",
 }  # fmt: skip
 
 

@@ -54,7 +54,11 @@ def _trained(world: Path, figures: Mapping[str, Any], facts: Mapping[str, Any]) 
     lines = [f"Recordings: {recordings}{_episodes(world)}."]
     lines.append(f"Licence of the recordings: {facts.get('licence') or ', '.join(data['licences']) or 'not stated'}.")
     source = {"recorded": "recorded with the video", "latent": "latent: learned from the video alone"}
-    lines.append(f"Actions: {source[WorldConfig.load(world / 'world.json').action_source]}.")
+    config = WorldConfig.load(world / "world.json")
+    lines.append(f"Actions: {source[config.action_source]}.")
+    if config.shaping:
+        terms = ", ".join(f"{weight:g} for each 1 that {name} rises by" for name, weight in config.shaping.items())
+        lines.append(f"Reward: the recorded one, and {terms}.")
     if facts.get("preset"):
         lines.append(f"Preset: {facts['preset']}.")
     if stages := facts.get("stages"):

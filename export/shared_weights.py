@@ -63,10 +63,10 @@ def share_weights(models: dict[str, onnx.ModelProto], folder: Path) -> None:
 def _multiply(graph: onnx.GraphProto, tensor: TensorProto, scales: np.ndarray) -> TensorProto:
     """The initializer's integers times the scales are what had its name -> the scales, an initializer of their own"""
     name = tensor.name
-    _restore(graph, tensor, "Cast", to=tensor.data_type)
-    graph.node[0].output[0] = f"{name} unscaled"
+    tensor.name = f"{name} unscaled"
     graph.initializer.append(numpy_helper.from_array(scales, f"{name} scales"))
-    graph.node.insert(1, helper.make_node("Mul", [f"{name} unscaled", f"{name} scales"], [name], f"{name} scaled"))
+    graph.node.insert(0, helper.make_node("Mul", [tensor.name, f"{name} scales"], [name], f"{name} scaled"))
+    _restore(graph, tensor, "Cast", to=tensor.data_type)
     return graph.initializer[-1]
 
 

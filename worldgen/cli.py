@@ -173,7 +173,8 @@ def train(argv: Sequence[str]) -> int:
     from worldgen.training.recipe import Recipe
 
     facts = {k: v for k, v in vars(options).items() if k != "json"}
-    facts["data"], facts["shaping"] = _local(options.data, say), parse_shaping(options.shaping)
+    facts["shaping"] = parse_shaping(options.shaping)  # before recordings are fetched
+    facts["data"] = _local(options.data, say)
     summary = train_world(Recipe(**facts), say=say)
     if not is_main():  # one of several processes: the first exports and evaluates
         return 0

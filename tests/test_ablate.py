@@ -153,7 +153,9 @@ def test_the_flow_loss_cares_more_for_clean_frames():
     for space in ("tokens", "flow"):
         recipe = DynamicsLoss(space=space, own_past=0, coarse=0)
         generator = torch.Generator().manual_seed(0)
-        losses[space] = dynamics_loss(Off(), tokens, actions, null, torch.ones(8), generator, 0.0, recipe)[0].item()
+        losses[space] = dynamics_loss(Off(), tokens, actions, null, torch.ones(8), generator, 0.0, 0.0, recipe)[
+            0
+        ].item()
     assert losses["flow"] > 1.5 * losses["tokens"] > 0
 
 

@@ -124,10 +124,10 @@ def test_findings_claim_no_more_than_the_figures(perfect, frozen):
 def test_findings_name_what_is_wrong_after_a_long_game(perfect):
     good = {
         "frames": 1100, "kernel_ratio": 1.2, "changed_pixel_ratio": 0.9, "gradient_energy_ratio": 0.9,
-        "reconstruction_gradient_energy_ratio": 0.95,
+        "reconstruction_gradient_energy_ratio": 0.95, "kernel_ratio_range": [0.8, 1.7],
     }  # fmt: skip
     said = lambda **faults: " ".join(findings(perfect | {"stability": good | faults}))  # noqa: E731
-    assert "it is still the game" in said()
+    assert "it is still the game" in said() and "(groups of games 0.8 to 1.7)" in said()
     assert "the picture is frozen" in said(changed_pixel_ratio=0.0) and "no longer the game" in said(kernel_ratio=3.5)
     assert "10% of the real frames' sharpness" in said(gradient_energy_ratio=0.1)
     assert "too few episodes" in said(kernel_ratio=None)

@@ -40,6 +40,8 @@ def test_a_world_that_knows_the_game_is_still_the_game(toys):
     assert figures["changed_pixel_ratio"] == pytest.approx(1, abs=0.35)  # held keys push into walls more often
     assert figures["gradient_energy_ratio"] == pytest.approx(1, abs=0.2)
     assert figures["first_end"] is None and set(figures) <= set(stability.KEYS)
+    least, most = figures["kernel_ratio_range"]
+    assert figures["games"] == 16 and figures["groups"] == 4 and least < figures["kernel_ratio"] < most
 
 
 def test_a_frozen_picture_is_caught_by_its_motion(toys):
@@ -71,6 +73,7 @@ def test_a_single_episode_has_nothing_to_be_compared_with(toys):
     alone = replace(toys, segments=type(toys.segments)(toys.segments.starts[:1], toys.segments.stops[:1]))
     figures = long_game(OracleWorld(num_games(alone)), alone)
     assert np.isnan(figures["real_kernel_distance"]) and np.isnan(figures["kernel_ratio"])
+    assert figures["kernel_ratio_range"] is None
 
 
 def test_random_actions_are_held():

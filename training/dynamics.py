@@ -85,12 +85,15 @@ def dynamics_loss(
     channel_weight: Tensor,
     generator: torch.Generator,
     progress: float,
+    chance: float,
     recipe: DynamicsLoss,
     ahead: Ahead | None = None,
     is_repeat: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """tokens (b, t, n, d); actions (b, t, width), row i led to frame i; null (width,); channel_weight (d,), as of
-    weight_in_picture(); is_repeat (b, t) bool, frames that teach nothing"""
+    weight_in_picture(); chance: of [0, 1), whether the past is the network's own and with how many steps a frame, the
+    same for all parts of a batch, so that no process waits for one that plays; is_repeat (b, t) bool, frames that teach
+    nothing"""
     b, t, n, _ = tokens.shape
 
     def uniform(*shape: int) -> Tensor:
@@ -105,10 +108,12 @@ def dynamics_loss(
     recorded, actions = actions, drop_actions(actions, null, generator, recipe.action_dropout)
 
     past = tokens  # what the frames before each look like: as recorded, or as played
-    is_own = progress >= recipe.own_past_from and uniform(1).item() < recipe.own_past
+    is_own = progress >= recipe.own_past_from and chance < recipe.own_past
     if is_own:
-        depth = (progress - recipe.own_past_from) / (1 - recipe.own_past_from)
-        past = own_past(network, tokens, recorded, null, context_sigma[:, 0], generator, ahead, min(1.0, 2 * depth))
+        depth = min(1.0, 2 * (progress - recipe.own_past_from) / (1 - recipe.own_past_from))
+        # with two steps a frame is drawn, not the mean of what may follow: its grain is copied on, too
+        nfe = 1 if chance < recipe.own_past / 2 else 2
+        past = own_past(network, tokens, recorded, null, context_sigma[:, 0], generator, ahead, depth, nfe)
         # as in play: every frame from pure noise, after finished ones alone
         is_context = uniform(b, t) < 0.5
         sigma = torch.ones_like(sigma)
@@ -158,6 +163,7 @@ def own_past(
     generator: torch.Generator,
     ahead: Ahead | None,
     share: float,
+    nfe: int,
 ) -> Tensor:
     """Clips, the end of each played on: up to a share of it and of what came before. (b, t, n, d)"""
     b, t = tokens.shape[:2]
@@ -173,8 +179,6 @@ def own_past(
     actions = torch.where(is_begin[..., None], null, actions)
     depth = torch.randint(1, deepest + 1, (b,), generator=generator, device=tokens.device)
     num_true = (length - depth).maximum(first + 1)
-    # with two steps a frame is drawn, not the mean of what may follow: its grain is copied on, too
-    nfe = 1 + int(torch.randint(2, (1,), generator=generator, device=tokens.device))
     played, _ = play_on(network, tokens, actions, context_sigma, num_true, generator, first, nfe)
     return played[:, -t:]
 
@@ -234,6 +238,7 @@ class DynamicsStage:
             "actions": torch.from_numpy(led_to(self._config.actions, self._actions[rows])),
             "first": torch.from_numpy(first),
             "is_repeat": torch.from_numpy(self._is_repeat[rows]),
+            "chance": torch.full((self._batch,), rng.random()),
         }
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
@@ -243,7 +248,7 @@ class DynamicsStage:
         null = self._null.to(tokens.device)
         return dynamics_loss(
             network, tokens[:, a:], actions[:, a:], null, weight_in_picture(self.network.motion), generator, progress,
-             self._recipe, ahead, batch["is_repeat"][:, a:],
+            float(batch["chance"][0]), self._recipe, ahead, batch["is_repeat"][:, a:],
         )  # fmt: skip
 
     def validate(self, network) -> tuple[dict[str, float], np.ndarray | None]:

@@ -274,15 +274,22 @@ def _stability(stability: dict[str, Any] | None, fps: float) -> list[str]:
     if sharp is not None and sharp < 0.5:
         faults.append(f"{sharp:.0%} of the real frames' sharpness is left" + (f" (codec {codec:.0%})" if codec else ""))
     if ratio is not None and ratio > 3:
-        faults.append(f"its frames are {ratio:.1f} times as far from real ones as other real ones are")
+        faults.append(
+            f"its frames are {ratio:.1f} times as far from real ones as other real ones are{_groups(stability)}"
+        )
     if faults:
         return [f"{when} it is no longer the game: {'; '.join(faults)}."]
     if ratio is None:
         return [f"{when} it still moves and is sharp; too few episodes are held out to say more."]
     return [
-        f"{when} it is still the game: as far from real frames as {ratio:.1f} times what other real ones are, "
-        f"{motion:.2f} times the motion."
+        f"{when} it is still the game: as far from real frames as {ratio:.1f} times what other real ones are"
+        f"{_groups(stability)}, {motion:.2f} times the motion."
     ]
+
+
+def _groups(stability: dict[str, Any]) -> str:
+    least, most = stability["kernel_ratio_range"]
+    return f" (groups of games {least:.1f} to {most:.1f})"
 
 
 def _outcomes(outcomes: dict[str, Any] | None) -> list[str]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 VIDEO = "side_by_side.mp4"
 VIDEO_SECONDS = 40
+SHOWN_GAMES = 8  # long ones, below each other
 
 STYLE = """
 :root { color-scheme: light; }
@@ -91,7 +92,8 @@ def write_report(
     if figures["presence"]:
         sections.append(("What is there", [presence(figures["presence"])]))
     if figures["stability"] and long_play is not None:
-        sheet = _image(to_png(long_sheet(long_play.frames)), "sheet")
+        some = long_play.frames[:: max(1, len(long_play.frames) // SHOWN_GAMES)]
+        sheet = _image(to_png(long_sheet(some)), "sheet")
         caption = "<figcaption>each row one game, above each column the frame</figcaption>"
         shown = [stability(figures["stability"]), _plot(stability_plot(figures["stability"]))]
         sections.append(("A long game", [*shown, f"<figure>{sheet}{caption}</figure>"]))

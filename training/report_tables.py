@@ -208,9 +208,12 @@ def stability(figures: dict[str, Any]) -> str:
         ("sharpness", figures["gradient_energy_ratio"], figures["reconstruction_gradient_energy_ratio"], "1"),
         ("motion", figures["changed_pixel_ratio"], None, "1"),
     ]
+    least_and_most = figures["kernel_ratio_range"]
+    by_group = f" (of each {least_and_most[0]:.2f} to {least_and_most[1]:.2f})" if least_and_most else ""
     return (
         f"<p>{figures['games']} games of {figures['frames']} frames under random actions that are held for a while; "
-        f"the last {figures['last']} frames:</p>" + table(("", "generated", "tokenizer alone", "recorded"), rows)
+        f"the last {figures['last']} frames; the distance is the mean of {figures['groups']} groups{by_group}:</p>"
+        + table(("", "generated", "tokenizer alone", "recorded"), rows)
     )
 
 

@@ -4,7 +4,8 @@ A few games begin from true frames and are played under random actions that are 
 recording could be compared with frame by frame. What their last frames are compared with is the game as such: a kernel
 distance (features.py) to real frames, beside that of as many stretches of real frames to the real frames of all other
 episodes, so that 1 is as good as real; sharpness; and how many pixels change, because a frozen picture of the game
-passes every distance between single frames.
+passes every distance between single frames. Four games are too few: their distance swings by a factor of two with the
+seed. So there are several groups of them, and the distance is the mean of the groups'.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from worldgen.training.rollout import PROMPT, batch_of, reconstruct, rollout
 from worldgen.training.watch import OnProgress, unheard
 from worldgen.world import World
 
-SLOTS = 4  # games side by side
+GROUPS = 4  # of games
+LARGEST = 4  # games of a group
 LAST = 200  # frames at the end that the figures are of
 HOLD_SECONDS = 0.4  # mean time that a random action is held
 MAX_REAL = 1000  # real frames to compare with
@@ -32,12 +34,14 @@ POINTS = 6  # stretches along the way, for the curve
 KEYS = {
     "frames": "how long each game was played",
     "games": "how many, each from the true frames of another place in the recordings",
+    "groups": "the games are divided into so many, and the distance is taken of each",
     "last": "frames at the end that the figures below are of",
     "kernel_distance": "polynomial-kernel distance (as in KID, but on features.py's in-domain features, times 1000) of "
-    "generated frames to real ones",
-    "real_kernel_distance": "the same for as many stretches of real frames against the real frames of other episodes; "
-    "mean of several draws; null where too few episodes are held out",
+    "generated frames to real ones, mean of the groups",
+    "real_kernel_distance": "the same for as many stretches of real frames as a group has games, against the real "
+    "frames of other episodes; mean of several draws; null where too few episodes are held out",
     "kernel_ratio": "kernel_distance / real_kernel_distance: 1 is as near to the game as the game is to itself",
+    "kernel_ratio_range": "least and most of the groups' kernel_ratio: how far it goes by chance",
     "real_kernel_ratio_range": "least and most of the single real draws over their mean: how far from 1 chance goes",
     "reconstruction_kernel_ratio": "kernel_ratio of real stretches through the tokenizer alone",
     "reconstruction_gradient_energy_ratio": "gradient_energy_ratio of those",
@@ -61,8 +65,8 @@ class LongPlay:
 
 
 def num_games(held_out: HeldOut) -> int:
-    """Games side by side: few enough that as many real episodes leave others to compare with."""
-    return min(SLOTS, max(1, len(held_out.segments) // 2))
+    """Of all groups, each of so few that as many real episodes leave others to compare with."""
+    return GROUPS * min(LARGEST, max(1, len(held_out.segments) // 2))
 
 
 def stability_figures(
@@ -79,19 +83,22 @@ def stability_figures(
     last = min(LAST, max(1, frames // 2))
 
     rng = np.random.default_rng(seed)
-    real = _RealSide(held_out, games, last, rng)
+    groups = [np.arange(len(starts))[i::GROUPS] for i in range(min(GROUPS, len(starts)))]  # each from everywhere
+    real = _RealSide(held_out, len(groups[0]), last, rng)
     ends = np.unique(np.linspace(last, frames, POINTS).round().astype(int))
     begun_in = held_out.episode_of(starts)
-    curve = [{"frame": int(end), **real.compare(made.frames[:, end - last : end], begun_in)} for end in ends]
+    curve = [{"frame": int(end), **real.compare(made.frames[:, end - last : end], begun_in, groups)} for end in ends]
     at_end = curve[-1]
     said_end = made.terminated.any(1)
     figures = {
         "frames": frames,
         "games": len(starts),
+        "groups": len(groups),
         "last": last,
         "kernel_distance": at_end["kernel_distance"],
         "real_kernel_distance": real.distance,
         "kernel_ratio": at_end["kernel_ratio"],
+        "kernel_ratio_range": at_end["kernel_ratio_range"],
         "real_kernel_ratio_range": real.ratio_range,
         **real.reconstructed(world),
         "changed_pixel_rate": at_end["changed_pixel_rate"],
@@ -142,13 +149,15 @@ class _RealSide:
             [min(distances) / mean, max(distances) / mean] if distances and np.isfinite(self.distance) else None
         )
 
-    def compare(self, made: np.ndarray, begun_in: np.ndarray) -> dict[str, float]:
-        """made (b, t, h, w, 3), begun_in (b,): the episodes that the games began in"""
-        distance = self._distance(list(made), begun_in)
+    def compare(self, made: np.ndarray, begun_in: np.ndarray, groups: list[np.ndarray]) -> dict[str, Any]:
+        """made (b, t, h, w, 3), begun_in (b,): the episodes that the games began in; groups: of the games"""
+        distances = [self._distance(list(made[group]), begun_in[group]) for group in groups]
+        distance, known = float(np.mean(distances)), np.isfinite(self.distance)
         changed = float(changed_pixels(made[:, 1:], made[:, :-1]).mean()) if made.shape[1] > 1 else float("nan")
         return {
             "kernel_distance": distance,
             "kernel_ratio": distance / self.distance,
+            "kernel_ratio_range": [min(distances) / self.distance, max(distances) / self.distance] if known else None,
             "changed_pixel_rate": changed,
             "changed_pixel_ratio": changed / self.changed if self.changed > 0 else float("nan"),
             "gradient_energy_ratio": gradient_energy(made) / self._energy if self._energy > 0 else float("nan"),

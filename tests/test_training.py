@@ -248,7 +248,7 @@ def test_batches_pair_each_frame_with_what_led_to_it(toy_recordings: Path):
     actions, rng = np.asarray(cache.actions), np.random.default_rng(0)
     dynamics = DynamicsStage(None, None, config, cache, numbers, actions, clips, None, 32).batch(rng)
     heads = HeadsStage(
-        None, torch.nn.Identity(), TOY_ACTIONS, 0.1, cache, numbers, actions, clips, clips, 32
+        Heads(hidden_dim=8), torch.nn.Identity(), TOY_ACTIONS, 0.1, cache, numbers, actions, clips, clips, 32
     ).batch(rng)  # fmt: skip
     for batch in (dynamics, heads):
         shown = batch["tokens"][..., 0, 0].long().numpy()
@@ -650,10 +650,13 @@ def test_fine_tuning_to_a_game_with_other_actions_learns_only_these_anew(
     shutil.copytree(trained, source, ignore=shutil.ignore_patterns("uncertainty.npz", "onnx"))
     arguments = {k: v for k, v in load_network(trained, "dynamics").config.items() if not k.startswith("_")}
     save_network(Dynamics(**arguments | {"action_kind": "discrete", "action_sizes": [2]}), source, "dynamics")
+    known = WorldConfig.load(source / "world.json").to_json()
+    (source / "world.json").write_text(json.dumps(known | {"nfe": 2}))
     monkeypatch.setitem(presets.PRESETS, "micro", lambda: micro(learning_rate=0.0, steps=1))
     lines: list[str] = []
     train_world(Recipe(toy_recordings, tmp_path / "tuned", preset="micro", source=source), say=lines.append)
     assert any("actions" in line and "learned anew" in line for line in lines)
+    assert WorldConfig.load(tmp_path / "tuned" / "world.json").nfe == 2  # as many steps a frame as it was chosen for
     known, tuned = (load_file(world / "dynamics" / WEIGHTS) for world in (source, tmp_path / "tuned"))
     changed = {key for key in known if known[key].shape != tuned[key].shape}
     assert changed == {"action.table.weight"}

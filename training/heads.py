@@ -6,7 +6,6 @@ worldgen train recordings/ --out worlds/mine --stages heads --steps 100
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -60,16 +59,14 @@ class HeadsStage:
         train: ClipSampler,
         validation: ClipSampler,
         batch: int,
-        shaping: Mapping[str, float] | None = None,
     ):
-        """shaping: what the rewards hold besides the recorded ones (WorldConfig)"""
         self.network = network
         self._dynamics: Dynamics = dynamics.eval().requires_grad_(False)
         self._played = self._dynamics
         self._action_map, self._sigma = action_map, context_sigma
         self._cache, self._tokens, self._actions = cache, tokens, actions
         self._train, self._validation, self._batch = train, validation, batch
-        self._reward = shaped_rewards(cache, shaping or {})
+        self._reward = shaped_rewards(cache, network.config.shaping or {})
         self._log_prior_ratio: Tensor | None = None
         starts = train.all_starts()
 

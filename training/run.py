@@ -73,7 +73,8 @@ class Run:
         self.action_source = self.finished.action_source if self.finished else recipe.actions
         self.width, self.height = frame_size(preset.side, *_video_size(recipe.data))
         size = f"{self.width}x{self.height}"
-        known = self.finished or (WorldConfig.load(recipe.source / "world.json") if recipe.source else None)
+        self._begun_from = WorldConfig.load(recipe.source / "world.json") if recipe.source else None
+        known = self.finished or self._begun_from
         if known is not None and (known.width, known.height) != (self.width, self.height):
             self.width, self.height = known.width, known.height
             size = f"{known.width}x{known.height}, as in {recipe.out if self.finished else recipe.source}, not {size}"
@@ -216,6 +217,7 @@ class Run:
             actions=self.action_map(),
             context=self.preset.context,
             action_source=self.action_source,
+            nfe=1 if self._begun_from is None else self._begun_from.nfe,
         )
         return replace(
             base,

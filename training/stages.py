@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from worldgen.bundle import load_network
 from worldgen.data.dataset import ClipSampler
+from worldgen.data.shaping import shaping_words
 from worldgen.errors import InputError
 from worldgen.models.conditioning import action_arguments, has_actions
 from worldgen.models.dynamics import Dynamics
@@ -113,7 +114,7 @@ def _heads_stage(run: Run, fit: Fit) -> Stage:
     network = run.fresh(Heads, hidden_dim=dynamics.config.dim, shaping=run.recipe.shaping, **run.preset.heads)
     return HeadsStage(
         run.begin(network, "heads"), dynamics, run.action_map(), run.config().context_sigma, run.cache, tokens,
-        run.actions(), *_samplers(run, fit), fit.batch, run.recipe.shaping,
+        run.actions(), *_samplers(run, fit), fit.batch,
     )  # fmt: skip
 
 
@@ -122,16 +123,12 @@ def _check_same_shaping(run: Run) -> None:
     folder = run.recipe.out / "heads"
     if not (folder / "config.json").is_file():
         return
-    known = load_network(run.recipe.out, "heads").config.shaping or {}
-    if known != run.recipe.shaping:
+    known, wanted = load_network(run.recipe.out, "heads").config.shaping or {}, run.recipe.shaping
+    if known != wanted:
         raise InputError(
-            f"the heads in {run.recipe.out} have the shaping {_words(known)}, not {_words(run.recipe.shaping)}: "
+            f"the heads in {run.recipe.out} have the shaping {shaping_words(known)}, not {shaping_words(wanted)}: "
             f"give it as before, or delete {folder} and {run.recipe.out / 'training' / 'heads'}"
         )
-
-
-def _words(shaping: dict[str, float]) -> str:
-    return " ".join(f"{name}={weight:g}" for name, weight in shaping.items()) or "none"
 
 
 def _samplers(run: Run, fit: Fit) -> tuple[ClipSampler, ClipSampler]:

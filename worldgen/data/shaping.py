@@ -32,6 +32,11 @@ def parse_shaping(words: Sequence[str]) -> dict[str, float]:
     return shaping
 
 
+def shaping_words(shaping: Mapping[str, float]) -> str:
+    """What parse_shaping() reads; none where there is nothing"""
+    return " ".join(f"{name}={weight:g}" for name, weight in shaping.items()) or "none"
+
+
 def missing_column(state: Mapping[str, Any], shaping: Mapping[str, float]) -> str | None:
     """A state column that is asked for and not there"""
     return next((name for name in shaping if name not in state), None)

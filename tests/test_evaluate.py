@@ -502,6 +502,13 @@ def test_unlabelled_video_gives_picture_figures_and_says_what_they_mean(tiny_wor
     assert figures["stability"] is None and any("no long game was played" in line for line in said)
 
 
+def test_one_episode_is_measured_to_its_end_and_nothing_that_is_not_known_is_said(tiny_world, tmp_path):
+    record_toy(tmp_path / "alone.mkv", num_frames=60)
+    figures = evaluate(tiny_world, tmp_path, clips=2, horizons=(1, 4), stability=8, say=quiet)
+    assert figures["stability"]["kernel_ratio"] is None and figures["stability"]["frames"] == 8
+    assert figures["findings"] and not any("nan" in said for said in figures["findings"])
+
+
 def test_hard_compression_shows_in_the_recordings(tmp_path):
     rng = np.random.default_rng(0)
     texture = rng.integers(0, 256, (60, 80, 3)).repeat(2, 0).repeat(2, 1).astype(np.float32)

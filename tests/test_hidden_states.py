@@ -15,6 +15,14 @@ from worldgen.training import hidden_states as module  # noqa: E402
 from worldgen.training.hidden_states import committed, hidden_states  # noqa: E402
 
 
+def test_of_a_long_recording_some_is_kept_as_of_many_short_ones():
+    short = Segments(np.arange(0, 60_000, 300), np.arange(300, 60_001, 300))
+    for long in (Segments(np.array([0]), np.array([60_000])), short):
+        some = module._some(long, 6000)
+        assert some.num_frames == pytest.approx(6000, rel=0.1) and some.starts.max() >= 50_000
+    assert module._some(short, 50_000) is short
+
+
 def test_chunks_see_as_far_back_as_the_whole_episode(tiny_world, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 8)
     dynamics = load_network(tiny_world, "dynamics").requires_grad_(False)

@@ -229,6 +229,8 @@ def test_both_are_measured_and_shown(trained: Path, recordings: Path, tmp_path: 
     assert halfway["recorded"]["network"]["psnr"] == pytest.approx(halfway["recorded"]["blend"]["psnr"], abs=1)
     assert halfway["recorded"]["repeat"]["flicker"] <= halfway["real_flicker"] + 1 and halfway["frames"] > 10
     assert between_section(for_json(halfway), strip)[1][:4] == b"\x89PNG"
+    unknown = replace(held_out, facts=held_out.facts | {"actions": "random"})
+    assert "no recorded actions" in sound_figures(trained, world, unknown, recordings)
     heard = sound_figures(trained, world, held_out, recordings)
     assert not isinstance(heard, str)
     sounds, play = heard

@@ -17,7 +17,7 @@ from worldgen.training.features import Embedding, Kinds, describe, describe_chan
 from worldgen.training.held_out import HeldOut, open_held_out
 from worldgen.training.replay import replay
 from worldgen.training.rollout import PROMPT
-from worldgen.training.stability import held_actions_at_random, num_games, stability_figures
+from worldgen.training.stability import group_size, held_actions_at_random, stability_figures
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def long_game(world, toys: HeldOut) -> dict:
 
 
 def test_a_world_that_knows_the_game_is_still_the_game(toys):
-    figures = long_game(OracleWorld(num_games(toys)), toys)
+    figures = long_game(OracleWorld(group_size(toys)), toys)
     assert 0.3 < figures["kernel_ratio"] < 2 and max(figures["real_kernel_ratio_range"]) < 2
     assert figures["changed_pixel_ratio"] == pytest.approx(1, abs=0.35)  # held keys push into walls more often
     assert figures["gradient_energy_ratio"] == pytest.approx(1, abs=0.2)
@@ -45,14 +45,14 @@ def test_a_world_that_knows_the_game_is_still_the_game(toys):
 
 
 def test_a_frozen_picture_is_caught_by_its_motion(toys):
-    figures = long_game(OracleWorld(num_games(toys), reads=lambda action: None), toys)
+    figures = long_game(OracleWorld(group_size(toys), reads=lambda action: None), toys)
     assert figures["changed_pixel_ratio"] == 0 and figures["kernel_ratio"] > 2
     assert figures["gradient_energy_ratio"] > 0.7  # each frame of it is as good as real
 
 
 def test_a_melting_world_is_caught_by_distance_and_sharpness(toys):
-    perfect = long_game(OracleWorld(num_games(toys)), toys)
-    figures = long_game(MeltingWorld(num_games(toys)), toys)
+    perfect = long_game(OracleWorld(group_size(toys)), toys)
+    figures = long_game(MeltingWorld(group_size(toys)), toys)
     assert figures["kernel_ratio"] > 3 and figures["kernel_ratio"] > 3 * perfect["kernel_ratio"]
     assert figures["gradient_energy_ratio"] < 0.2
     ratios = [point["kernel_ratio"] for point in figures["over_time"]]
@@ -60,18 +60,18 @@ def test_a_melting_world_is_caught_by_distance_and_sharpness(toys):
 
 
 def test_a_blurred_codec_is_told_from_drift(toys):
-    figures = long_game(OracleWorld(num_games(toys), paints=blurred), toys)
+    figures = long_game(OracleWorld(group_size(toys), paints=blurred), toys)
     assert figures["gradient_energy_ratio"] < 0.6
     assert figures["gradient_energy_ratio"] == pytest.approx(figures["reconstruction_gradient_energy_ratio"], abs=0.1)
 
 
 def test_the_first_end_is_said(toys):
-    assert long_game(OracleWorld(num_games(toys), ends_after=7), toys)["first_end"] == 7
+    assert long_game(OracleWorld(group_size(toys), ends_after=7), toys)["first_end"] == 7
 
 
 def test_a_single_episode_has_nothing_to_be_compared_with(toys):
     alone = replace(toys, segments=type(toys.segments)(toys.segments.starts[:1], toys.segments.stops[:1]))
-    figures = long_game(OracleWorld(num_games(alone)), alone)
+    figures = long_game(OracleWorld(group_size(alone)), alone)
     assert np.isnan(figures["real_kernel_distance"]) and np.isnan(figures["kernel_ratio"])
     assert figures["kernel_ratio_range"] is None
 

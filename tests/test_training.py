@@ -33,6 +33,7 @@ from worldgen.training import fit as fit_module  # noqa: E402
 from worldgen.training import latent_action, pipeline, presets  # noqa: E402
 from worldgen.training.dynamics import DynamicsStage  # noqa: E402
 from worldgen.training.fit import Fit, learning_rate_share, update_average  # noqa: E402
+from worldgen.training.gradient import whole_parts  # noqa: E402
 from worldgen.training.heads import HeadsStage  # noqa: E402
 from worldgen.training.latent_action import LatentActionStage, label  # noqa: E402
 from worldgen.training.pipeline import train_world  # noqa: E402
@@ -427,10 +428,19 @@ def test_a_stage_without_the_minutes_for_it_is_not_compiled(
     assert sum("not compiled: it has 0.0 minutes in all" in line for line in said) == 2  # dynamics and heads
 
 
+def test_processes_that_cannot_share_a_batch_are_told_how_many_can():
+    assert whole_parts(1, 3, 8) == 3 and whole_parts(8, 4, 8) == 8 and whole_parts(4, 3, 8) == 6
+    with pytest.raises(InputError, match="8 clips in 8 parts cannot be shared by 3 processes: start 1, 2, 4, 8"):
+        whole_parts(8, 3, 8)
+
+
 def test_minutes_stop_early_and_can_be_resumed(toy_recordings: Path, tmp_path: Path, trained: Path):
     out = tmp_path / "toy"
     train(toy_recordings, out, stages=("tokenizer",), minutes=1e-6)
     assert step_of(out, "tokenizer") == 1  # at least one step
+    written = (out / "tokenizer" / WEIGHTS).stat().st_mtime_ns
+    train(toy_recordings, out, stages=("tokenizer",), minutes=1e-6, resume=True)
+    assert (out / "tokenizer" / WEIGHTS).stat().st_mtime_ns == written  # or all that stand on it would be trained again
     with pytest.raises(InputError, match="begun with --seed 0, not 5"):
         train(toy_recordings, out, stages=("tokenizer",), resume=True, seed=5)
     train(toy_recordings, out, stages=("tokenizer",), resume=True)

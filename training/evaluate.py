@@ -45,7 +45,7 @@ from worldgen.training.replay import Replay, replay
 from worldgen.training.rollout import PROMPT, random_actions, replace_played
 from worldgen.training.shuffle import shuffle_figures
 from worldgen.training.sound_figures import SoundPlay, sound_figures
-from worldgen.training.stability import num_games, stability_figures
+from worldgen.training.stability import GROUPS, group_size, stability_figures
 from worldgen.training.timing import timing_figures
 from worldgen.training.watch import Watch
 from worldgen.world import World
@@ -142,11 +142,11 @@ def evaluate(
         at, curve = far_figures(load, held_out, horizon, seed, watch.progress("frames"))
         figures["horizons"] |= at
         figures["curve"] += curve
-    long_play = None
+    long_games = None
     if stability:
-        games = num_games(held_out)
-        watch.stage(f"a long game: {games} times {stability} frames")
-        figures["stability"], long_play = stability_figures(
+        games = group_size(held_out)
+        watch.stage(f"long games: {GROUPS} times {games} of {stability} frames")
+        figures["stability"], long_games = stability_figures(
             load(games), held_out, stability, seed, watch.progress("frames")
         )
     else:
@@ -191,9 +191,9 @@ def evaluate(
         figures["by_nfe"][str(steps)] |= {k: cost[k] for k in ("ms_p50", "ms_p95")}
         if is_own:
             figures["cost"] = cost
-    figures["findings"] = findings(figures)
     figures["seconds"] = round(watch.seconds, 1)
     figures = for_json(figures)
+    figures["findings"] = findings(figures)  # a figure that does not exist is None
     for line in table(figures) + figures["findings"]:
         say(f"  {line}")
     for note in figures["notes"]:
@@ -201,7 +201,7 @@ def evaluate(
     if report is not None:
         from worldgen.training.report import write_report
 
-        page = write_report(Path(report), figures, played, config, long_play, extras)
+        page = write_report(Path(report), figures, played, config, long_games, extras)
         write_json(Path(report) / "figures.json", figures)
         say(f"report: {page}")
     return figures

@@ -158,7 +158,8 @@ def train_stage(
         f"{stage.name}: {num_parameters / 1e6:.2f} M parameters on {accelerator.device}{shared}, {fit.steps} steps of "
         f"{fit.batch} x {fit.length} frames, from step {progress.step}, into {world / stage.name}"
     )
-    if progress.step >= fit.steps and (world / stage.name).is_dir():
+    is_over = progress.step >= fit.steps or (fit.minutes is not None and progress.seconds >= 60 * fit.minutes)
+    if is_over and (world / stage.name).is_dir():
         return progress
     if compiled and fit.minutes is not None and fit.minutes < COMPILING_MINUTES:
         say(f"  not compiled: it has {fit.minutes:.1f} minutes in all, and that alone takes up to {COMPILING_MINUTES}")

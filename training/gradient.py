@@ -24,10 +24,16 @@ MIN_PART = 4  # clips: the losses give shares of a batch other tasks
 
 def whole_parts(parts: int, num_processes: int, batch: int) -> int:
     """Into how many parts a batch is divided: as before where the processes can share them out evenly."""
-    parts = -(-parts // num_processes) * num_processes
-    if parts > batch:
-        raise InputError(f"a batch of {batch} clips cannot be shared by {num_processes} processes: start fewer")
-    return parts
+
+    def shared(num: int) -> int:
+        return -(-parts // num) * num
+
+    if shared(num_processes) > batch:
+        can = ", ".join(str(num) for num in range(1, batch + 1) if shared(num) <= batch)
+        raise InputError(
+            f"a batch of {batch} clips in {parts} parts cannot be shared by {num_processes} processes: start {can}"
+        )
+    return shared(num_processes)
 
 
 class StageLoss(nn.Module):

@@ -22,6 +22,7 @@ from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
 
 CHUNK = 128  # frames at a time
 LANES = 8  # segments side by side
+PIECE = 1000  # frames
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,14 @@ def hidden_states(
 
 
 def _some(segments: Segments, limit: int) -> Segments:
-    """Segments spread evenly over all, that hold about `limit` frames"""
+    """Segments spread evenly over all, that hold about `limit` frames: where there are more, of PIECE frames at most,
+    so that of a single long recording not all is kept"""
     stride = max(1, round(segments.num_frames / limit))
-    return Segments(segments.starts[::stride], segments.stops[::stride])
+    if stride == 1:
+        return segments
+    pieces = [(a, min(a + PIECE, stop)) for start, stop in segments for a in range(start, stop, PIECE)]
+    starts, stops = np.array(pieces, np.int64)[::stride].T
+    return Segments(starts, stops)
 
 
 @torch.inference_mode()

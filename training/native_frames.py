@@ -149,7 +149,9 @@ def _read_file(cache: Cache, file: Path, wanted: np.ndarray, out: np.ndarray) ->
             out[i, row - wanted[i]] = frame
         if row == last:
             return
-    raise InputError(f"{file} has changed since it was read: it has {row + 1 - begin} frames, expected {last - begin}")
+    raise InputError(
+        f"{file} has changed since it was read: it has {row + 1 - begin} frames, expected {last + 1 - begin}"
+    )
 
 
 def _frames(cache: Cache, file: Path, height: int, width: int) -> Iterator[np.ndarray]:

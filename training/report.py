@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from worldgen.config import WorldConfig
 from worldgen.files import write_bytes
 from worldgen.training.glossary import GLOSSARY, TITLES
@@ -31,14 +33,12 @@ from worldgen.training.report_tables import (
     standard,
 )
 from worldgen.training.sheet import contact_sheet, long_sheet, sheet_clips, to_png, write_side_by_side
-from worldgen.training.stability import LongPlay
 
 if TYPE_CHECKING:
     from worldgen.training.evaluate import Extras
 
 VIDEO = "side_by_side.mp4"
 VIDEO_SECONDS = 40
-SHOWN_GAMES = 8  # long ones, below each other
 
 STYLE = """
 :root { color-scheme: light; }
@@ -69,7 +69,7 @@ def write_report(
     figures: dict[str, Any],
     replay: Replay,
     config: WorldConfig,
-    long_play: LongPlay | None = None,
+    long_games: np.ndarray | None = None,
     extras: Extras | None = None,
 ) -> Path:
     """Writes FOLDER/report.html and FOLDER/side_by_side.mp4, with sounds FOLDER/sound_*.mp4 -> the page"""
@@ -91,9 +91,8 @@ def write_report(
         sections.append(("Objects", [objects(figures["objects"]), kinematics(figures["objects"])]))
     if figures["presence"]:
         sections.append(("What is there", [presence(figures["presence"])]))
-    if figures["stability"] and long_play is not None:
-        some = long_play.frames[:: max(1, len(long_play.frames) // SHOWN_GAMES)]
-        sheet = _image(to_png(long_sheet(some)), "sheet")
+    if figures["stability"] and long_games is not None:
+        sheet = _image(to_png(long_sheet(long_games)), "sheet")
         caption = "<figcaption>each row one game, above each column the frame</figcaption>"
         shown = [stability(figures["stability"]), _plot(stability_plot(figures["stability"]))]
         sections.append(("A long game", [*shown, f"<figure>{sheet}{caption}</figure>"]))

@@ -75,6 +75,8 @@ def rollout(
                 np.stack([np.asarray(p, np.float32)[:count] for p in ends], axis=1),
             )
         )
+    if len(parts) == 1:  # long games fill the memory once, not twice
+        return parts[0]
     return Rollout(*(np.concatenate([getattr(p, name) for p in parts]) for name in Rollout.__dataclass_fields__))
 
 

@@ -71,6 +71,8 @@ def sound_figures(
     folder: Path, world: World, held_out: HeldOut, data: Path, seed: int = 0
 ) -> tuple[dict[str, Any], SoundPlay] | str:
     """world: with sound, playing world.batch clips side by side. -> figures and the sounds, or why there are none"""
+    if not held_out.has_actions:
+        return "no recorded actions are known"
     batch = batch_of(world)
     assert world.sample_rate is not None
     fps = world.config.fps

@@ -10,7 +10,6 @@ seed. So there are several groups of them, and the distance is the mean of the g
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,61 +55,61 @@ KEYS = {
 }
 
 
-@dataclass(frozen=True)
-class LongPlay:
-    """frames (b, t, h, w, 3) uint8, after the prompts; actions (b, t, width), row i led to frame i"""
-
-    frames: np.ndarray
-    actions: np.ndarray
-
-
-def num_games(held_out: HeldOut) -> int:
-    """Of all groups, each of so few that as many real episodes leave others to compare with."""
-    return GROUPS * min(LARGEST, max(1, len(held_out.segments) // 2))
+def group_size(held_out: HeldOut) -> int:
+    """Games of a group, side by side: so few that as many real episodes leave others to compare with."""
+    return min(LARGEST, max(1, len(held_out.segments) // 2))
 
 
 def stability_figures(
     world: World, held_out: HeldOut, frames: int = 1100, seed: int = 0, on_frames: OnProgress = unheard
-) -> tuple[dict[str, Any], LongPlay]:
-    """Plays world.batch games of `frames` frames -> the figures, what was played"""
-    games = batch_of(world)
-    starts = held_out.clips(games, PROMPT + 1)
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Plays GROUPS groups of world.batch games, each of `frames` frames -> the figures, the first group's frames
+    (b, frames, h, w, 3) uint8"""
+    starts = held_out.clips(GROUPS * batch_of(world), PROMPT + 1)
     rows = starts[:, None] + np.arange(PROMPT)
     actions = held_actions_at_random(world, len(starts), PROMPT + frames, seed)
     if held_out.has_actions:
         actions[:, : PROMPT - 1] = held_out.actions[rows][:, :-1]
-    made = rollout(world, held_out.frames(rows), actions, frames, seed, on_frames)
     last = min(LAST, max(1, frames // 2))
-
-    rng = np.random.default_rng(seed)
-    groups = [np.arange(len(starts))[i::GROUPS] for i in range(min(GROUPS, len(starts)))]  # each from everywhere
-    real = _RealSide(held_out, len(groups[0]), last, rng)
     ends = np.unique(np.linspace(last, frames, POINTS).round().astype(int))
-    begun_in = held_out.episode_of(starts)
-    curve = [{"frame": int(end), **real.compare(made.frames[:, end - last : end], begun_in, groups)} for end in ends]
-    at_end = curve[-1]
-    said_end = made.terminated.any(1)
+
+    groups = [np.arange(len(starts))[i::GROUPS] for i in range(min(GROUPS, len(starts)))]  # each from everywhere
+    real = _RealSide(held_out, len(groups[0]), last, np.random.default_rng(seed))
+    shown, curves, first_ends = None, [], []
+    for i, group in enumerate(groups):  # one after the other: frames of all would fill the memory
+        made = rollout(
+            world, held_out.frames(rows[group]), actions[group], frames, seed + i * len(groups[0]),
+            lambda done, total, i=i: on_frames(i * total + done, len(groups) * total),
+        )  # fmt: skip
+        begun_in = held_out.episode_of(starts[group])
+        curves.append([real.compare(made.frames[:, end - last : end], begun_in) for end in ends])
+        first_ends += [game.argmax() + 1 for game in made.terminated if game.any()]
+        shown = made.frames if shown is None else shown
+    assert shown is not None  # held_out.clips() gives at least one
+    curve = [
+        {key: float(np.mean([point[key] for point in points])) for key in points[0]}
+        for points in zip(*curves, strict=True)
+    ]
+    ratios = [points[-1]["kernel_ratio"] for points in curves]
     figures = {
         "frames": frames,
         "games": len(starts),
         "groups": len(groups),
         "last": last,
-        "kernel_distance": at_end["kernel_distance"],
         "real_kernel_distance": real.distance,
-        "kernel_ratio": at_end["kernel_ratio"],
-        "kernel_ratio_range": at_end["kernel_ratio_range"],
+        "kernel_ratio_range": [min(ratios), max(ratios)] if np.isfinite(ratios).all() else None,
         "real_kernel_ratio_range": real.ratio_range,
         **real.reconstructed(world),
-        "changed_pixel_rate": at_end["changed_pixel_rate"],
         "real_changed_pixel_rate": real.changed,
-        "changed_pixel_ratio": at_end["changed_pixel_ratio"],
-        "gradient_energy_ratio": at_end["gradient_energy_ratio"],
-        "first_end": float(made.terminated.argmax(1)[said_end].mean() + 1) if said_end.any() else None,
+        **curve[-1],
+        "first_end": float(np.mean(first_ends)) if first_ends else None,
         "over_time": [
-            {k: c[k] for k in ("frame", "kernel_ratio", "changed_pixel_ratio", "gradient_energy_ratio")} for c in curve
+            {"frame": int(end)}
+            | {k: point[k] for k in ("kernel_ratio", "changed_pixel_ratio", "gradient_energy_ratio")}
+            for end, point in zip(ends, curve, strict=True)
         ],
     }
-    return figures, LongPlay(made.frames, actions[:, PROMPT - 1 : -1])
+    return figures, shown
 
 
 def held_actions_at_random(world: World, b: int, t: int, seed: int) -> np.ndarray:
@@ -149,15 +148,13 @@ class _RealSide:
             [min(distances) / mean, max(distances) / mean] if distances and np.isfinite(self.distance) else None
         )
 
-    def compare(self, made: np.ndarray, begun_in: np.ndarray, groups: list[np.ndarray]) -> dict[str, Any]:
-        """made (b, t, h, w, 3), begun_in (b,): the episodes that the games began in; groups: of the games"""
-        distances = [self._distance(list(made[group]), begun_in[group]) for group in groups]
-        distance, known = float(np.mean(distances)), np.isfinite(self.distance)
+    def compare(self, made: np.ndarray, begun_in: np.ndarray) -> dict[str, float]:
+        """made (b, t, h, w, 3), begun_in (b,): the episodes that the games began in"""
+        distance = self._distance(list(made), begun_in)
         changed = float(changed_pixels(made[:, 1:], made[:, :-1]).mean()) if made.shape[1] > 1 else float("nan")
         return {
             "kernel_distance": distance,
             "kernel_ratio": distance / self.distance,
-            "kernel_ratio_range": [min(distances) / self.distance, max(distances) / self.distance] if known else None,
             "changed_pixel_rate": changed,
             "changed_pixel_ratio": changed / self.changed if self.changed > 0 else float("nan"),
             "gradient_energy_ratio": gradient_energy(made) / self._energy if self._energy > 0 else float("nan"),

@@ -75,12 +75,16 @@ def stability_figures(
 
     groups = [np.arange(len(starts))[i::GROUPS] for i in range(min(GROUPS, len(starts)))]  # each from everywhere
     real = _RealSide(held_out, len(groups[0]), last, np.random.default_rng(seed))
-    shown, curves, first_ends = None, [], []
+    shown: np.ndarray | None = None
+    curves: list[list[dict[str, float]]] = []
+    first_ends: list[int] = []
     for i, group in enumerate(groups):  # one after the other: frames of all would fill the memory
-        made = rollout(
-            world, held_out.frames(rows[group]), actions[group], frames, seed + i * len(groups[0]),
-            lambda done, total, i=i: on_frames(i * total + done, len(groups) * total),
-        )  # fmt: skip
+
+        def on_group(done: int, total: int, before: int = i) -> None:
+            on_frames(before * total + done, len(groups) * total)
+
+        begin = held_out.frames(rows[group])
+        made = rollout(world, begin, actions[group], frames, seed + i * len(groups[0]), on_group)
         begun_in = held_out.episode_of(starts[group])
         curves.append([real.compare(made.frames[:, end - last : end], begun_in) for end in ends])
         first_ends += [game.argmax() + 1 for game in made.terminated if game.any()]

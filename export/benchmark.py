@@ -24,6 +24,7 @@ Engines and nfe take turns, a block of frames each, so that whatever else the ma
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -181,7 +182,8 @@ class TimedBackend:
         cpu, began = time.process_time(), time.perf_counter()
         outputs = self._backend.run(graph, inputs)
         if self.facts["device"] != "cpu":
-            self.numpy(min(outputs.values(), key=lambda x: x.shape[1:]))  # done when its outputs are here
+            smallest = min(self.specs[graph].outputs, key=lambda spec: math.prod(spec.shape))
+            self.numpy(outputs[smallest.name])  # done when its outputs are here
         self.ms[graph].append(1000 * (time.perf_counter() - began))
         self.cpu_ms[graph].append(1000 * (time.process_time() - cpu))
         return outputs

@@ -14,9 +14,9 @@ from pathlib import Path
 from worldgen.bundle import PLAYED_NETWORKS, TRAINED_ON, find_world, load_networks, network_hashes, save_network
 from worldgen.command import fail, run
 from worldgen.errors import InputError
+from worldgen.export.new_folder import new_folder
 from worldgen.export.quantise import quantise_weights
 from worldgen.export.to_onnx import export_onnx
-from worldgen.files import replace_folder
 from worldgen.uncertainty import Uncertainty
 
 
@@ -26,24 +26,23 @@ def publish(world: Path, out: Path, say: Callable[[str], None] = print) -> float
     numbers."""
     if out.resolve() == world.resolve():
         raise InputError(f"{out} is the world itself: choose another folder")
-    building = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
     networks = load_networks(world)
-    for name, network in networks.items():
-        assert name in PLAYED_NETWORKS
-        quantise_weights(name, network)
-        save_network(network.half(), building, name)
-    for name in ("world.json", "card.md", "NOTICE.md", TRAINED_ON):
-        if (world / name).is_file():
-            shutil.copy(world / name, building / name)
-    shutil.copytree(world / "starts", building / "starts")
-    dynamics = networks["dynamics"]
-    hidden_shape = (dynamics.num_tokens + 1, dynamics.config.dim)
-    if known := Uncertainty.load(world, lambda: network_hashes(world), hidden_shape):
-        replace(known, hashes=network_hashes(building)).save(building)
-    export_onnx(building, say=say)
-    replace_folder(building, out)
+    with new_folder(out) as building:
+        for name, network in networks.items():
+            assert name in PLAYED_NETWORKS
+            quantise_weights(name, network)
+            save_network(network.half(), building, name)
+        for name in ("world.json", "card.md", "NOTICE.md", TRAINED_ON):
+            if (world / name).is_file():
+                shutil.copy(world / name, building / name)
+        for name in ("starts", "sounds"):
+            if (world / name).is_dir():
+                shutil.copytree(world / name, building / name)
+        dynamics = networks["dynamics"]
+        hidden_shape = (dynamics.num_tokens + 1, dynamics.config.dim)
+        if known := Uncertainty.load(world, lambda: network_hashes(world), hidden_shape):
+            replace(known, hashes=network_hashes(building)).save(building)
+        export_onnx(building, say=say)
     size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file()) / 1e6
     say(f"{out}: {size:.1f} MB")
     return size

@@ -5,7 +5,6 @@ worldgen export worlds/mine --to onnx --precision fp32
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,13 @@ from worldgen.bundle import combined_hash, load_networks, network_hashes, onnx_f
 from worldgen.config import NFE_CHOICES
 from worldgen.errors import InputError
 from worldgen.export.fuse import fuse_frame
+from worldgen.export.new_folder import new_folder
 from worldgen.export.precision import ONNX_PRECISIONS, PRECISIONS, Precision
 from worldgen.export.quietly import quietly
 from worldgen.export.ranges import check_half
 from worldgen.export.shared_weights import WEIGHTS_FILE, share_weights
 from worldgen.export.verify import Games, record_games, verify_onnx
-from worldgen.files import file_hash, replace_folder, write_sealed
+from worldgen.files import file_hash, write_sealed
 from worldgen.graphs import GraphSpec, frame_graph, is_frame_graph
 from worldgen.models.steps import example_inputs, step_modules, step_specs
 
@@ -44,13 +44,9 @@ def export_onnx(world: Path, say: Callable[[str], None] = print, precision: str 
     sources = network_hashes(world)  # before they are read: weights that change meanwhile make these graphs stale
     networks = load_networks(world)
     folder = onnx_folder(world, precision)
-    building = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir()
-    parts, games = export_parts(networks, say), record_games(world, reference_of(networks, sources))
-    manifest = write_onnx(world, building, networks, sources, parts, games, precision, say)
-    replace_folder(building, folder)
-    return manifest
+    with new_folder(folder) as building:
+        parts, games = export_parts(networks, say), record_games(world, reference_of(networks, sources))
+        return write_onnx(world, building, networks, sources, parts, games, precision, say)
 
 
 def write_onnx(

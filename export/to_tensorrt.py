@@ -7,7 +7,6 @@ With TensorRT for RTX and no GPU, engines are built for every generation it know
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -23,12 +22,13 @@ from worldgen.backends.tensorrt_library import Library, find_gpu, find_library, 
 from worldgen.bundle import load_networks, network_hashes
 from worldgen.errors import InputError, RunError
 from worldgen.export.fp8 import QUANTISED, quantised_inputs, to_fp8
+from worldgen.export.new_folder import new_folder
 from worldgen.export.precision import PRECISIONS, TENSORRT_PRECISIONS
 from worldgen.export.ranges import check_half, find_ranges
 from worldgen.export.tensorrt_graph import for_tensorrt
 from worldgen.export.to_onnx import assemble, export_parts, reference_of
 from worldgen.export.verify import record_games, verify
-from worldgen.files import file_hash, replace_folder, write_bytes, write_sealed
+from worldgen.files import file_hash, write_bytes, write_sealed
 from worldgen.graphs import GraphSpec
 from worldgen.models.steps import step_specs
 
@@ -54,9 +54,6 @@ def export_tensorrt(
     networks = load_networks(world)
     specs = step_specs(**networks)
     folder = engine_folder(world, gpu.slug if gpu else ANY_GPU, library, precision)
-    building = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
     # outlives its engines: the next build is quicker
     timing = folder.with_name(f"{folder.name}.timing") if gpu else None
     profiles = [size for size in PROFILES if size < max_batch] + [max_batch]
@@ -70,37 +67,37 @@ def export_tensorrt(
         watched = {name: quantised_inputs(parts[name].graph) for name in QUANTISED}
         ranges = {name: find_ranges(parts[name], watched[name], games.inputs(name)) for name in QUANTISED}
         limits = replace(limits, convert=to_fp8(ranges))
-    for name, model in assemble(parts, specs, limits).items():
-        began = time.perf_counter()
-        write_bytes(building / f"{name}.plan", build_engine(model, specs[name], library, profiles, timing))
-        seconds = time.perf_counter() - began
-        say(f"  {name}: engine built in {seconds:.1f} s")
-        digest = file_hash(building / f"{name}.plan")
-        graphs[name] = {"file": f"{name}.plan", "sha256": digest, "build_seconds": seconds, **specs[name].to_json()}
-    manifest = {
-        "format_version": 1,
-        "runtime": library.module.__name__,
-        "version": library.version,
-        "gpu": gpu.name if gpu else ANY_GPU,
-        "capability": gpu.capability if gpu else None,
-        "precision": precision,
-        "profiles": profiles,
-        "is_in_place": writes_in_place(library),
-        "versions": {"torch": torch.__version__, "onnx": onnx.__version__},
-        "weights": sources,
-        "position_period": networks["dynamics"].position_period,
-        "graphs": graphs,
-    }
-    write_sealed(building / "manifest.json", manifest)
-    if gpu is None:
-        say("no GPU here: the engines were built, but neither run nor compared with torch")
-    else:
-        from worldgen.backends.tensorrt_backend import TensorRTBackend
-
-        engine = TensorRTBackend(world, precision, folder=building)
-        manifest |= verify(world, engine, games, limits, say)
+    with new_folder(folder) as building:
+        for name, model in assemble(parts, specs, limits).items():
+            began = time.perf_counter()
+            write_bytes(building / f"{name}.plan", build_engine(model, specs[name], library, profiles, timing))
+            seconds = time.perf_counter() - began
+            say(f"  {name}: engine built in {seconds:.1f} s")
+            digest = file_hash(building / f"{name}.plan")
+            graphs[name] = {"file": f"{name}.plan", "sha256": digest, "build_seconds": seconds, **specs[name].to_json()}
+        manifest = {
+            "format_version": 1,
+            "runtime": library.module.__name__,
+            "version": library.version,
+            "gpu": gpu.name if gpu else ANY_GPU,
+            "capability": gpu.capability if gpu else None,
+            "precision": precision,
+            "profiles": profiles,
+            "is_in_place": writes_in_place(library),
+            "versions": {"torch": torch.__version__, "onnx": onnx.__version__},
+            "weights": sources,
+            "position_period": networks["dynamics"].position_period,
+            "graphs": graphs,
+        }
         write_sealed(building / "manifest.json", manifest)
-    replace_folder(building, folder)
+        if gpu is None:
+            say("no GPU here: the engines were built, but neither run nor compared with torch")
+        else:
+            from worldgen.backends.tensorrt_backend import TensorRTBackend
+
+            engine = TensorRTBackend(world, precision, folder=building)
+            manifest |= verify(world, engine, games, limits, say)
+            write_sealed(building / "manifest.json", manifest)
     return manifest
 
 

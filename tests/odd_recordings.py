@@ -160,6 +160,14 @@ def variable_rate(folder):
 
 
 @odd("ok")
+def drops_a_frame_now_and_then(folder):
+    times = [t for t in range(500) if t % 100 != 50]
+    ms = [round(t * 1000 / 30) for t in times]
+    write_video(folder / "a.mkv", [coded_frame(t) for t in times], ms, options={"g": "250"})
+    rows(folder / "a.mkv", 500)
+
+
+@odd("ok")
 def starts_late_on_its_clock(folder):
     write_video(folder / "a.mkv", coded(), times_ms=[5000 + round(i * 1000 / 30) for i in range(N)])
     rows(folder / "a.mkv", N)

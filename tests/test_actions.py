@@ -146,6 +146,11 @@ def test_most_held_keys_win():
     assert actions.from_keys(["q"]) == 0
 
 
+def test_keys_may_be_plain_words_in_json():
+    raw = {"kind": "discrete", "sizes": [3], "keys": ["left", "", ["left", "space"]]}
+    assert ActionMap.from_json(raw).keys == (("left",), (), ("left", "space"))
+
+
 def test_idle_need_not_come_first():
     actions = ActionMap.discrete(["left", "idle"], [("left",), ()])
     assert actions.from_keys([]) == 1

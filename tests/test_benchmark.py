@@ -103,6 +103,15 @@ def test_a_timed_backend_plays_the_same_frames(tiny_world_onnx):
     assert all((plain.step(a).image == timed.step(a).image).all() for a in (1, 2, 3))
 
 
+def test_a_timed_backend_waits_for_a_gpu(tiny_world_onnx):
+    plain = World.load(tiny_world_onnx, backend="onnxruntime:cpu")
+    backend = TimedBackend(plain._backend)
+    backend.facts = {**backend.facts, "device": "cuda"}
+    timed = World(plain.config, backend, plain._starts)
+    plain.reset(5), timed.reset(5)
+    assert (plain.step(1).image == timed.step(1).image).all() and all(backend.ms.values())
+
+
 def test_percentiles_are_in_order():
     figures = percentiles(np.arange(1, 101, dtype=float))
     assert figures == {"ms_p50": 50.5, "ms_p95": 95.05, "ms_p99": 99.01}

@@ -104,6 +104,13 @@ def test_differing_rates_are_resampled_to_the_most_common(build):
     assert cache.fps == 15 and cache.lengths.tolist() == [16, 30, 30] and "1 at 30 fps" in cache.notes[0]
 
 
+def test_more_frames_a_second_than_a_world_has_are_resampled(build):
+    write_video(build.data / "a.mkv", [coded_frame(t) for t in range(60)], times_ms=list(range(60)), fps=1000)
+    cache = build()
+    assert cache.fps == 240 and cache.notes == ("resampled to 240 fps: 1 at 1000 fps",)
+    assert [number_of(f) for f in cache.frames] == [i * 1000 // 240 for i in range(cache.num_frames)]
+
+
 def test_variable_rate_rows_stay_on_their_frames(build):
     times = np.cumsum(np.append(0, np.random.default_rng(0).choice([17, 33, 50, 180], 49)))
     write_video(build.data / "a.mkv", [coded_frame(t) for t in range(50)], times_ms=times.tolist())

@@ -11,6 +11,7 @@ import pytest
 from recordings import HEIGHT, WALK, WIDTH, game_frames, number_of, record, write_video
 
 from worldgen import cli
+from worldgen.data import contact_sheet
 from worldgen.data.cache import open_cache
 from worldgen.data.check import check_folder, inspect_file
 from worldgen.data.decode import read_frames
@@ -76,6 +77,16 @@ def test_still_stretches_are_found_and_do_not_count_as_usable(tmp_path):
     ((first, last),) = file.still
     assert first == pytest.approx(1.5, abs=0.1) and last == pytest.approx(6.5, abs=0.1)
     assert file.usable_seconds == pytest.approx(3.0, abs=0.2)
+
+
+def test_a_recording_that_is_looked_at_in_part_says_so(tmp_path, monkeypatch):
+    for module in ("signals", "check"):
+        monkeypatch.setattr(f"worldgen.data.{module}.MAX_THUMBS", 60)
+    for n in (60, 61):
+        write_video(tmp_path / f"{n}.mkv", game_frames(n))
+    assert inspect_file(tmp_path / "60.mkv").findings() == []
+    (said,) = inspect_file(tmp_path / "61.mkv").findings()
+    assert "in its first 60 frames only: split it" in said
 
 
 def test_cuts_are_found_and_flashes_are_not(tmp_path):
@@ -176,6 +187,27 @@ def test_fixing_a_damaged_variable_rate_video_gives_constant_ones_that_read_the_
     assert np.abs(before.frames.astype(int) - after.frames.astype(int)).mean() < 3
 
 
+def test_fixing_two_videos_of_one_name_keeps_both(tmp_path):
+    (tmp_path / "data").mkdir()
+    for seed, name in enumerate(("a.mkv", "a.mp4", "b.mp4")):
+        write_video(tmp_path / "data" / name, game_frames(60, seed=seed))
+    assert cli.main(["check", str(tmp_path / "data"), "--fix", str(tmp_path / "out")]) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a-mkv.mkv", "a-mp4.mkv", "b.mkv"]
+
+
+def test_fixing_keeps_rows_in_which_no_action_is_known(tmp_path):
+    (tmp_path / "data").mkdir()
+    write_video(tmp_path / "data" / "a.mp4", game_frames(60))
+    rows = [{"action": None, "reward": t, "terminated": t == 58, "health": 100 - t} for t in range(60)]
+    (tmp_path / "data" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert cli.main(["check", str(tmp_path / "data"), "--fix", str(tmp_path / "out")]) == 0
+    fixed = read_sidecar(tmp_path / "out" / "a.jsonl")
+    assert fixed.actions == [None] * 60 and fixed.reward.tolist() == list(range(60))
+    assert np.flatnonzero(fixed.terminated).tolist() == [58]
+    assert fixed.state["health"].tolist() == [100 - t for t in range(60)]
+    assert inspect_file(tmp_path / "out" / "a.mkv").report.status == "ok"
+
+
 def test_fixing_never_overwrites_and_never_writes_into_the_recordings(tmp_path):
     record(tmp_path / "data" / "a.mkv", 40)
     with pytest.raises(InputError, match="inside each other"):
@@ -185,6 +217,16 @@ def test_fixing_never_overwrites_and_never_writes_into_the_recordings(tmp_path):
     arguments = ["check", str(tmp_path / "data"), "--fix", str(tmp_path / "out")]
     assert cli.main(arguments) == 0 and cli.main(arguments) == 2
     assert [number_of(f) for _, f in read_frames(tmp_path / "out" / "a.mkv", 30, WIDTH, HEIGHT)] == list(range(40))
+
+
+def test_a_contact_sheet_of_a_part_of_the_files_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(contact_sheet, "MAX_ROWS", 2)
+    for seed, name in enumerate("abc"):
+        write_video(tmp_path / f"{name}.mkv", game_frames(30, seed=seed))
+        if name != "a":
+            assert cli.main(["check", str(tmp_path), "--sheet", str(tmp_path / "sheet.png")]) == 0
+            said = capsys.readouterr().out
+            assert ("sheet.png, 2 of 3 files, those with findings first" in said) == (name == "c")
 
 
 def test_the_command_writes_figures_and_a_contact_sheet(tmp_path, capsys):

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recordings import HEIGHT, WIDTH, coded_frame, game_frames, record, write_video
+from recordings import HEIGHT, WALK, WIDTH, coded_frame, game_frames, record, write_video
 from waiting import until
 
 from worldgen.actions import ActionMap
 from worldgen.data import map_files
 from worldgen.data.check import check_folder
 from worldgen.data.check import inspect_file as inspect_whole
+from worldgen.data.decode import VideoNotes
 from worldgen.data.ingest import FileReport, find_videos, open_recording
 from worldgen.data.recorded_actions import infer_action_map
 from worldgen.errors import InputError
@@ -235,6 +236,26 @@ def test_an_action_space_is_inferred_from_what_was_pressed(actions, expected):
 def test_actions_that_make_no_space_are_refused_by_file(actions):
     with pytest.raises(InputError, match="a.jsonl"):
         infer_action_map(actions, Path("a.jsonl"))
+
+
+@pytest.mark.parametrize("first_row", ["{}", '{"action": 0}'])
+def test_a_column_that_the_first_row_lacks_is_read(tmp_path, first_row):
+    write_video(tmp_path / "a.mkv", [coded_frame(t) for t in range(4)])
+    (tmp_path / "a.jsonl").write_text(first_row + '\n{"action": 1, "health": 7}' * 3)
+    health = open_recording(tmp_path / "a.mkv").sidecar.state["health"]
+    np.testing.assert_array_equal(health, [np.nan, 7, 7, 7])
+
+
+@pytest.mark.parametrize("left_out", ["fps", "action_space"])
+def test_the_facts_of_a_recording_may_be_only_some(tmp_path, left_out):
+    record(tmp_path / "a.mkv", 40)
+    facts = json.loads((tmp_path / "a.json").read_text())
+    del facts[left_out]
+    (tmp_path / "a.json").write_text(json.dumps(facts))
+    recording = open_recording(tmp_path / "a.mkv")
+    assert recording.facts.fps == 30 and recording.info.source == "test"
+    assert recording.action_map == (WALK if left_out == "fps" else ActionMap("discrete", (3,)))
+    assert recording.report(VideoNotes()).notes == ()
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import TOY_ACTIONS
 
+from worldgen.actions import ActionMap
 from worldgen.config import WorldConfig
 from worldgen.errors import InputError
 from worldgen.legend import draw_legend
@@ -54,6 +55,15 @@ def test_a_published_world_with_other_names_is_the_same_world(tiny_world_onnx: P
 def test_what_cannot_be_pressed_or_told_apart_is_refused(names: dict, keys: dict, said: str):
     with pytest.raises(InputError, match=said):
         renamed(TOY_ACTIONS, names, keys)
+
+
+def test_actions_without_keys_are_named_one_by_one():
+    actions = renamed(ActionMap("discrete", (3,)), {1: "jump"}, {})
+    assert actions == ActionMap("discrete", (3,), ("action 0", "jump", "action 2"))
+    actions = renamed(actions, {}, {1: ("space",)})
+    assert actions.keys == ((), ("space",), ()) and actions.from_keys(["space"]) == 1
+    with pytest.raises(InputError, match="actions 1 .jump. and 2 .action 2. would both have space"):
+        renamed(actions, {}, {2: ("space",)})
 
 
 def test_a_refused_name_leaves_the_world_as_it_was(tiny_world_onnx: Path, tmp_path: Path):

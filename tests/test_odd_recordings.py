@@ -105,6 +105,24 @@ def test_copies_and_links_are_used_once(tmp_path):
     assert open_cache(tmp_path, height=24, width=32, cache_dir=tmp_path / "cache").num_frames == 40
 
 
+def test_of_two_copies_the_one_with_rows_is_used(tmp_path):
+    record(tmp_path / "b.mkv", 40)
+    (tmp_path / "a.mkv").write_bytes((tmp_path / "b.mkv").read_bytes())
+    assert [f.report.status for f in check_folder(tmp_path).files] == ["refused", "ok"]
+    cache = open_cache(tmp_path, height=24, width=32, cache_dir=tmp_path / "cache")
+    assert cache.episode_names == ("b.mkv",) and cache.actions is not None
+
+
+def test_a_copy_of_a_video_that_is_refused_is_used(tmp_path):
+    record(tmp_path / "a.mkv", 40)
+    (tmp_path / "b.mkv").write_bytes((tmp_path / "a.mkv").read_bytes())
+    (tmp_path / "a.jsonl").write_text("[1]\n" * 40)
+    first, second = (f.report for f in check_folder(tmp_path).files)
+    assert first.status == "refused" and "a.jsonl" in first.reason and second.status == "ok"
+    cache = open_cache(tmp_path, height=24, width=32, cache_dir=tmp_path / "cache")
+    assert cache.episode_names == ("b.mkv",)
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to become someone else")
 def test_what_may_not_be_read_is_refused_and_the_rest_is_used(tmp_path):
     record(tmp_path / "a.mkv", 20)
@@ -113,17 +131,21 @@ def test_what_may_not_be_read_is_refused_and_the_rest_is_used(tmp_path):
     (tmp_path / "b.mkv").chmod(0)
     (tmp_path / "locked").chmod(0)
     os.chmod(tmp_path, 0o755)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o777)
     for parent in tmp_path.parents:
         if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
             os.chmod(parent, parent.stat().st_mode | 0o055)
     os.seteuid(65534)
     try:
         reports = {Path(f.report.path).name: f.report for f in check_folder(tmp_path).files}
+        cache = open_cache(tmp_path, height=24, width=32, cache_dir=tmp_path / "cache")
     finally:
         os.seteuid(0)
     assert reports["a.mkv"].status == "ok"
     assert reports["b.mkv"].status == "refused" and "Permission denied" in reports["b.mkv"].reason
     assert reports["locked"].status == "refused" and "cannot be read" in reports["locked"].reason
+    assert [Path(r.path).name for r in cache.reports if r.status == "ok"] == ["a.mkv"] and cache.num_frames == 20
 
 
 def test_a_name_that_no_terminal_shows_is_checked(tmp_path):

@@ -209,3 +209,14 @@ def test_a_library_that_does_not_fit_its_head_is_named(retrieving: Path, tmp_pat
     with pytest.raises(InputError, match="has no recorded sounds and a head for 2"):
         World.load(tmp_path / "world", backend="torch")
     assert World.load(tmp_path / "world", backend="torch", sound="off").reset(0).sound is None
+
+
+def test_a_published_world_has_its_library_and_needs_no_starts(retrieving: Path, tmp_path: Path):
+    pytest.importorskip("onnxruntime")
+    from worldgen.export.publish import publish
+
+    shutil.copytree(retrieving, tmp_path / "world", ignore=shutil.ignore_patterns("starts"))
+    publish(tmp_path / "world", tmp_path / "published", say=lambda text: None)
+    world = World.load(tmp_path / "published", backend="onnxruntime")
+    world.reset(0, start=toy_frame(np.array([4, 6]), 0))
+    assert world.step(1).sound.shape == (SAMPLES, 1)

@@ -263,6 +263,21 @@ def test_a_recorder_that_leaves_still_frames_out_loses_nothing(tmp_path):
     assert [number_of(frame) for _, frame, _ in read] == shown
 
 
+@pytest.mark.parametrize("num_rows", [None, 594, 600])
+def test_a_recorder_that_drops_a_frame_now_and_then_loses_no_other(tmp_path, num_rows):
+    """num_rows: of a sidecar with a row for every frame, or for every instant."""
+    times = [t for t in range(600) if t % 100 != 50]
+    ms = [round(t * 1000 / 30) for t in times]
+    write_video(tmp_path / "b.mkv", [coded_frame(t) for t in times], ms, options={"g": "250"})
+    facts = probe(tmp_path / "b.mkv")
+    facts = facts if num_rows is None else facts.with_rows(num_rows)
+    read = list(resample(tmp_path / "b.mkv", facts, 30, WIDTH, HEIGHT))
+    shown = [max(s for s in times if s <= t) for t in range(600)]
+    assert not any(is_missing for _, _, is_missing in read)
+    assert [number_of(frame) for _, frame, _ in read] == shown
+    assert [row for row, _, _ in read] == (list(range(600)) if num_rows == 600 else [times.index(s) for s in shown])
+
+
 def test_pictures_that_are_stored_but_never_shown_are_not_counted(tmp_path):
     write_video(tmp_path / "a.webm", coded(60), codec="libvpx", options={"deadline": "realtime"})
 

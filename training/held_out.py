@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from worldgen.actions import ActionMap
+from worldgen.actions import check_same_actions
 from worldgen.bundle import WEIGHTS
 from worldgen.config import WorldConfig
 from worldgen.data.cache import Cache, open_cache
@@ -221,22 +221,6 @@ def recorded_actions(config: WorldConfig, cache: Cache) -> tuple[np.ndarray, np.
         raise InputError("every action of the recordings is missing: fill the action column, or remove the sidecars")
     rows = np.where(known[:, None], rows, config.actions.null(len(rows)))
     return rows.astype(config.actions.dtype), known
-
-
-def check_same_actions(of_world: ActionMap, of_data: ActionMap) -> None:
-    """Raises InputError where an action of the recordings would be another one in the world."""
-    theirs = f"the recordings have {of_data.describe()} {list(of_data.names)}"
-    ours = f"the world takes {of_world.describe()} {list(of_world.names)}"
-    if of_data.kind != of_world.kind or len(of_data.sizes) != len(of_world.sizes):
-        raise InputError(f"{theirs}, {ours}: use recordings of its own game")
-    # without a NAME.json the space is guessed from the actions that occur: it has no names and may be smaller
-    is_guessed = all(name.startswith("action ") for name in of_data.names)
-    if is_guessed:
-        is_same = all(d <= w for d, w in zip(of_data.sizes, of_world.sizes, strict=True))
-    else:
-        is_same = replace(of_data, keys=()) == replace(of_world, keys=())
-    if not is_same:
-        raise InputError(f"{theirs}, {ours}: use recordings of its own game")
 
 
 def _inferred(

@@ -12,7 +12,7 @@ NULL is the action of frame 0 and of unlabelled prompts; training shows it to th
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -184,7 +184,7 @@ class ActionMap:
                 kind=raw["kind"],
                 sizes=tuple(int(n) for n in raw["sizes"]),
                 names=tuple(raw.get("names", ())),
-                keys=tuple(tuple(k) for k in raw.get("keys", ())),
+                keys=tuple((k,) if k and isinstance(k, str) else tuple(k) for k in raw.get("keys", ())),
                 low=tuple(float(x) for x in raw.get("low", ())),
                 high=tuple(float(x) for x in raw.get("high", ())),
             )
@@ -192,6 +192,22 @@ class ActionMap:
             raise InputError(f"not an action space: {raw!r} ({error})") from None
         except ValueError as error:  # InputError among them, which says enough by itself
             raise InputError(f"not an action space: {error}") from None
+
+
+def check_same_actions(of_world: ActionMap, of_data: ActionMap) -> None:
+    """Raises InputError where an action of the recordings would be another one in the world."""
+    theirs = f"the recordings have {of_data.describe()} {list(of_data.names)}"
+    ours = f"the world takes {of_world.describe()} {list(of_world.names)}"
+    if of_data.kind != of_world.kind or len(of_data.sizes) != len(of_world.sizes):
+        raise InputError(f"{theirs}, {ours}: use recordings of its own game")
+    # without a NAME.json the space is guessed from the actions that occur: it has no names and may be smaller
+    is_guessed = all(name.startswith("action ") for name in of_data.names)
+    if is_guessed:
+        is_same = all(d <= w for d, w in zip(of_data.sizes, of_world.sizes, strict=True))
+    else:
+        is_same = replace(of_data, keys=()) == replace(of_world, keys=())
+    if not is_same:
+        raise InputError(f"{theirs}, {ours}: use recordings of its own game")
 
 
 def _shown(action: Any) -> str:

@@ -35,7 +35,8 @@ def rename_actions(world: Path, names: Mapping[int, str], keys: Mapping[int, Seq
 
 
 def renamed(actions: ActionMap, names: Mapping[int, str], keys: Mapping[int, Sequence[str]]) -> ActionMap:
-    """With these names and keys. Raises InputError where two actions would have the same, or a key is none."""
+    """With these names and keys. Raises InputError where two actions would have the same name, one of these keys is
+    another action's too, or a key is none."""
     if not actions.is_discrete:
         raise InputError(f"names and keys are given to a list of actions; this world takes {actions.describe()}")
     count = actions.sizes[0]
@@ -53,10 +54,10 @@ def renamed(actions: ActionMap, names: Mapping[int, str], keys: Mapping[int, Seq
             if not (key in NAMED_KEYS or (len(key) == 1 and key.isprintable() and key == key.lower() and key != " ")):
                 raise InputError(f"action {i}: {key!r} is no key: a letter, a digit, or one of {', '.join(NAMED_KEYS)}")
         first = next(j for j, other in enumerate(all_keys) if set(other) == set(held))
-        if first < i:
+        if first < i and not keys.keys().isdisjoint((first, i)):
             both = " + ".join(held) if held else "no key at all"
             raise InputError(f"actions {first} ({all_names[first]}) and {i} ({all_names[i]}) would both have {both}")
-    return ActionMap.discrete(all_names, all_keys)
+    return ActionMap.discrete(all_names, all_keys if any(all_keys) else ())
 
 
 def parse_names(words: Sequence[str]) -> dict[int, str]:

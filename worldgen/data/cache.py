@@ -101,8 +101,9 @@ def open_cache(
 ) -> Cache:
     """The cache of a folder, built where it is missing, outdated or damaged.
 
-    fps: None is what most recordings run at. sample_rate: None is no sound; it is moved to the nearest rate of which a
-    frame holds a whole number of samples. InputError where no file is usable or their action spaces differ.
+    fps: None is what most recordings run at, at most 240. sample_rate: None is no sound; it is moved to the nearest
+    rate of which a frame holds a whole number of samples. InputError where no file is usable or their action spaces
+    differ.
     """
     folder = Path(folder)
     videos = find_videos(folder)
@@ -234,13 +235,14 @@ def _key(folder: Path, videos: list[Path], asked: dict[str, Any], is_shared: boo
     digest.update(json.dumps([CACHE_VERSION, asked], sort_keys=True).encode())
     for video in videos:
         beside = [video.with_suffix(s) for s in (*SIDECAR_SUFFIXES, ".json")]
-        for path in [video, *(p for p in beside if p.is_file())]:
-            stat = path.stat() if path.is_file() else None  # a pipe would never end
+        for path in [video, *(p for p in beside if os.path.isfile(p))]:
+            stat = path.stat() if os.path.isfile(path) else None  # a pipe would never end
             times = [] if stat is None or is_shared else [stat.st_mtime_ns]
             facts = [os.fsencode(path.relative_to(folder)).hex(), stat and [stat.st_size, *times]]
             digest.update(json.dumps(facts).encode())
             if stat is not None:
-                digest.update(checksum(path, num_blocks=256 if is_shared else 8).encode())
+                with contextlib.suppress(OSError):  # it is refused for that when it is opened
+                    digest.update(checksum(path, num_blocks=256 if is_shared else 8).encode())
     return digest.hexdigest()
 
 

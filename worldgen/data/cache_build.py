@@ -22,7 +22,8 @@ from worldgen.data.mapped_npz import add_array, map_npz
 from worldgen.data.progress import Progress
 from worldgen.errors import InputError
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
+MAX_WORLD_FPS = 240  # that WorldConfig takes
 
 
 def build(
@@ -30,13 +31,11 @@ def build(
 ) -> None:
     """Writes frames.bin, sound.bin, rows.npz and meta.json into an empty folder. InputError where no video is usable or
     their action spaces differ."""
-    same = find_duplicates(videos)
-    jobs = [v for v in videos if v not in same]
-    results = dict(zip(jobs, map_files(_open_or_refuse, jobs, jobs), strict=True))
     opened: list[Recording | FileReport] = []
-    for video in videos:
-        result = results[video] if video in results else duplicate(video, same[video])
+    for video, result in zip(videos, map_files(_open_or_refuse, videos, videos), strict=True):
         opened.append(refusal(video, result) if isinstance(result, Exception) else result)
+    same = find_duplicates([r.path for r in opened if isinstance(r, Recording)])
+    opened = [duplicate(v, same[v]) if v in same else r for v, r in zip(videos, opened, strict=True)]
     reports: list[FileReport | None] = [r if isinstance(r, FileReport) else None for r in opened]
     usable = [(i, r) for i, r in enumerate(opened) if isinstance(r, Recording)]
     _require_some(folder, reports, len(usable))
@@ -85,7 +84,8 @@ def _settle(recordings: list[Recording], asked: dict[str, Any]) -> tuple[Setting
     # the most common; of equals the one with more frames behind it
     frames = {rate: sum(r.facts.num_frames for r in recordings if round(r.facts.fps, 3) == rate) for rate in rates}
     common = max(rates, key=lambda rate: (rates[rate], frames[rate]))
-    fps = asked["fps"] or next(r.facts.fps for r in recordings if round(r.facts.fps, 3) == common)
+    own = next(r.facts.fps for r in recordings if round(r.facts.fps, 3) == common)
+    fps = asked["fps"] or min(own, MAX_WORLD_FPS)
     notes = []
     others = {rate: n for rate, n in rates.items() if abs(rate - fps) > 1e-3}
     if others:

@@ -19,7 +19,7 @@ from worldgen.data.lag import LagEvidence, lag_inputs
 from worldgen.data.map_files import map_files
 from worldgen.data.progress import Progress
 from worldgen.data.recorded_actions import encode_actions
-from worldgen.data.signals import Signals, take_signals
+from worldgen.data.signals import MAX_THUMBS, Signals, take_signals
 from worldgen.errors import InputError
 
 
@@ -71,6 +71,8 @@ class FileCheck:
         if self.shift:
             when = "late" if self.shift < 0 else "early"
             out.append(f"its actions are written {abs(self.shift)} frames {when}, compared with the other files")
+        if self.report.num_frames > MAX_THUMBS:
+            out.append(f"stills, cuts and copies were looked for in its first {MAX_THUMBS} frames only: split it")
         out += [f"{share:.0%} of it is in {name} too" for name, share in self.same_as]
         return out
 
@@ -138,9 +140,9 @@ class FolderCheck:
 def check_folder(folder: Path, on_progress: Progress | None = None) -> FolderCheck:
     """Decodes every video of a folder. Never raises for what is wrong with one of them."""
     videos = find_videos(folder)
-    same = find_duplicates(videos)
-    jobs = [v for v in videos if v not in same]
-    looks = dict(zip(jobs, map_files(_look, jobs, jobs, on_progress), strict=True))
+    looks = dict(zip(videos, map_files(_look, videos, videos, on_progress), strict=True))
+    usable = [v for v, look in looks.items() if not isinstance(look, Exception) and look[0].report.status != "refused"]
+    same = find_duplicates(usable)
     files: list[FileCheck] = []
     evidence: dict[int, LagEvidence] = {}
     signals: dict[int, Signals] = {}

@@ -26,8 +26,10 @@ def check_and_fix(folder: Path, fix: Path | None, sheet: Path | None, say: Calla
     figures = check.to_json()
     if sheet is not None:
         sheet.parent.mkdir(parents=True, exist_ok=True)
-        write_png(sheet, contact_sheet(check))
-        say(f"contact sheet: {sheet}")
+        picture, num_shown = contact_sheet(check)
+        write_png(sheet, picture)
+        part = f", {num_shown} of {len(check.usable)} files, those with findings first"
+        say(f"contact sheet: {sheet}" + (part if num_shown < len(check.usable) else ""))
     if fix is not None:
         if not check.usable:
             raise InputError(f"{folder} holds nothing that could be fixed")

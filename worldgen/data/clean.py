@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,11 +35,13 @@ def fix_folder(check: FolderCheck, out: Path, say: Callable[[str], None] = print
         raise InputError(f"--fix {out} and {check.folder} lie inside each other: choose a folder elsewhere")
     check_folder_writable(out, "--fix")
     done = []
-    for file in check.usable:
-        path = Path(file.report.path)
+    paths = [Path(file.report.path) for file in check.usable]
+    stems = Counter(path.with_suffix("") for path in paths)
+    for file, path in zip(check.usable, paths, strict=True):
+        name = path.stem if stems[path.with_suffix("")] == 1 else f"{path.stem}-{path.suffix[1:]}"
         # nothing comes before its cause; a picture that answers late may be the game's own way
         moved = (file.shift or 0) + min(0, check.lag or 0)
-        done.append(fix_file(file, out / path.relative_to(check.folder).with_suffix(""), moved))
+        done.append(fix_file(file, out / path.relative_to(check.folder).with_name(name), moved))
         what = f"{path} -> {len(done[-1]['pieces'])} recordings, {done[-1]['frames']} frames"
         dropped = done[-1]["seconds_dropped"]
         what += f", {dropped:.1f} s left out" if dropped > 0.05 else ""
@@ -131,7 +134,7 @@ def _write(
             heard = (
                 None if sound is None else sound.between(round(i * sound.rate / fps), round((i + 1) * sound.rate / fps))
             )
-            if space is None:
+            if recording.sidecar is None:
                 if video is None:
                     height, width, _ = frame.shape
                     video = stack.enter_context(
@@ -141,13 +144,15 @@ def _write(
             else:
                 if recorder is None:
                     known = recording.info or RecordingInfo(fps, space, recording.path.name)
-                    info = replace(known, fps=fps, actions=space)
+                    info = replace(known, fps=fps, actions=space or known.actions)
                     recorder = stack.enter_context(RecordingWriter(name, info, rate, channels))
                 columns = {k: float(v[i]) for k, v in plan.rows.items() if k.startswith("state.")}
                 recorder.write(frame, heard, {k.removeprefix("state."): v for k, v in columns.items()})
-                row = plan.rows["actions"][i]
+                action = None
+                if space is not None and not (plan.rows["actions"][i] == space.null()).all():
+                    action = space.decode(plan.rows["actions"][i])
                 recorder.act(
-                    None if (row == space.null()).all() else space.decode(row),
+                    action,
                     reward=float(plan.rows["reward"][i]),
                     terminated=bool(plan.rows["terminated"][i]),
                     truncated=bool(plan.rows["truncated"][i]),

@@ -16,8 +16,9 @@ GAP = 4
 LINE = 2 * GLYPH_HEIGHT + GAP
 
 
-def contact_sheet(check: FolderCheck) -> np.ndarray:
-    """(h, w, 3) uint8: of up to 40 usable files, those with findings first, frames spread over each."""
+def contact_sheet(check: FolderCheck) -> tuple[np.ndarray, int]:
+    """(h, w, 3) uint8: of up to MAX_ROWS usable files, those with findings first, frames spread over each -> it and how
+    many files it shows."""
     files = sorted((f for f in check.usable if f.shown is not None), key=lambda f: not f.findings())[:MAX_ROWS]
     rows = [_row(f, check.folder) for f in files]
     width = max((r.shape[1] for r in rows), default=400)
@@ -25,7 +26,7 @@ def contact_sheet(check: FolderCheck) -> np.ndarray:
     rows = [_text(title, max(width, 800), INK), *rows]
     width = max(r.shape[1] for r in rows)
     filled = [np.pad(r, ((0, GAP), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows]
-    return np.concatenate(filled)
+    return np.concatenate(filled), len(files)
 
 
 def _row(file: FileCheck, folder: Path) -> np.ndarray:

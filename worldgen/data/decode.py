@@ -72,6 +72,12 @@ def resample(
         wanted = np.append(wanted, facts.num_frames - 1)
         wanted_rows = np.append(wanted_rows, facts.rows[-1])
     to_rgb = Converter(facts, width, height, notes)
+
+    def row_of(i: int, position: int) -> int:
+        """A picture that stands still goes through the rows of all its instants."""
+        is_still = position == wanted[i] and not facts.has_lost_frames
+        return int(wanted_rows[i] if is_still else facts.rows[position])
+
     shown: tuple[int, av.VideoFrame] | None = None
     picture: np.ndarray | None = None
     i = 0
@@ -80,7 +86,7 @@ def resample(
             shown = position, frame  # where the first frames are lost, the first that is not is held backwards
         while i < len(wanted) and wanted[i] < position:
             picture = to_rgb(shown[1]) if picture is None else picture
-            row = int(facts.rows[shown[0]])
+            row = row_of(i, shown[0])
             yield row, picture, row != wanted_rows[i]
             i += 1
         if shown[1] is not frame:
@@ -89,7 +95,7 @@ def resample(
         raise InputError(f"{path}: no frame of it can be decoded")
     for j in range(i, len(wanted)):
         picture = to_rgb(shown[1]) if picture is None else picture
-        row = int(facts.rows[shown[0]])
+        row = row_of(j, shown[0])
         yield row, picture, row != wanted_rows[j]
 
 
@@ -118,7 +124,7 @@ def decode(path: Path, facts: VideoFacts, notes: VideoNotes) -> Iterator[tuple[i
                     notes.num_bad_packets += 1
                 # a frame after a lost one is drawn over the wrong picture, and no decoder says so
                 is_hole_before = position > 0 and facts.rows[position] > facts.rows[position - 1] + 1
-                is_waiting = is_waiting or frame.is_corrupt or is_hole_before
+                is_waiting = is_waiting or frame.is_corrupt or (facts.has_lost_frames and is_hole_before)
                 if frame.is_corrupt or (is_waiting and not frame.key_frame):
                     continue
                 is_waiting, last = False, position
@@ -160,6 +166,6 @@ def _schedule(facts: VideoFacts, fps: float) -> tuple[np.ndarray, np.ndarray]:
     instants = np.arange(num_outputs) / fps + slack
     positions = np.searchsorted(facts.times, instants, side="right") - 1
     rows = facts.rows[positions]
-    if facts.rows[-1] >= facts.num_frames:  # placed by time: packets are missing
+    if facts.rows[-1] >= facts.num_frames:  # placed by time: frames are missing
         rows = np.minimum((instants * facts.fps).astype(np.int64), facts.rows[-1])
     return positions, rows

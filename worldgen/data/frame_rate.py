@@ -12,7 +12,8 @@ STANDARD_RATES = tuple(
     for r in [(10, 1), (12, 1), (15, 1), (20, 1), (24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (35, 1)]
     + [(50, 1), (60000, 1001), (60, 1), (120, 1), (144, 1), (240, 1)]
 )
-MAX_HOLES = 0.02
+# that lost packets leave in a file
+MAX_HOLES, MAX_HOLE_SHARE = 3, 0.02
 
 
 def fit_rate(seconds: np.ndarray, rates: list[Any], tick: float) -> tuple[float, float, np.ndarray | None]:
@@ -55,7 +56,12 @@ def longest_run(stamps: np.ndarray, max_step: float) -> tuple[int, int]:
 
 
 def rows_by_time(times: np.ndarray, fps: float) -> np.ndarray:
-    """A few holes in a constant rate are lost frames. Many are a recorder that leaves still frames out."""
-    rows = np.round(times * fps).astype(np.int64)
+    """(n,) int64: the instant of a constant rate at which each frame is shown."""
+    return np.round(times * fps).astype(np.int64)
+
+
+def has_few_holes(rows: np.ndarray) -> bool:
+    """A few holes in a constant rate are lost frames. Many are a recorder that leaves frames out: where the packet
+    before a hole is whole, no decoder tells the two apart."""
     num_holes = int((np.diff(rows) > 1).sum())
-    return rows if num_holes <= max(1, MAX_HOLES * len(rows)) else np.arange(len(rows))
+    return 0 < num_holes <= max(1, min(MAX_HOLES, MAX_HOLE_SHARE * len(rows)))

@@ -6,7 +6,6 @@ recording = open_recording(path); print(recording.facts.num_frames, recording.re
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from worldgen.data.decode import VideoNotes
 from worldgen.data.probe import VideoFacts, probe
 from worldgen.data.recorded_actions import encode_actions, infer_action_map
 from worldgen.data.recording import VIDEO_SUFFIXES, RecordingInfo, read_info
-from worldgen.data.sidecar import Sidecar, find_sidecars, read_sidecar
+from worldgen.data.sidecar import Sidecar, find_sidecar, find_sidecars, read_sidecar
 from worldgen.errors import InputError
 from worldgen.files import file_hash
 
@@ -76,7 +75,8 @@ class Recording:
         """seen: what decoding the file met."""
         repairs = list(self.repairs)
         num_lost = self.facts.num_frames - seen.num_decoded
-        num_holes = int(self.facts.rows[-1]) + 1 - self.facts.num_frames
+        is_damaged = self.facts.has_lost_frames or seen.num_bad_packets
+        num_holes = int(self.facts.rows[-1]) + 1 - self.facts.num_frames if is_damaged else 0
         if seen.num_bad_packets or num_lost > 0 or num_holes > 0:
             repairs.append(
                 f"{num_lost + num_holes} of {int(self.facts.rows[-1]) + 1} frames are damaged or missing: left out, "
@@ -133,7 +133,7 @@ def open_recording(path: Path) -> Recording:
     facts = probe(path, info.fps if info else None)
     repairs = list(facts.repairs)
     notes: list[str] = []
-    if info and abs(info.fps / facts.fps - 1) > 0.01:
+    if info and info.fps and abs(info.fps / facts.fps - 1) > 0.01:
         notes.append(f"NAME.json says {info.fps:g} fps, the video runs at {facts.fps:g}: its timestamps are believed")
     found, sidecar = find_sidecars(path), None
     beside = found[0] if found else None
@@ -154,8 +154,9 @@ def open_recording(path: Path) -> Recording:
         raise InputError(f"{path}: {facts.num_frames} usable frame; a recording needs at least 2")
     action_map, is_inferred = None, False
     if beside is not None and sidecar is not None and any(a is not None for a in sidecar.actions):
-        is_inferred = info is None
-        action_map = info.actions if info else infer_action_map(sidecar.actions, beside)
+        stated = info.actions if info else None
+        is_inferred = stated is None
+        action_map = stated or infer_action_map(sidecar.actions, beside)
         encode_actions(action_map, sidecar.actions, beside)
     return Recording(path, facts, info, sidecar, action_map, is_inferred, tuple(repairs), tuple(notes))
 
@@ -207,23 +208,22 @@ def refusal(path: Path, error: Exception) -> FileReport:
 
 
 def find_duplicates(videos: list[Path]) -> dict[Path, Path]:
-    """Videos that hold the same bytes as an earlier one, and which: copies and links would be counted twice, and held
-    out of training on one side only."""
+    """videos: that can be used -> those that hold the same bytes as the one that is kept, and which that is: one with
+    rows beside it, else the first. Copies and links would be counted twice, and held out of training on one side
+    only."""
     sizes: dict[int, list[Path]] = {}
     for video in videos:
-        with contextlib.suppress(OSError):
-            if video.is_file():
-                sizes.setdefault(video.stat().st_size, []).append(video)
+        sizes.setdefault(video.stat().st_size, []).append(video)
+    equal: dict[str, list[Path]] = {}
+    for group in sizes.values():
+        for video in group if len(group) > 1 else ():
+            equal.setdefault(file_hash(video), []).append(video)
     same: dict[Path, Path] = {}
-    for size, group in sizes.items():
-        first: dict[str, Path] = {}
-        for video in group if size and len(group) > 1 else ():
-            with contextlib.suppress(OSError):  # it is refused for that when it is opened
-                earlier = first.setdefault(file_hash(video), video)
-                if earlier is not video:
-                    same[video] = earlier
+    for group in equal.values():
+        kept = min(group, key=lambda video: find_sidecar(video) is None)
+        same |= {video: kept for video in group if video != kept}
     return same
 
 
-def duplicate(video: Path, earlier: Path) -> FileReport:
-    return FileReport(str(video), "refused", f"the same video as {earlier}: used once")
+def duplicate(video: Path, kept: Path) -> FileReport:
+    return FileReport(str(video), "refused", f"the same video as {kept}: used once")

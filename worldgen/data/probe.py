@@ -14,7 +14,7 @@ import av
 import numpy as np
 
 from worldgen.data.container import audio_streams, open_container, packets, video_stream
-from worldgen.data.frame_rate import fit_rate, longest_run, rows_by_time
+from worldgen.data.frame_rate import fit_rate, has_few_holes, longest_run, rows_by_time
 from worldgen.errors import InputError
 
 # SMPTE 2084 (PQ) and ARIB STD-B67 (HLG): brightness curves that look washed out when taken for plain video
@@ -33,6 +33,8 @@ class VideoFacts:
     fps: frames a second; of a variable rate, one over the median distance.
     times: (n,) float64, seconds from the first frame, increasing; on the exact grid when the rate is constant.
     rows: (n,) int64, which frame of the recording (row of the sidecar) each one is. Skips the frames that were lost.
+    has_lost_frames: where rows skip, frames were lost, and what follows is drawn over the wrong picture. Else the
+        recorder left them out, and the picture before stood still.
     width, height, aspect: as displayed, after rotation and with the pixel's shape.
     origin: the instant of the first frame on the file's own clock, seconds. pts, time_base: that clock.
     is_cut_off: the file ends before it says it does. is_unfinished: it does not say, as it was never closed.
@@ -47,6 +49,7 @@ class VideoFacts:
     times: np.ndarray
     rows: np.ndarray
     is_constant_rate: bool
+    has_lost_frames: bool
     is_cut_off: bool
     is_unfinished: bool
     is_start_lost: bool
@@ -74,7 +77,7 @@ class VideoFacts:
         the packets that survived, each frame is placed by its time."""
         if not self.is_constant_rate:
             return self
-        by_time = np.round(self.times * self.fps).astype(np.int64)
+        by_time = rows_by_time(self.times, self.fps)
         is_nearer = abs(num_rows - int(by_time[-1]) - 1) < abs(num_rows - self.num_frames)
         return replace(self, rows=by_time if is_nearer else np.arange(self.num_frames))
 
@@ -136,6 +139,8 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
         notes.append("interlaced: fields are not separated, moving edges show combs")
     if num_audio_tracks > 1:
         notes.append(f"{num_audio_tracks} audio tracks: the first is used")
+    by_time = np.arange(len(stamps)) if times is None else rows_by_time(times, fps)
+    has_lost_frames = has_few_holes(by_time)
     end = seconds[-1] + 1 / fps
     is_cut_off = is_broken or (claimed_end is not None and claimed_end > end + max(2 / fps, 0.1))
     if num_kept < num_stamps:
@@ -155,8 +160,9 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
         height=height,
         aspect=aspect,
         times=seconds if times is None else times,
-        rows=np.arange(len(stamps)) if times is None else rows_by_time(times, fps),
+        rows=by_time if has_lost_frames else np.arange(len(stamps)),
         is_constant_rate=times is not None,
+        has_lost_frames=has_lost_frames,
         is_cut_off=is_cut_off,
         is_unfinished=claimed is None,
         is_start_lost=first_kept > 0,

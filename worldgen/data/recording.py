@@ -27,31 +27,28 @@ VIDEO_SUFFIXES = (".mkv", ".mp4", ".webm", ".mov")
 
 @dataclass(frozen=True)
 class RecordingInfo:
-    """NAME.json: the facts of one recording."""
+    """NAME.json: the facts of one recording. fps: 0 where it says none; actions: None where it says none."""
 
     fps: float
-    actions: ActionMap
+    actions: ActionMap | None
     source: str
     seed: int | None = None
     licence: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "fps": self.fps,
-            "action_space": self.actions.to_json(),
-            "source": self.source,
-            "seed": self.seed,
-            "licence": self.licence,
-        }
+        space = {"action_space": self.actions.to_json()} if self.actions else {}
+        return {"fps": self.fps, **space, "source": self.source, "seed": self.seed, "licence": self.licence}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> RecordingInfo:
-        fps = float(raw["fps"])
-        if not 0 < fps <= MAX_FPS:
+        if "fps" not in raw and "action_space" not in raw:
+            raise ValueError("neither fps nor action_space in it")
+        fps = float(raw["fps"]) if "fps" in raw else 0.0
+        if "fps" in raw and not 0 < fps <= MAX_FPS:
             raise ValueError(f"fps is above 0 and at most {MAX_FPS}, got {fps:g}")
         return cls(
             fps=fps,
-            actions=ActionMap.from_json(raw["action_space"]),
+            actions=ActionMap.from_json(raw["action_space"]) if "action_space" in raw else None,
             source=str(raw.get("source", "")),
             seed=raw.get("seed"),
             licence=str(raw.get("licence", "")),
@@ -107,10 +104,8 @@ class RecordingWriter:
         if self._rows.closed:
             return
         if self._is_open_row:
-            padding = (
-                self._padding if self._padding is not None else self.info.actions.decode(self.info.actions.null() * 0)
-            )
-            self.act(padding)
+            padding, space = self._padding, self.info.actions
+            self.act(space.decode(space.null() * 0) if padding is None and space is not None else padding)
         self._rows.close()
         if self._video is not None:
             self._video.close()

@@ -21,7 +21,7 @@ WORDS = {"": False, "false": False, "0": False, "no": False, "true": True, "1": 
 @dataclass(frozen=True)
 class Sidecar:
     """actions: as recorded, None where unknown; reward (t,) float32, finite; terminated, truncated (t,) bool; state:
-    columns (t,) float64, NaN where they hold no number. repairs: what reading it took."""
+    columns (t,) float64, all that any row has, NaN where a row holds no number. repairs: what reading it took."""
 
     actions: list[Any]
     reward: np.ndarray
@@ -47,10 +47,11 @@ def read_sidecar(path: Path) -> Sidecar:
     """Raises InputError with the file and row on malformed content. A reward that is not finite becomes 0."""
     read = {".jsonl": _read_jsonl, ".csv": _read_csv}.get(path.suffix, _read_parquet)
     rows = read(path)
-    if rows and "action" not in rows[0]:
-        raise InputError(f"{path}: no 'action' column; it has {sorted(map(str, rows[0]))[:20]}")
+    columns = dict.fromkeys(k for row in rows for k in row)
+    if rows and "action" not in columns:
+        raise InputError(f"{path}: no 'action' column; it has {sorted(map(str, columns))[:20]}")
     known = {"action", "reward", "terminated", "truncated"}
-    extra = [k for k in (rows[0] if rows else {}) if k not in known]
+    extra = [k for k in columns if k not in known]
     if len(extra) > MAX_COLUMNS or any(len(k) > 200 for k in extra):
         raise InputError(f"{path}: over {MAX_COLUMNS} state columns, or a name of over 200 letters; remove some")
 

@@ -22,10 +22,16 @@ class Observer:
     def __init__(self, world: World, kind: str, as_torch: bool):
         if kind not in OBSERVATIONS:
             raise EnvError(f"unknown observation {kind!r}; choose {', '.join(OBSERVATIONS)}")
-        if kind == "upscaled" and world.image_size == (world.config.height, world.config.width):
+        is_upscaled = world.image_size != (world.config.height, world.config.width)
+        if kind == "upscaled" and not is_upscaled:
             raise EnvError(
                 f"world {world.config.name!r} has no super-resolution, or was loaded with upscale=False: "
                 'choose observation="frames"'
+            )
+        if kind == "frames" and is_upscaled:
+            raise EnvError(
+                f"world {world.config.name!r} was loaded with super-resolution: load it with upscale=False, or choose "
+                'observation="upscaled"'
             )
         self._world, self._kind, self.as_torch = world, kind, as_torch
         self._what = {"frames": "image", "upscaled": "image"}.get(kind, kind)

@@ -16,8 +16,9 @@ from worldgen.world import Frame
 
 
 class PlayedGame:
-    """reset() and step() as World's (contract C4), one episode per file (contract C1). Row t holds the action that was
-    held while frame t was shown. A real game cannot go back, so it has no snapshots. close() ends the last file.
+    """reset() and step() as World's (contract C4), one episode per file (contract C1), which is there from its first
+    step on. Row t holds the action that was held while frame t was shown. A real game cannot go back, so it has no
+    snapshots. close() ends the last file.
     """
 
     backend_name = "the real game"
@@ -33,6 +34,7 @@ class PlayedGame:
             raise InputError(f"{game.name}: no keyboard presses its actions ({game.actions.describe()})")
         self._game, self._plan = game, Plan(game.name, Path(out), "human", seed)
         self._writer: RecordingWriter | None = None
+        self._first: tuple[int, GameFrame] | None = None  # of an episode that is not written yet, with its seed
         self._last: tuple[Any, GameFrame] | None = None  # written once it is known whether the episode goes on
         self.num_frames, self.num_episodes = 0, 0
         height, width, _ = game.reset(seed).image.shape
@@ -46,14 +48,12 @@ class PlayedGame:
             raise InputError("a real game begins where it begins, not from a picture")
         self._end_episode()
         frame = self._game.reset(seed)
-        path = episode_path(self._plan, self._game.name, next_index(self._plan, self._game.name))
-        info = RecordingInfo(self._game.fps, self._game.actions, self._game.name, seed, self._game.licence)
-        self._writer = RecordingWriter(path, info, self._game.sample_rate, self._game.channels)
-        self._write(frame)
-        self.num_episodes += 1
+        self._first = (seed, frame)
         return _as_frame(frame)
 
     def step(self, action: Any) -> Frame:
+        if self._writer is None:
+            self._open()
         self._flush(truncated=False)
         frame = self._game.step(action)
         self._last = (action, frame)
@@ -62,6 +62,15 @@ class PlayedGame:
     def close(self) -> None:
         self._end_episode()
         self._game.close()
+
+    def _open(self) -> None:
+        assert self._first is not None, "reset() comes first"
+        seed, frame = self._first
+        path = episode_path(self._plan, self._game.name, next_index(self._plan, self._game.name))
+        info = RecordingInfo(self._game.fps, self._game.actions, self._game.name, seed, self._game.licence)
+        self._writer = RecordingWriter(path, info, self._game.sample_rate, self._game.channels)
+        self._write(frame)
+        self.num_episodes += 1
 
     def _end_episode(self) -> None:
         """What is played no further is flagged truncated."""

@@ -25,7 +25,7 @@ from worldgen.envs.game import Game
 from worldgen.envs.policies import POLICIES, Policy, make_policy
 from worldgen.errors import InputError
 from worldgen.files import check_folder_writable
-from worldgen.interrupts import termination_as_interrupt
+from worldgen.interrupts import termination_as_interrupt, terminations
 
 EPISODE_FRAMES = 3000  # a game that does not end by then is cut, flagged truncated
 
@@ -200,8 +200,8 @@ def _record_serially(
 
 @contextmanager
 def _stop_signal() -> Iterator[threading.Event]:
-    """Set by Ctrl-C or SIGTERM: the episode ends with the frame being played, never inside one. A second does not
-    wait."""
+    """Set by Ctrl-C, SIGTERM or SIGHUP: the episode ends with the frame being played, never inside one. A second does
+    not wait."""
     stop = threading.Event()
 
     def on_signal(*_: Any) -> None:
@@ -212,7 +212,7 @@ def _stop_signal() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, *terminations())}
     try:
         yield stop
     finally:

@@ -39,8 +39,8 @@ def record_screen(
     speakers: Speakers | None = None,
     on_progress: Callable[[int], None] = lambda num_frames: None,
 ) -> dict[str, Any]:
-    """Records until `frames`, Ctrl-C, SIGTERM or the window's end -> {"env", "out", "path", "frames", "episodes",
-    "seconds", "fps", "game_fps", "repeated", "width", "height", "sound_rate", "sound_problem", "ended"}.
+    """Records until `frames`, Ctrl-C, SIGTERM, SIGHUP or the window's end -> {"env", "out", "path", "frames",
+    "episodes", "seconds", "fps", "game_fps", "repeated", "width", "height", "sound_rate", "sound_problem", "ended"}.
 
     window: part of a title; region: LEFT,TOP,WIDTH,HEIGHT; neither: the whole desktop. height: larger pictures are
     made this high, in their own proportions. speakers: what is heard (open_speakers is the desktop's); where it cannot

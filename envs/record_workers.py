@@ -132,11 +132,12 @@ def _remove(plan: Plan, name: str, index: int) -> None:
 
 
 def _work(plan: Plan, tasks: Any, reports: Any, last_wanted: Any) -> None:
-    """A worker process. Ctrl-C reaches it through the one that started it, so that its file is closed well."""
+    """A worker process. Ctrl-C and SIGHUP reach it through the one that started it, so that its file is closed well."""
     from worldgen.envs.catalogue import make_game
     from worldgen.envs.policies import make_policy
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for hidden in {signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)}:
+        signal.signal(hidden, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     warnings.simplefilter("ignore")  # said once already, by the process that started this one
     parent: Any = multiprocessing.parent_process()

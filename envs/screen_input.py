@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any
 
@@ -37,11 +37,25 @@ def screen_actions(keys: Sequence[str], with_motion: bool) -> ActionMap:
     return ActionMap("box", (0,) * len(names), names, low=low, high=(1.0,) * len(names))
 
 
-class InputLog:
-    """take() gives the action of the time since the last take(). A key that was down for any of it counts."""
+def plain_characters(mapping: Sequence[Sequence[int]]) -> dict[tuple[int, bool], str]:
+    """mapping: the keysyms that each key of an X11 keyboard types, alone, with Shift, and so on in turn -> what the key
+    types alone, by one of its keysyms and whether Shift is held."""
+    plain: dict[tuple[int, bool], str] = {}
+    for i, typed in enumerate(zip(*mapping, strict=True)):  # what AltGr types comes last: a simpler way goes before
+        for keysym, alone in zip(typed, mapping, strict=True):
+            if keysym and 32 < alone[0] < 256:  # Latin-1, where a keysym is its character
+                plain.setdefault((keysym, i % 2 == 1), chr(alone[0]))
+    return plain
 
-    def __init__(self, keys: Sequence[str], with_motion: bool):
-        self._keys, self._with_motion = tuple(keys), with_motion
+
+class InputLog:
+    """take() gives the action of the time since the last take(). A key that was down for any of it counts.
+
+    plain: of plain_characters(). pynput calls a key by what it types, 1 with Shift "!": it is called "1" here, so that
+    it is let go whichever of Shift and 1 goes up first."""
+
+    def __init__(self, keys: Sequence[str], with_motion: bool, plain: Mapping[tuple[int, bool], str] | None = None):
+        self._keys, self._with_motion, self._plain = tuple(keys), with_motion, plain or {}
         self._held: set[str] = set()
         self._tapped: set[str] = set()
         self._mouse: tuple[int, int] | None = None
@@ -53,10 +67,12 @@ class InputLog:
         check_desktop()
         from pynput import keyboard, mouse
 
+        if sys.platform.startswith("linux"):
+            self._plain = plain_characters(_keyboard_mapping())
         self._listeners = (
             keyboard.Listener(
-                on_press=lambda key: self.key(_key_name(key), True),
-                on_release=lambda key: self.key(_key_name(key), False),
+                on_press=lambda key: self.typed(key, True),
+                on_release=lambda key: self.typed(key, False),
             ),
             mouse.Listener(
                 on_move=lambda x, y, *_: self.moved(x, y),
@@ -72,6 +88,11 @@ class InputLog:
         """Not waited for: under X11 a listener notices with the next key only."""
         for listener in self._listeners:
             listener.stop()
+
+    def typed(self, key: Any, is_down: bool) -> None:
+        """key: as pynput gives it"""
+        has_shift = not self._held.isdisjoint(("left shift", "right shift"))
+        self.key(self._plain.get((getattr(key, "vk", None) or 0, has_shift)) or _key_name(key), is_down)
 
     def key(self, name: str, is_down: bool) -> None:
         with self._lock:
@@ -106,6 +127,17 @@ def check_desktop() -> None:
     """InputError where there is none to record."""
     if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
         raise InputError("--screen hears keys and grabs pictures through X11: no DISPLAY here (on Wayland, XWayland's)")
+
+
+def _keyboard_mapping() -> list[Sequence[int]]:
+    """The keysyms of each key of the desktop's keyboard."""
+    from Xlib.display import Display
+
+    desktop = Display()
+    first, last = desktop.display.info.min_keycode, desktop.display.info.max_keycode
+    mapping = desktop.get_keyboard_mapping(first, last - first + 1)
+    desktop.close()
+    return list(mapping)
 
 
 def _key_name(key: Any) -> str:

@@ -22,11 +22,11 @@ class Recorder(Protocol):
 
 class InBackground:
     """A Recorder that hands all it is told to others, in one thread. After an error (a full disk) it writes no more;
-    what was written is closed, and `error` says why."""
+    what was written is closed, and `error` says why. on_error: called then, in that thread."""
 
-    def __init__(self, *recorders: Recorder):
+    def __init__(self, *recorders: Recorder, on_error: Callable[[], None] = lambda: None):
         self.error: Exception | None = None
-        self._recorders = recorders
+        self._recorders, self._on_error = recorders, on_error
         self._queue: Queue[Callable[[Recorder], None] | None] = Queue(MAX_WAITING)
         self._thread = threading.Thread(target=self._work, name="worldgen recorder", daemon=True)
         self._thread.start()
@@ -59,4 +59,6 @@ class InBackground:
         try:
             job(recorder)
         except Exception as error:  # of the disk or the encoder: the game goes on, its window says why
-            self.error = self.error or error
+            if self.error is None:
+                self.error = error
+                self._on_error()

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from worldgen.world import Frame, World
 
 CLIP_SUFFIXES = (".mp4", ".gif")
-CLIP_HEIGHT = 256  # of a clip that is written while a game is played: larger ones take time from it
 
 
 class ClipWriter:
     """write(frame, action) shows a frame and what was pressed for it. The file has its name only once it is whole:
-    it grows under a temporary name beside it, close() renames it and discard() removes it.
+    it grows under a temporary name beside it, close() renames it and discard() removes it, as close() does where
+    nothing was written.
 
     scale: picture pixels per pixel of the world's own size; frames that super-resolution has enlarged are enlarged by
     what is left of it, nearest. legend: draw the strip of keys. is_double: two pictures side by side.
@@ -46,6 +46,7 @@ class ClipWriter:
         self._height = height
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._pictures = 2 if world.shows_between else 1  # a frame
+        self._is_empty = True
         size, fps = (width, height + strip), self._pictures * world.config.fps
         self._video: VideoWriter | GifWriter
         if self.path.suffix == ".gif":
@@ -73,8 +74,12 @@ class ClipWriter:
         if self._legend:
             self._picture[self._height :] = draw_legend(large.shape[1], self._actions, action)
         self._video.write(self._picture, sound)
+        self._is_empty = False
 
     def close(self) -> None:
+        if self._is_empty:
+            self.discard()
+            return
         self._video.close()
         with self._temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -88,26 +93,17 @@ class ClipWriter:
 class ClipRecorder:
     """A ClipWriter as a Player's recorder: one clip of all that is shown, first frames and rewinding included."""
 
-    def __init__(self, path: Path, world: World):
-        scale = max(1, CLIP_HEIGHT // world.config.height)
-        self._clip = ClipWriter(path, world, scale=scale)
-        self._is_empty = True
+    def __init__(self, path: Path, world: World, *, scale: int, legend: bool = True):
+        self._clip = ClipWriter(path, world, scale=scale, legend=legend)
 
     def began(self, seed: int, frame: Frame) -> None:
-        self._write(frame, None)
+        self._clip.write(frame)
 
     def stepped(self, action: Any, frame: Frame) -> None:
-        self._write(frame, action)
-
-    def _write(self, frame: Frame, action: Any) -> None:
         self._clip.write(frame, action)
-        self._is_empty = False
 
     def close(self) -> None:
-        if self._is_empty:
-            self._clip.discard()
-        else:
-            self._clip.close()
+        self._clip.close()
 
 
 def temporary_clip(path: Path) -> Path:

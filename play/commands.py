@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from worldgen.config import NFE_CHOICES
-from worldgen.errors import InputError
+from worldgen.errors import InputError, RunError
 from worldgen.play.background import InBackground
 from worldgen.play.clip import ClipRecorder
 from worldgen.play.live import LivePlayer
@@ -15,7 +15,10 @@ from worldgen.play.recorder import EpisodeRecorder
 from worldgen.play.saves import read_save, save_file, write_save
 from worldgen.play.user_folder import file_name
 
+CLIP_HEIGHT = 256  # of a clip that is begun while a game is played: larger ones take time from it
+GOES_BACK = ("rewind", "load", "fork")
 CANNOT = "a real game cannot do that"
+LED = "not while a recording is played: its actions would not go back with the game"
 
 
 class Commands:
@@ -26,6 +29,7 @@ class Commands:
         self._name = file_name(live.player.world.config.name)
         self._recording: InBackground | None = None
         self._recording_to = Path()
+        self._problem = ""
 
     def run(self, command: str) -> None:
         live = self._live
@@ -40,6 +44,8 @@ class Commands:
             live.post(self._toggle_recording)
         elif not live.remembers:
             self._say(CANNOT)
+        elif command in GOES_BACK and live.is_led:
+            self._say(LED)
         elif command == "rewind":
             live.rewinding = True
         elif command == "save":
@@ -72,9 +78,11 @@ class Commands:
             self._say(f"no screenshot: {error}")
 
     def close(self) -> None:
-        """The game is left: what is being recorded is finished."""
+        """The game is left: what is being recorded is finished. RunError where a recording ended early."""
         if self._recording is not None:
             self._stop_recording()
+        if self._problem:
+            raise RunError(self._problem)
 
     # in the game's thread
 
@@ -118,14 +126,15 @@ class Commands:
             return
         folder = self._free("")
         try:
-            clip = ClipRecorder(folder / "clip.mp4", player.world)
+            scale = max(1, CLIP_HEIGHT // player.world.config.height)
+            clip = ClipRecorder(folder / "clip.mp4", player.world, scale=scale)
             recordings = EpisodeRecorder(folder, player.world)
         except (OSError, InputError) as error:
             self._say(f"no recording: {error}")
             return
-        self._recording, self._recording_to = InBackground(clip, recordings), folder
-        self._recording.began(player.seed, player.frame)
-        player.recorder = self._recording
+        recording = InBackground(clip, recordings, on_error=lambda: self._live.post(lambda: self._give_up(recording)))
+        self._recording, self._recording_to = recording, folder
+        player.record(recording)
         self._say(f"recording to {folder.name}")
 
     def _stop_recording(self) -> None:
@@ -133,8 +142,16 @@ class Commands:
         assert recording is not None
         self._live.player.recorder = None
         recording.close()
-        written = f"recorded {self._recording_to}"
-        self._say(written if recording.error is None else f"the recording ends early: {recording.error}")
+        if recording.error is None:
+            self._say(f"recorded {self._recording_to}")
+        else:
+            self._problem = f"the recording to {self._recording_to} ended early: {recording.error}"
+            self._say(self._problem)
+
+    def _give_up(self, recording: InBackground) -> None:
+        """It can be written no further."""
+        if recording is self._recording:
+            self._stop_recording()
 
     def _free(self, suffix: str) -> Path:
         number = 1

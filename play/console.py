@@ -11,6 +11,7 @@ import numpy as np
 from worldgen.errors import InputError
 from worldgen.play.familiarity import note_on
 from worldgen.play.loop import Player
+from worldgen.play.opening import lasting_name
 from worldgen.play.options import PlayOptions
 from worldgen.play.preview import PREVIEW
 from worldgen.play.session import SessionLog
@@ -53,8 +54,7 @@ def _play_choice(choice: Choice, options: PlayOptions, display: Display) -> tupl
 
     world, start = choice.world, choice.start
     note = note_on(world.starts, start[-1]) if isinstance(start, np.ndarray) else None
-    name = choice.found.name if choice.found.name == choice.found.folder.name else str(choice.found.folder.resolve())
-    log = SessionLog(world, name=name, seed=options.seed, start=start)
+    log = SessionLog(world, name=lasting_name(choice.found.name), seed=options.seed, start=start)
     player = Player(world, seed=options.seed, start=start, log=log)
     window = Window(player, display=display, folder=options.captures, hold_rate=options.auto, greeting=note or "")
     window.run()

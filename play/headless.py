@@ -86,7 +86,7 @@ def run_headless(
             if on_progress is not None:
                 on_progress(i + 1, frames)
     except KeyboardInterrupt:
-        if clip is not None and player.stats.frames:
+        if clip is not None:
             clip.close()
         raise
     except BaseException:

@@ -75,6 +75,7 @@ class LivePlayer:
         self.paused = False
         self.rewinding = False
         self.is_over = False
+        self.is_led = False  # whether a recording chooses the actions: it would not go back with the game
         self.error: BaseException | None = None
         fps = player.world.config.fps
         self.remembers = remembers
@@ -90,6 +91,7 @@ class LivePlayer:
         self._steps_wanted = 0
         self._saved: SavePoint | None = None
         self._seconds = 0.0
+        self._back_due = 0.0  # when rewinding takes its next step
         self._playing_since: float | None = None
         self._later: tuple[float, View] | None = None  # a frame whose in-between one is on screen, and when it is due
         self._lock = threading.Lock()
@@ -225,10 +227,7 @@ class LivePlayer:
         is_moving = not self.paused and not self.rewinding
         if not is_moving and not self._steps_wanted:
             self._rest()
-            if self.rewinding:
-                self._go_back()
-                return self._pacer.period
-            return IDLE_SECONDS
+            return self._go_back() if self.rewinding else IDLE_SECONDS
         now = self._clock()
         if is_moving:
             if wait := self._pacer.wait(now):
@@ -316,10 +315,14 @@ class LivePlayer:
             self._view, self._view_is_new = View(frame, None, False, beside=self._beside()), True
         self._on_view(self._view)
 
-    def _go_back(self) -> None:
-        """Back at twice the speed of play."""
-        if any([self._rewind.back(self.player) for _ in range(2)]):
-            self._show(self.player.frame)
+    def _go_back(self) -> float:
+        """Back at twice the speed of play -> seconds until the next step of it"""
+        now = self._clock()
+        if now >= self._back_due:
+            self._back_due = now + self._pacer.period
+            if any([self._rewind.back(self.player) for _ in range(2)]):
+                self._show(self.player.frame)
+        return self._back_due - now
 
     def _run_commands(self) -> None:
         while True:

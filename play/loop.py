@@ -145,6 +145,11 @@ class Player:
         if self.log is not None:
             self.log.changed(upscaling=upscaling)
 
+    def record(self, recorder: Recorder) -> None:
+        """From the frame on screen on."""
+        self.recorder = recorder
+        recorder.began(self.seed, self.frame)
+
     def save(self) -> SavePoint:
         return self._point(self.world.snapshot())
 

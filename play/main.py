@@ -32,12 +32,13 @@ from worldgen.play.session import Session, SessionLog
 from worldgen.play.terminal import play_in_terminal
 
 if TYPE_CHECKING:
+    from worldgen.play.window_display import Display
     from worldgen.world import World
 
 
 def play(options: PlayOptions, load_world: Callable[..., World] | None = None) -> dict[str, Any]:
-    """Plays, and returns the figures of the play. load_world: as World.load, which it is by default. Ended by SIGTERM,
-    all that was asked to be written is written."""
+    """Plays, and returns the figures of the play. load_world: as World.load, which it is by default. Ended by Ctrl-C,
+    SIGTERM or SIGHUP, all that was asked to be written is written."""
     with termination_as_interrupt():
         return _play(options, load_world)
 
@@ -67,14 +68,17 @@ def _play(options: PlayOptions, load_world: Callable[..., World] | None) -> dict
         stats = ask_a_person(world, options, say)
         write_figures(stats, options.json)
         return stats
-    options = with_clip(options, world, has_window or options.terminal)
     height, width = world.image_size
     size = f"{world.config.width}x{world.config.height}"
     size += f" shown at {width}x{height}" if (height, width) != (world.config.height, world.config.width) else ""
     say(f"{world.config.name}: {size}, {world.config.fps:g} fps, {world.backend_name}, nfe {world.nfe}")
-    stats = _play_world(world, options, session, has_window, say)
-    write_figures(stats, options.json)
-    return stats
+    display = _open_display(world, options, say) if has_window else None
+    try:
+        options = with_clip(options, world, display is not None or options.terminal)
+        return _play_world(world, options, session, display, say)
+    finally:
+        if display is not None:
+            display.close()
 
 
 def _names_a_game(options: PlayOptions) -> bool:
@@ -91,8 +95,20 @@ def has_display(environ: dict[str, str] | os._Environ[str] = os.environ, platfor
     return any(environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"))
 
 
+def _open_display(world: World, options: PlayOptions, say: Callable[[str], None]) -> Display | None:
+    """None where there turns out to be none: before anything is written for it."""
+    from worldgen.play.window_display import Display
+    from worldgen.play.window_view import first_size
+
+    try:
+        return Display(first_size(world, options.beside is not None), options.fullscreen)
+    except NoDisplayError as error:
+        say(f"{error}: playing without a window")
+        return None
+
+
 def _play_world(
-    world: World, options: PlayOptions, session: Session | None, has_window: bool, say: Callable[[str], None]
+    world: World, options: PlayOptions, session: Session | None, display: Display | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
     seed = options.seed if session is None else session.seed
     real = RealBeside(RecordedClips(options.beside, world, _clip_frames(world), seed)) if options.beside else None
@@ -103,34 +119,38 @@ def _play_world(
     name = options.world or (session.world if session is not None else DEFAULT_WORLD)
     log = SessionLog(world, name=lasting_name(name), seed=seed, start=start)
     choose, length = (real, None) if real is not None else open_actions(world, options, session)
-    is_live = has_window or options.terminal
-    recorder = open_recorder(options, world, is_live)
-    player = Player(world, seed=seed, start=start, log=log, recorder=recorder)
+    player = Player(world, seed=seed, start=start, log=log)
+    recorder = open_recorder(options, world, is_live=display is not None or options.terminal)
+    if recorder is not None:
+        player.record(recorder)
+    is_led = session is not None or real is not None
     # a replay that is to end by itself ends with its session; others hand over to the keyboard
     max_frames = min(options.frames, length or 0) if options.frames and session else options.frames
     seconds = None
     try:
         if options.terminal:
             seconds = play_in_terminal(
-                player, choose=choose, max_frames=max_frames, captures=options.captures, hold_rate=options.auto
+                player,
+                choose=choose,
+                max_frames=max_frames,
+                captures=options.captures,
+                hold_rate=options.auto,
+                is_led=is_led,
             )
-        elif has_window:
-            try:
-                seconds = _play_in_window(player, options, choose, max_frames, real, note or "")
-            except NoDisplayError as error:
-                say(f"{error}: playing without a window")
-                has_window = is_live = False
-                options = with_clip(options, world, False)
-        if not is_live:
-            _play_headless(player, options, choose, length, real, say)
+        elif display is not None:
+            seconds = _play_in_window(player, display, options, choose, max_frames, real, is_led, note or "")
+        else:
+            _play_headless(player, options, choose, length, real)
     finally:
         player.close()
         if options.record is not None:
             log.session().save(options.record)
+        stats = player.summary(seconds)
+        write_figures(stats, options.json)
+        if options.record is not None:
             say(f"wrote {options.record}")
     if isinstance(recorder, InBackground) and recorder.error is not None:
         raise RunError(f"the recording ended early: {recorder.error}")
-    stats = player.summary(seconds)
     report(stats, options, say)
     if session is not None:
         compare(session, log.session(), say)
@@ -142,7 +162,14 @@ def _clip_frames(world: World) -> int:
 
 
 def _play_in_window(
-    player: Player, options: PlayOptions, choose: Any, max_frames: int | None, real: RealBeside | None, note: str
+    player: Player,
+    display: Display,
+    options: PlayOptions,
+    choose: Any,
+    max_frames: int | None,
+    real: RealBeside | None,
+    is_led: bool,
+    note: str,
 ) -> float:
     from worldgen.play.window import Window
 
@@ -150,10 +177,11 @@ def _play_in_window(
         player,
         choose=choose,
         max_frames=max_frames,
-        fullscreen=options.fullscreen,
         folder=options.captures,
+        display=display,
         companion=real.beside if real is not None else None,
         hold_rate=options.auto,
+        is_led=is_led,
         greeting=note,
     )
     window.run()
@@ -166,7 +194,6 @@ def _play_headless(
     choose: Any,
     length: int | None,
     real: RealBeside | None,
-    say: Callable[[str], None],
 ) -> None:
     if choose is None:
         choose, _ = action_source(player.world, "random", options.seed)

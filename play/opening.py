@@ -79,7 +79,7 @@ def open_recorder(options: PlayOptions, world: World, is_live: bool) -> Recorder
     if options.recordings is not None:
         recorders.append(EpisodeRecorder(options.recordings, world))
     if options.out is not None and is_live:
-        recorders.append(ClipRecorder(options.out, world))
+        recorders.append(ClipRecorder(options.out, world, scale=options.scale, legend=options.legend))
     return InBackground(*recorders) if recorders else None
 
 
@@ -93,5 +93,5 @@ def with_clip(options: PlayOptions, world: World, has_window: bool) -> PlayOptio
 
 
 def lasting_name(world: str) -> str:
-    """A folder's name holds from any folder; a bundled name stays as it is."""
-    return str(Path(world).resolve()) if Path(world).is_dir() else world
+    """A world's folder as it is called from any folder; a bundled name, as find_world() takes it, stays as it is."""
+    return str(Path(world).resolve()) if (Path(world) / "world.json").is_file() else world

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from worldgen.actions import check_same_actions
 from worldgen.data.decode import resample
 from worldgen.data.ingest import find_videos, open_recording
 from worldgen.errors import InputError
@@ -37,9 +38,14 @@ class RecordedClip:
 
 class RecordedClips:
     """Clips of the recordings in a folder (or of one file), at random but the same for a seed. The next one is read
-    while the last is played. InputError where the first file fits the world no better than any other."""
+    while the last is played. InputError where the first file fits the world no better than any other, or none can."""
 
     def __init__(self, path: Path, world: World, num_frames: int, seed: int = 0):
+        if world.config.action_source == "latent":
+            raise InputError(
+                f"the actions of {world.config.name} are latent, so it cannot play recorded ones: choose a world "
+                "that was trained with --actions recorded"
+            )
         self._world, self._num_frames = world, num_frames
         self._paths = [path] if path.is_file() else find_videos(path)
         self._rng = np.random.default_rng(seed)
@@ -82,6 +88,8 @@ class RecordedClips:
         fps, actions = world.config.fps, recording.sidecar.actions if recording.sidecar is not None else []
         if not actions:
             raise InputError(f"{path}: no actions were recorded with it, so a world cannot be played beside it")
+        if recording.action_map is not None and not recording.is_inferred:  # else only the rows can be checked
+            check_same_actions(world.config.actions, recording.action_map)
         total = int(recording.facts.seconds * fps)
         wanted = min(self._num_frames, total)
         if wanted <= PROMPT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from worldgen.play.options import PlayOptions
@@ -45,8 +46,12 @@ class Progress:
             return
         self._shown, self._is_shown = now, True
         rate = done / (now - self._began)
-        print(f"\r{done}/{frames} frames, {rate:.0f}/s, {(frames - done) / rate:.0f} s left ", end="", file=sys.stderr)
+        self._print(f"\r{done}/{frames} frames, {rate:.0f}/s, {(frames - done) / rate:.0f} s left ")
 
     def close(self) -> None:
         if self._is_shown:
-            print("\r" + " " * 60, end="\r", file=sys.stderr)
+            self._print("\r" + " " * 60 + "\r")
+
+    def _print(self, text: str) -> None:
+        with suppress(OSError):  # a terminal that was closed must not cost the clip
+            print(text, end="", file=sys.stderr)

@@ -45,11 +45,14 @@ def write_save(path: Path, point: SavePoint, session: Session) -> None:
 
 
 def read_save(path: Path, player: Player) -> SavePoint:
-    """Takes the player, its session log too, to the saved moment. InputError where the file is damaged or of another
-    world; the player is where it was then."""
+    """Takes the player, its session log too, to the saved moment. InputError where the file is damaged, of another
+    world or of one with other sound or super-resolution; the player is where it was then."""
     before = player.save()
     try:
         with np.load(path, allow_pickle=False) as arrays:
+            session = Session.from_json(json.loads(str(arrays["session"])), path)
+            session.require(player.world)
+            _require_same_parts(session, player.world)
             state = _state_like(before.state, arrays)
             facts = json.loads(str(arrays["facts"]))
             sound = arrays.get("sound")
@@ -63,8 +66,6 @@ def read_save(path: Path, player: Player) -> SavePoint:
             )
             if frame.image.shape != player.frame.image.shape or frame.image.dtype != np.uint8:
                 raise ValueError(f"a picture of {frame.image.dtype} {frame.image.shape}")
-            session = Session.from_json(json.loads(str(arrays["session"])), path)
-        session.require(player.world)
         if len(session.actions) != len(session.checksums):
             raise ValueError("its session is not whole")
         start = next((c["start"] for c in reversed(session.changes) if "start" in c), session.start)
@@ -83,6 +84,18 @@ def read_save(path: Path, player: Player) -> SavePoint:
         player.load(before)
         raise InputError(f"{path} is damaged ({error}): nothing was loaded") from None
     return point
+
+
+def _require_same_parts(session: Session, world: World) -> None:
+    """Raises InputError where the play that was saved had other sound or super-resolution: both have a state."""
+    if session.sound not in (None, world.sound):
+        raise InputError(
+            f"saved with sound {session.sound}, this play has {world.sound}: play with --sound {session.sound}"
+        )
+    if session.upscaling is not None and (session.upscaling == "off") != (world.upscaling == "off"):
+        if session.upscaling == "off":
+            raise InputError("saved without super-resolution, this play has it: play with --no-upscale")
+        raise InputError("saved with super-resolution, this play has none: play without --no-upscale")
 
 
 def _state_like(template: Any, arrays: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worldgen.bundle import BUNDLED, Starts, bundled_worlds
+from worldgen.bundle import BUNDLED, Starts, bundled_worlds, find_world
 from worldgen.config import WorldConfig
 from worldgen.errors import InputError
 
@@ -49,7 +49,7 @@ class Found:
 
 def find_worlds(folders: Sequence[Path] = (Path("."),)) -> list[Found]:
     """The bundled worlds, then those in the folders: each itself, its folders and theirs (worlds/mine)."""
-    found = [_look_at(name, BUNDLED / name) for name in bundled_worlds()]
+    found = [_look_at(_bundled_name(name), BUNDLED / name) for name in bundled_worlds()]
     seen = {world.folder.resolve() for world in found}
     for folder in folders:
         for place in [folder, *_folders_in(folder)]:
@@ -57,6 +57,11 @@ def find_worlds(folders: Sequence[Path] = (Path("."),)) -> list[Found]:
                 seen.add(place.resolve())
                 found.append(_look_at(str(place), place))
     return found
+
+
+def _bundled_name(name: str) -> str:
+    """Its path where a world in the folder of that name would be taken for it."""
+    return name if find_world(name) == BUNDLED / name else str(BUNDLED / name)
 
 
 def _folders_in(folder: Path) -> list[Path]:

@@ -42,10 +42,11 @@ def play_in_terminal(
     max_frames: int | None = None,
     captures: Path = Path("."),
     hold_rate: bool = True,
+    is_led: bool = False,
     out: TextIO | None = None,
 ) -> float:
     """Plays until it is left (Esc, q, Ctrl-C) -> seconds played. captures: where recordings go. hold_rate: less effort
-    where frames take too long. InputError where there is no terminal."""
+    where frames take too long. is_led: as Window's. InputError where there is no terminal."""
     out = sys.stdout if out is None else out
     if not (sys.stdin.isatty() and out.isatty()):
         raise InputError("--terminal draws on a terminal and reads its keys: this is none (a pipe or a file?)")
@@ -69,6 +70,7 @@ def play_in_terminal(
 
     live = LivePlayer(player, choose or from_keys, max_frames=max_frames, on_notice=say)
     live.governor.is_on, live.governor.may_change_game = hold_rate, choose is None
+    live.is_led = is_led
     commands = Commands(live, captures, say)
     with _raw_terminal(out) as fd:
         live.start()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pygame
 
 from worldgen.play.bindings import PAD_COMMANDS, Bindings
-from worldgen.play.commands import Commands
+from worldgen.play.commands import LED, Commands
 from worldgen.play.familiarity import note_on
 from worldgen.play.latency import Latency
 from worldgen.play.live import LivePlayer, View
@@ -43,6 +43,7 @@ class Window:
     choose: plays instead of the keys until it returns None. display: to draw on; one of its own is opened, and closed
     after the game, when None is given. folder: of screenshots and recordings. companion: a picture beside each frame.
     hold_rate: fewer denoising steps where frames take too long. remembers: False for a real game, which cannot go back.
+    is_led: a recording chooses, so that nothing goes back until it is over.
     """
 
     def __init__(
@@ -51,12 +52,12 @@ class Window:
         *,
         choose: ActionSource | None = None,
         max_frames: int | None = None,
-        fullscreen: bool = False,
         folder: Path = Path("."),
         display: Display | None = None,
         companion: Callable[[Player], Beside | None] | None = None,
         hold_rate: bool = True,
         remembers: bool = True,
+        is_led: bool = False,
         greeting: str = "",
     ):
         self._player = player
@@ -67,7 +68,7 @@ class Window:
         self._quit, self.is_closed = False, False
         self._is_stale, self._was_paused = True, False
         self._owns_display = display is None
-        self.display = Display(first_size(player, companion is not None), fullscreen) if display is None else display
+        self.display = Display(first_size(player.world, companion is not None)) if display is None else display
         self.display.name(f"worldgen - {self._config.name}")
         self.sound = self._open_sound()
         self.live = LivePlayer(
@@ -80,6 +81,7 @@ class Window:
             remembers=remembers,
         )
         self.live.governor.is_on, self.live.governor.may_change_game = hold_rate, choose is None
+        self.live.is_led = is_led
         self._commands = Commands(self.live, folder, self._say)
         self._gamepads = Gamepads(self._pad, self._held.release_all, self._say)
         self._bindings, problem = Bindings.load(self._config.name, self._config.actions)
@@ -99,16 +101,16 @@ class Window:
                 self._draw_if_new()
             self._draw_if_new()  # the last frame of a game that is over
         except KeyboardInterrupt:
-            self.is_closed = True  # Ctrl-C in the terminal and SIGTERM close the window like any other way
+            self.is_closed = True  # Ctrl-C in the terminal, SIGTERM and SIGHUP close the window like any other way
         finally:
             try:
                 self.live.stop()
             finally:
-                self._commands.close()
                 if self.sound is not None:
                     self.sound.close()
                 if self._owns_display:
                     self.display.close()
+                self._commands.close()
 
     def _open_sound(self) -> SoundOut | None:
         rate = self._player.world.sample_rate
@@ -128,7 +130,7 @@ class Window:
             return self._config.actions.from_keys(keys)
         action = self._autopilot(player)
         if action is None:
-            self._autopilot = None
+            self._autopilot, self.live.is_led = None, False
             self._say("the replay is over: unpause to play on")
         return action
 
@@ -225,6 +227,9 @@ class Window:
             return
         if not self.live.remembers:
             self._say("a real game cannot begin from a picture")
+            return
+        if self.live.is_led:
+            self._say(LED)
             return
         self.live.post(lambda: self.live.start_from(frames))
         self._say(note_on(self._player.world.starts, frames[-1]) or f"from {path.name}")

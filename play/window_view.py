@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pygame
 
@@ -15,6 +16,9 @@ from worldgen.play.panel import Figures, hud_lines
 from worldgen.play.ui_keys import help_lines
 from worldgen.play.window_display import AROUND, FIRST_SIZE, Display, enlarged, fit, panel_surface, surface_of
 from worldgen.text import text_width
+
+if TYPE_CHECKING:
+    from worldgen.world import World
 
 HUD_SECONDS = 0.25  # between two updates of the figures
 DOUBLE_WIDTH = 1280  # of two pictures in a new window
@@ -120,9 +124,9 @@ class GameView:
         return self._hud
 
 
-def first_size(player: Player, is_double: bool) -> tuple[int, int]:
+def first_size(world: World, is_double: bool) -> tuple[int, int]:
     """Of a new window: the picture, or two side by side, enlarged by a whole number, and the legend."""
-    height, width = player.world.image_size
+    height, width = world.image_size
     width, room = (2 * width, DOUBLE_WIDTH) if is_double else (width, FIRST_SIZE[0])
     scale = max(1, min(room // width, FIRST_SIZE[1] // height))
     return width * scale, height * scale + legend_height(width * scale)

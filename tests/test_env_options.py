@@ -65,6 +65,12 @@ def test_larger_frames_are_observed_where_the_world_has_them(tiny_world: Path):
         WorldEnv(tiny_world, observation="upscaled")
 
 
+def test_frames_of_a_world_that_was_loaded_to_show_larger_ones_are_refused():
+    for make, batch in ((WorldEnv, None), (lambda world: WorldVectorEnv(world, 2), 2)):
+        with pytest.raises(gymnasium.error.Error, match='upscale=False, or choose observation="upscaled"'):
+            make(World.load("doom", batch=batch))
+
+
 def test_a_snapshot_without_the_hidden_state_is_refused_where_it_is_observed(tiny_world: Path):
     world = World.load(tiny_world)
     world.reset(0)

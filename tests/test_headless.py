@@ -14,7 +14,8 @@ from worldgen.actions import ActionMap
 from worldgen.errors import InputError
 from worldgen.legend import draw_legend, legend_keys, pressed_keys
 from worldgen.play.action_source import read_actions, sticky_random
-from worldgen.play.headless import play_headless
+from worldgen.play.headless import play_headless, run_headless
+from worldgen.play.loop import Player
 from worldgen.play.main import has_display, play
 from worldgen.play.options import PlayOptions
 from worldgen.play.start_image import MAX_FRAMES, load_start
@@ -154,6 +155,17 @@ def test_an_interrupted_play_keeps_the_clip_so_far(tmp_path):
         play_headless(FakeWorld(), frames=100, out=tmp_path / "clip.mp4", on_progress=interrupt)
     frames, _, _ = read_clip(tmp_path / "clip.mp4")
     assert len(frames) == 7
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_interrupted_before_its_clip_shows_anything_it_leaves_none(tmp_path, suffix):
+    def stop(player: Player) -> None:
+        raise KeyboardInterrupt
+
+    for choose, beside in ((stop, None), (lambda player: LEFT, stop)):
+        with pytest.raises(KeyboardInterrupt):
+            run_headless(Player(FakeWorld()), choose, 9, out=tmp_path / f"clip{suffix}", beside=beside)
+        assert not list(tmp_path.iterdir())
 
 
 # Actions

@@ -232,6 +232,17 @@ def test_rewinding_goes_back_in_time_and_play_goes_on_from_there(max_bytes):
     assert live.player.stats.dropped == 0
 
 
+def test_rewinding_is_no_quicker_where_it_is_looked_after_more_often():
+    clock = Clock()
+    live = live_player(clock, FakeWorld(fps=10))
+    play_for(live, clock, 5.0)
+    step = live.player.save().state.step
+    live.rewinding = True
+    for _ in range(50):  # as the game's thread does, so that a key is noticed soon
+        clock.pass_(min(live.tick(), 0.02))
+    assert step - 25 <= live.player.save().state.step <= step - 15
+
+
 def test_rewinding_past_what_is_remembered_stays_at_the_oldest_moment():
     clock = Clock()
     live = live_player(clock, FakeWorld(fps=10))

@@ -52,6 +52,17 @@ def test_a_game_that_ends_is_flagged_and_goes_on_with_the_next_episode(tmp_path)
     assert not rows.terminated[:-2].any()
 
 
+def test_an_episode_without_a_step_leaves_no_file(tmp_path):
+    game = PlayedGame(ToyGame(), tmp_path)
+    player = Player(game)
+    player.restart()
+    player.step(RIGHT)
+    player.restart()
+    game.close()
+    assert [f.report.status for f in check_folder(tmp_path).files] == ["ok"]
+    assert (game.num_episodes, game.num_frames) == (1, 2)
+
+
 def test_a_game_that_no_keyboard_plays_is_refused(tmp_path):
     class Continuous(ToyGame):
         def __init__(self):

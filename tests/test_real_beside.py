@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fake_world import FakeWorld
@@ -68,10 +70,17 @@ def test_recordings_that_cannot_be_played_beside_are_refused_in_one_line(tmp_pat
     with pytest.raises(InputError, match="too few"):
         RecordedClips(tmp_path / "short", world(), 20)
     record(tmp_path / "other" / "a.mkv", n=40)
+    with pytest.raises(InputError, match="use recordings of its own game"):  # although each of them is in range
+        RecordedClips(tmp_path / "other", FakeWorld(height=48, width=64), 20)
+    (tmp_path / "other" / "a.json").unlink()
     with pytest.raises(InputError, match="row"):
         RecordedClips(
             tmp_path / "other", FakeWorld(height=48, width=64, actions=FakeWorld().config.actions.discrete(["a"])), 20
         )
+    latent = world()
+    latent.config = replace(latent.config, action_source="latent")
+    with pytest.raises(InputError, match="latent"):
+        RecordedClips(tmp_path / "short", latent, 20)
     with pytest.raises(InputError, match="no such file or folder"):
         play(PlayOptions(beside=tmp_path / "absent", headless=True))
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from worldgen.data.check import check_folder
 from worldgen.data.decode import read_frames
 from worldgen.data.recording import read_info
 from worldgen.data.sidecar import read_sidecar
-from worldgen.envs.screen_input import DEFAULT_KEYS, InputLog, screen_actions
+from worldgen.envs.screen_input import DEFAULT_KEYS, InputLog, plain_characters, screen_actions
 from worldgen.envs.screen_picture import parse_region
 from worldgen.errors import InputError
 
@@ -253,6 +254,26 @@ def test_keys_held_or_tapped_during_a_frame_count_once():
     log.key("left", False)
     assert log.take(10, 10) == [0, 0]
     assert screen_actions(DEFAULT_KEYS, False).from_keys({"left"}) == [1] + [0] * (len(DEFAULT_KEYS) - 1)
+
+
+def test_a_key_that_types_something_else_with_shift_is_the_same_key():
+    mapping = [[ord(c) for c in keys] for keys in ("1!", "aA", ",<", "<>")]  # many keyboards have a key of "<" too
+    log = InputLog(("1", "a", ",", "<", "left shift"), with_motion=False, plain=plain_characters(mapping))
+
+    def held(down: str = "", up: str = "") -> list[int]:
+        """After these were typed, S for Shift."""
+        for char in down + up:
+            key = SimpleNamespace(name="shift") if char == "S" else SimpleNamespace(char=char, vk=ord(char))
+            log.typed(key, is_down=char in down)
+        log.take(10, 10)
+        return log.take(10, 10)
+
+    assert held(down="1S") == [1, 0, 0, 0, 1]
+    assert held(up="!") == [0, 0, 0, 0, 1]
+    assert held(down="!A<") == [1, 1, 1, 0, 1]
+    assert held(up="S") == [1, 1, 1, 0, 0]
+    assert held(up="1a,") == [0, 0, 0, 0, 0]
+    assert held(down="<") == [0, 0, 0, 1, 0]
 
 
 def test_a_region_is_four_numbers_inside_the_desktop():

@@ -72,6 +72,26 @@ def test_a_damaged_or_foreign_save_is_refused_in_one_line_and_the_game_goes_on(t
     player.step(RIGHT)
 
 
+@pytest.mark.parametrize(
+    "saved_in, loaded_in, said",
+    [
+        ({}, {"sample_rate": 24000}, "saved with sound off, this play has generated: play with --sound off"),
+        ({"sample_rate": 24000}, {}, "saved with sound generated, this play has off: play with --sound generated"),
+        ({}, {"scale": 2}, "saved without super-resolution, this play has it: play with --no-upscale"),
+        ({"scale": 2}, {}, "saved with super-resolution, this play has none: play without --no-upscale"),
+    ],
+)
+def test_a_save_of_a_play_with_other_sound_or_super_resolution_is_not_called_damaged(
+    tmp_path, saved_in, loaded_in, said
+):
+    saved(tmp_path / "s.npz", FakeWorld(**saved_in))
+    player = player_of(FakeWorld(**loaded_in))
+    before = player.frame
+    with pytest.raises(InputError, match=said):
+        read_save(tmp_path / "s.npz", player)
+    assert player.frame is before
+
+
 def test_without_a_save_it_says_so(tmp_path):
     with pytest.raises(InputError, match="nothing saved yet"):
         read_save(tmp_path / "absent.npz", player_of(FakeWorld()))

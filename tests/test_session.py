@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from fake_world import FakeWorld
 from worldgen.data.recording import read_info
 from worldgen.data.sidecar import read_sidecar
 from worldgen.errors import InputError
+from worldgen.interrupts import termination_as_interrupt
 from worldgen.play.loop import Player
 from worldgen.play.main import play
 from worldgen.play.options import PlayOptions
@@ -250,9 +252,53 @@ def test_a_start_of_ones_own_is_what_a_real_world_goes_on_from(tiny_world_onnx):
     assert np.array_equal(first(black), first(black))
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_headless_play_that_is_ended_by_a_signal_writes_all_that_was_asked_for(tmp_path, name):
+    if not hasattr(signal, name):
+        pytest.skip(f"no {name} here")
+
+    class Ended(FakeWorld):
+        def step(self, action):
+            if len(self.calls) == 8:
+                signal.raise_signal(getattr(signal, name))
+            return super().step(action)
+
+    paths = {"out": tmp_path / "c.mp4", "record": tmp_path / "s.json", "json": str(tmp_path / "f.json")}
+    before = signal.getsignal(getattr(signal, name))
+    with pytest.raises(KeyboardInterrupt):
+        play(PlayOptions(headless=True, **paths), load_world=lambda *_, **__: Ended())
+    assert signal.getsignal(getattr(signal, name)) == before
+    assert json.loads((tmp_path / "f.json").read_text())["frames"] == 7
+    assert len(Session.load(tmp_path / "s.json").actions) == len(decoded(tmp_path / "c.mp4")) == 7
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
+def test_nohup_keeps_a_play_from_ending_with_its_terminal():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with termination_as_interrupt():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_session_notes_the_world_that_was_played_not_recordings_in_a_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "doom").mkdir()
+
+    def noted() -> str:
+        options = PlayOptions("doom", headless=True, frames=2, record=tmp_path / "s.json")
+        play(options, load_world=lambda *_, **__: FakeWorld())
+        return Session.load(tmp_path / "s.json").world
+
+    assert noted() == "doom"  # as find_world() takes it
+    (tmp_path / "doom" / "world.json").touch()
+    assert noted() == str(tmp_path / "doom")
+
+
 def test_a_play_that_is_ended_by_sigterm_keeps_its_session_its_clip_and_its_recordings(tmp_path):
     import os
-    import signal
     import subprocess
     import sys
     import time

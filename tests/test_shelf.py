@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_world import ACTIONS
 
-from worldgen.bundle import Starts, bundled_worlds
+from worldgen.bundle import BUNDLED, Starts, bundled_worlds, find_world
 from worldgen.config import WorldConfig
 from worldgen.play.familiarity import note_on
 from worldgen.play.shelf import find_worlds
@@ -32,6 +33,14 @@ def test_bundled_worlds_come_first_then_ones_own_at_two_depths(tmp_path):
     assert [world.title for world in found[: len(bundled_worlds())]] == bundled_worlds()
     assert [world.title for world in own] == ["a", "b"]  # each once
     assert not any(world.problem for world in own)
+
+
+def test_a_world_of_ones_own_does_not_stand_for_the_bundled_one_of_its_name(tmp_path, monkeypatch):
+    name = bundled_worlds()[0]
+    make_world(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert [find_world(world.name) for world in find_worlds()] == [world.folder for world in find_worlds()]
+    assert find_worlds()[0].folder == BUNDLED / name and find_worlds()[-1].folder == Path(name)
 
 
 def test_the_preview_goes_through_all_starts_and_begins_again(tmp_path):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import threading
 import time
 
+import av
 import numpy as np
 import pytest
 from fake_world import ACTIONS, FakeWorld
 from waiting import until
 
-from worldgen.errors import InputError
+from worldgen.errors import InputError, RunError
+from worldgen.play.commands import LED
 from worldgen.play.loop import Player
 from worldgen.play.main import play
 from worldgen.play.options import PlayOptions
+from worldgen.play.recorder import EpisodeRecorder
 from worldgen.play.session import Session, SessionLog
 
 pygame = pytest.importorskip("pygame")
@@ -290,6 +293,66 @@ def test_a_display_that_cannot_be_opened_is_said_and_a_clip_is_written(monkeypat
     assert (tmp_path / "worldgen-fake.mp4").exists()
 
 
+def test_where_no_window_opens_the_clip_that_was_asked_for_is_whole(monkeypatch, tmp_path):
+    pygame.quit()
+    monkeypatch.setenv("SDL_VIDEODRIVER", "no-such-driver")
+    play(PlayOptions(frames=5, out=tmp_path / "o.mp4"), load_world=lambda *_, **__: FakeWorld())
+    with av.open(str(tmp_path / "o.mp4")) as clip:
+        assert len(list(clip.decode(video=0))) == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
+
+
+def test_a_clip_that_is_written_beside_the_window_has_its_scale_and_legend(tmp_path):
+    options = PlayOptions(frames=5, out=tmp_path / "o.mp4", scale=2, legend=False)
+    play(options, load_world=lambda *_, **__: FakeWorld(fps=100))
+    with av.open(str(tmp_path / "o.mp4")) as clip:
+        assert (clip.streams.video[0].width, clip.streams.video[0].height) == (2 * 32, 2 * 24)
+
+
+def test_a_game_that_cannot_begin_leaves_no_clip_behind(tmp_path):
+    with pytest.raises(ValueError):
+        play(PlayOptions(seed=-1, out=tmp_path / "o.mp4"), load_world=lambda *_, **__: FakeWorld())
+    assert not list(tmp_path.iterdir())
+    assert not any(thread.name == "worldgen recorder" for thread in threading.enumerate())
+
+
+def test_nothing_goes_back_while_a_recording_chooses_the_actions(tmp_path):
+    pygame.image.save(pygame.Surface((32, 24)), str(tmp_path / "photo.png"))
+    window = open_window(FakeWorld(fps=100), choose=lambda p: LEFT if p.position < 5 else None, is_led=True)
+    window.live.quick_save()
+    going_back = [lambda name=name: window._run(name) for name in ("rewind", "load", "fork")]
+    for go_back in (*going_back, lambda: window._drop(tmp_path / "photo.png")):
+        window.display.say("")
+        go_back()
+        assert window.display.message == LED
+
+    def script(window):
+        until(lambda: window.live.paused)  # it is over: a person plays on, from an earlier moment too
+        key("backspace")
+        until(lambda: window.live.player.position < 5)
+
+    run_with(window, script)
+    assert [call for call in window.live.player.world.calls if not isinstance(call, tuple)] == [LEFT] * 5
+
+
+def test_a_replay_in_the_window_is_one_whatever_is_pressed(tmp_path):
+    class Distracted(FakeWorld):
+        def step(self, action):
+            if len(self.calls) in (10, 30):
+                key("f5" if len(self.calls) == 10 else "f9")
+            return super().step(action)
+
+    world = FakeWorld()
+    player = Player(world, log=SessionLog(world, name="fake"))
+    for i in range(60):
+        player.step(i % 6)
+    session = player.log.session()
+    session.save(tmp_path / "s.json")
+    options = PlayOptions(replay=tmp_path / "s.json", frames=60, record=tmp_path / "again.json")
+    play(options, load_world=lambda *_, **__: Distracted(fps=100))
+    assert Session.load(tmp_path / "again.json").actions == session.actions
+
+
 def test_a_play_in_the_window_is_recorded_and_its_replay_is_identical(tmp_path, capsys):
     def load(*_, **__):
         return FakeWorld(fps=200, ends_after=25)
@@ -410,6 +473,27 @@ def test_a_recording_that_cannot_be_written_is_a_message_and_the_game_goes_on(tm
         until(lambda: window.live.player.stats.frames > frames + 5)
 
     run_with(window, script)
+
+
+def test_a_recording_that_fails_is_said_at_once_and_ends_the_play_with_the_reason(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(EpisodeRecorder, "stepped", full)
+    window = open_window(FakeWorld(fps=100), folder=tmp_path)
+    player = window.live.player
+    states = []
+
+    def script(window):
+        key("v")
+        until(lambda: "ended early: [Errno 28] No space left" in window.display.message)
+        states.append((window._commands.state, player.recorder))
+        frames = player.stats.frames
+        until(lambda: player.stats.frames > frames + 5)  # the game goes on
+
+    with pytest.raises(RunError, match="worldgen-fake-1 ended early: .*No space left"):
+        run_with(window, script)
+    assert states == [("", None)] and not pygame.display.get_init()
 
 
 def test_a_quick_save_is_there_after_the_window_was_closed(monkeypatch, tmp_path):

@@ -36,5 +36,10 @@ def test_chunks_see_as_far_back_as_the_whole_episode(tiny_world, tmp_path, monke
         clip, actions = torch.from_numpy(tokens[start:stop])[None], torch.from_numpy(led_to[start:stop])[None]
         whole = committed(dynamics, clip, actions, 0.0, None)[0].numpy()
         np.testing.assert_allclose(found.at(np.arange(start, stop)[None])[0], whole, atol=3e-3)
+    monkeypatch.setattr(module, "PIECE", 10)  # a piece of an episode sees what came before it, too
+    pieces = hidden_states(*given[:-2], 35, tiny_world, tmp_path / "pieces", lambda text: None)
+    assert pieces.segments.starts.tolist() == [0, 20, 40, 60]
+    rows = np.arange(60, 70)[None]
+    np.testing.assert_allclose(pieces.at(rows), found.at(rows), atol=3e-3)
     again = hidden_states(*given, tmp_path / "hidden", pytest.fail)  # kept
     assert (again.hidden == found.hidden).all()

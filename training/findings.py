@@ -279,8 +279,8 @@ def _stability(stability: dict[str, Any] | None, fps: float) -> list[str]:
         )
     if faults:
         return [f"{when} it is no longer the game: {'; '.join(faults)}."]
-    if ratio is None:
-        return [f"{when} it still moves and is sharp; too few episodes are held out to say more."]
+    if ratio is None or motion is None:
+        return [f"{when} no fault is seen; too little is held out to say more."]
     return [
         f"{when} it is still the game: as far from real frames as {ratio:.1f} times what other real ones are"
         f"{_groups(stability)}, {motion:.2f} times the motion."

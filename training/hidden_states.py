@@ -53,7 +53,8 @@ def hidden_states(
     say: Callable[[str], None] = print,
 ) -> HiddenStates:
     """tokens (N, n, d) and led_to (N, width), the actions that led to the frames, of the whole cache."""
-    segments = _some(segments, limit)
+    whole, segments = segments, _some(segments, limit)
+    begins = whole.starts[np.searchsorted(whole.starts, segments.starts, side="right") - 1]
     first = np.append(0, np.cumsum(segments.lengths))
     shape = (int(first[-1]), dynamics.num_tokens + 1, dynamics.config.dim)
     key = {
@@ -72,7 +73,7 @@ def hidden_states(
     facts.unlink(missing_ok=True)
     say(f"hidden states of {shape[0]} frames")
     out = np.memmap(path, np.float16, "w+", shape=shape)
-    _run(dynamics, tokens, led_to, context_sigma, segments, first, out)
+    _run(dynamics, tokens, led_to, context_sigma, segments, begins, first, out)
     out.flush()
     write_json(facts, key)
     return HiddenStates(segments, first, out)
@@ -96,21 +97,21 @@ def _run(
     led_to: np.ndarray,
     sigma: float,
     segments: Segments,
+    begins: np.ndarray,
     first: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """As commit() gives them in play: each chunk also sees the frames that it can look back on."""
+    """As commit() gives them in play: each chunk also sees the frames that it can look back on. begins: how far each
+    segment can, to the frame that its episode begins with"""
     num_time_layers = dynamics.cache_shape[0]
     reach = num_time_layers * dynamics.config.context + dynamics.config.history
     device = dynamics.tokens_in.weight.device
     generator = torch.Generator(device).manual_seed(0)
     jobs = [(s, a) for s, (start, stop) in enumerate(segments) for a in range(start, stop, CHUNK)]
-    jobs.sort(
-        key=lambda job: min(segments.stops[job[0]], job[1] + CHUNK) - max(segments.starts[job[0]], job[1] - reach)
-    )
+    jobs.sort(key=lambda job: min(segments.stops[job[0]], job[1] + CHUNK) - max(begins[job[0]], job[1] - reach))
     for begin in range(0, len(jobs), LANES):
         group = jobs[begin : begin + LANES]
-        spans = [(max(int(segments.starts[s]), a - reach), min(int(segments.stops[s]), a + CHUNK)) for s, a in group]
+        spans = [(max(int(begins[s]), a - reach), min(int(segments.stops[s]), a + CHUNK)) for s, a in group]
         length = max(b - a for a, b in spans)
         rows = np.stack([np.minimum(np.arange(a, a + length), b - 1) for a, b in spans])  # the last frame fills up
         clip = torch.from_numpy(np.asarray(tokens[rows.ravel()])).float().unflatten(0, rows.shape).to(device)

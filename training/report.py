@@ -93,9 +93,9 @@ def write_report(
         sections.append(("What is there", [presence(figures["presence"])]))
     if figures["stability"] and long_games is not None:
         sheet = _image(to_png(long_sheet(long_games)), "sheet")
-        caption = "<figcaption>each row one game, above each column the frame</figcaption>"
+        caption = "<figcaption>each row one game of the first group, above each column the frame</figcaption>"
         shown = [stability(figures["stability"]), _plot(stability_plot(figures["stability"]))]
-        sections.append(("A long game", [*shown, f"<figure>{sheet}{caption}</figure>"]))
+        sections.append(("Long games", [*shown, f"<figure>{sheet}{caption}</figure>"]))
     sections.append(("Distributions", [distribution(figures["distribution"]), standard(figures["standard"])]))
     if figures["outcomes"]:
         sections.append(("Reward and end", [outcomes(figures["outcomes"])]))

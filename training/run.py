@@ -73,8 +73,7 @@ class Run:
         self.action_source = self.finished.action_source if self.finished else recipe.actions
         self.width, self.height = frame_size(preset.side, *_video_size(recipe.data))
         size = f"{self.width}x{self.height}"
-        self._begun_from = WorldConfig.load(recipe.source / "world.json") if recipe.source else None
-        known = self.finished or self._begun_from
+        known = self.finished or (WorldConfig.load(recipe.source / "world.json") if recipe.source else None)
         if known is not None and (known.width, known.height) != (self.width, self.height):
             self.width, self.height = known.width, known.height
             size = f"{known.width}x{known.height}, as in {recipe.out if self.finished else recipe.source}, not {size}"
@@ -209,6 +208,8 @@ class Run:
     def config(self) -> WorldConfig:
         has_heads = (self.recipe.out / "heads").is_dir()
         heads = load_network(self.recipe.out, "heads").config if has_heads else None
+        worlds = [world / "world.json" for world in (self.recipe.out, self.recipe.source) if world is not None]
+        begun_from = next((WorldConfig.load(path) for path in worlds if path.is_file()), None)
         base = self.finished or WorldConfig(
             name=self.recipe.out.resolve().name,
             height=self.height,
@@ -217,7 +218,7 @@ class Run:
             actions=self.action_map(),
             context=self.preset.context,
             action_source=self.action_source,
-            nfe=1 if self._begun_from is None else self._begun_from.nfe,
+            nfe=1 if begun_from is None else begun_from.nfe,
         )
         return replace(
             base,

@@ -89,6 +89,7 @@ def stability_figures(
         curves.append([real.compare(made.frames[:, end - last : end], begun_in) for end in ends])
         first_ends += [game.argmax() + 1 for game in made.terminated if game.any()]
         shown = made.frames if shown is None else shown
+        del made
     assert shown is not None  # held_out.clips() gives at least one
     curve = [
         {key: float(np.mean([point[key] for point in points])) for key in points[0]}

@@ -14,6 +14,7 @@ import pytest
 from recordings import HEIGHT, WALK, WIDTH, coded_frame, number_of, record, write_video
 
 from worldgen.actions import ActionMap
+from worldgen.config import MAX_WORLD_FPS, WorldConfig
 from worldgen.data import map_files, progress
 from worldgen.data.cache import Cache, load_cache, open_cache
 from worldgen.data.mapped_npz import map_npz
@@ -109,6 +110,13 @@ def test_more_frames_a_second_than_a_world_has_are_resampled(build):
     cache = build()
     assert cache.fps == 240 and cache.notes == ("resampled to 240 fps: 1 at 1000 fps",)
     assert [number_of(f) for f in cache.frames] == [i * 1000 // 240 for i in range(cache.num_frames)]
+
+
+def test_a_world_takes_the_highest_rate_of_a_cache_and_none_above():
+    actions = ActionMap.discrete(["a", "b"], [(), ()])
+    assert WorldConfig("w", 16, 16, MAX_WORLD_FPS, actions, 8).fps == MAX_WORLD_FPS
+    with pytest.raises(InputError, match=f"between 0 and {MAX_WORLD_FPS}"):
+        WorldConfig("w", 16, 16, MAX_WORLD_FPS + 1, actions, 8)
 
 
 def test_variable_rate_rows_stay_on_their_frames(build):

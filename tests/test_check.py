@@ -195,6 +195,18 @@ def test_fixing_two_videos_of_one_name_keeps_both(tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a-mkv.mkv", "a-mp4.mkv", "b.mkv"]
 
 
+def test_fixing_gives_no_two_videos_one_name(tmp_path):
+    (tmp_path / "data").mkdir()
+    still = np.repeat(game_frames(1, seed=9), 100, 0)
+    for seed, name in enumerate(("a.mkv", "a.mp4", "a-mkv.mkv", "b-1.mkv")):
+        write_video(tmp_path / "data" / name, game_frames(60, seed=seed))
+    pieces = [game_frames(60, seed=7), still, game_frames(60, seed=8)]
+    write_video(tmp_path / "data" / "b.mkv", np.concatenate(pieces))
+    assert cli.main(["check", str(tmp_path / "data"), "--fix", str(tmp_path / "out")]) == 0
+    names = ["a-mkv-2.mkv", "a-mkv.mkv", "a-mp4.mkv", "b-0.mkv", "b-1.mkv", "b-2.mkv"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
+
+
 def test_fixing_keeps_rows_in_which_no_action_is_known(tmp_path):
     (tmp_path / "data").mkdir()
     write_video(tmp_path / "data" / "a.mp4", game_frames(60))

@@ -21,6 +21,8 @@ from worldgen.data.check import inspect_file as inspect_whole
 from worldgen.data.decode import VideoNotes
 from worldgen.data.ingest import FileReport, find_videos, open_recording
 from worldgen.data.recorded_actions import infer_action_map
+from worldgen.data.recording import RecordingInfo
+from worldgen.data.sidecar import read_sidecar
 from worldgen.errors import InputError
 
 
@@ -256,6 +258,31 @@ def test_the_facts_of_a_recording_may_be_only_some(tmp_path, left_out):
     assert recording.facts.fps == 30 and recording.info.source == "test"
     assert recording.action_map == (WALK if left_out == "fps" else ActionMap("discrete", (3,)))
     assert recording.report(VideoNotes()).notes == ()
+
+
+def test_a_recording_without_a_rate_says_none_and_comes_back(tmp_path):
+    info = RecordingInfo.from_json({"action_space": WALK.to_json()})
+    assert info.fps is None and RecordingInfo.from_json(info.to_json()) == info
+
+
+def test_frames_that_were_left_out_on_purpose_are_not_called_missing(tmp_path):
+    """A bad packet elsewhere in the file says nothing about them."""
+    times = [t for t in range(120) if t % 10 != 5]
+    write_video(tmp_path / "a.mkv", [coded_frame(t) for t in times], [round(t * 1000 / 30) for t in times])
+    (tmp_path / "a.jsonl").write_text('{"action": 0}\n{"action": 1}\n' * 60)
+    recording = open_recording(tmp_path / "a.mkv")
+    assert recording.report(VideoNotes(num_decoded=108)).status == "ok"
+    reason = recording.report(VideoNotes(num_bad_packets=1, num_decoded=107)).reason
+    assert reason.startswith("1 of 120 frames are damaged or missing")
+
+
+def test_a_log_of_events_with_a_column_for_each_keeps_the_first(tmp_path):
+    rows = [{"action": 0, "health": 7, **({f"event{t}": 1, "x" * 300: 1} if t else {})} for t in range(300)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sidecar = read_sidecar(tmp_path / "a.jsonl")
+    assert [*sidecar.state] == ["health", *(f"event{t}" for t in range(1, 256))]
+    assert sidecar.state["health"].tolist() == [7] * 300
+    assert sidecar.repairs[0].startswith("45 state columns of a.jsonl are left out")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

@@ -16,6 +16,7 @@ import pytest
 from odd_recordings import EXPECTED, ODD, coded, rows
 from recordings import number_of, record, write_video
 
+from worldgen.data import cache_build, check, ingest
 from worldgen.data.cache import open_cache
 from worldgen.data.check import check_folder, inspect_file
 from worldgen.data.ingest import find_videos
@@ -121,6 +122,38 @@ def test_a_copy_of_a_video_that_is_refused_is_used(tmp_path):
     assert first.status == "refused" and "a.jsonl" in first.reason and second.status == "ok"
     cache = open_cache(tmp_path, height=24, width=32, cache_dir=tmp_path / "cache")
     assert cache.episode_names == ("b.mkv",)
+
+
+def test_a_copy_is_not_decoded_to_be_refused(tmp_path, monkeypatch):
+    record(tmp_path / "b.mkv", 40)
+    for copy in ("a.mkv", "c.mkv"):
+        (tmp_path / copy).write_bytes((tmp_path / "b.mkv").read_bytes())
+    opened = []
+
+    def count(path: Path):
+        opened.append(path.name)
+        return ingest.open_recording(path)
+
+    for module in (check, cache_build):
+        monkeypatch.setattr(module, "open_recording", count)
+    assert [f.report.status for f in check_folder(tmp_path).files] == ["refused", "ok", "refused"]
+    open_cache(tmp_path, height=24, width=32, cache_dir=tmp_path / "cache")
+    assert opened == ["b.mkv"] * 2
+
+
+def test_a_file_that_goes_or_breaks_while_copies_are_looked_for_is_refused(tmp_path, monkeypatch):
+    for name in ("a.mkv", "b.mkv"):
+        (tmp_path / name).write_bytes(bytes(1000))
+    record(tmp_path / "c.mkv", 40)
+
+    def broken(path: Path) -> str:
+        path.unlink()
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(ingest, "file_hash", broken)
+    assert [f.report.status for f in check_folder(tmp_path).files] == ["refused", "refused", "ok"]
+    (tmp_path / "gone.mkv").symlink_to(tmp_path / "a.mkv")
+    assert open_cache(tmp_path, height=24, width=32, cache_dir=tmp_path / "cache").num_frames == 40
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to become someone else")

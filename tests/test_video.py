@@ -254,6 +254,33 @@ def test_packets_that_are_gone_without_a_trace_leave_a_marked_hole(tmp_path):
     assert all(row == number_of(frame) == i for i, (row, frame, gone) in enumerate(read) if not gone)
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.ts"])
+@pytest.mark.parametrize("num_between", ["0", "3"])
+def test_no_frame_that_is_drawn_over_a_lost_one_is_kept(tmp_path, name, num_between):
+    """num_between: pictures that are stored after one that is shown later."""
+    write_video(tmp_path / name, game_frames(400), options={"g": "100", "bf": num_between})
+    clean = [frame for _, frame in read_frames(tmp_path / name, 30, WIDTH, HEIGHT)]
+    for lost in ([40], [41, 42, 43], [20, 133, 150, 171, 190, 210, 233], range(137, 167)):
+        remux(tmp_path / name, tmp_path / f"b{name}", lambda i, packet, lost=lost: [] if i in lost else [packet])
+        facts = probe(tmp_path / f"b{name}")
+        read = list(resample(tmp_path / f"b{name}", facts, 30, WIDTH, HEIGHT))
+        kept = [i for i, (_, _, is_missing) in enumerate(read) if not is_missing]
+        assert len(read) == 400 and facts.has_lost_frames
+        assert all(read[i][0] == i and np.array_equal(read[i][1], clean[i]) for i in kept)
+        assert {*range(15), *range(100, 128), *range(300, 400)} <= {*kept} and len(kept) <= 400 - len(lost)
+
+
+def test_a_codec_that_does_not_tell_what_is_lost_waits_for_a_keyframe_after_few_holes(tmp_path):
+    if "libvpx-vp9" not in av.codecs_available:
+        pytest.skip("this PyAV has no libvpx-vp9")
+    write_video(tmp_path / "a.webm", game_frames(120), codec="libvpx-vp9", options={"deadline": "realtime", "g": "40"})
+    clean = [frame for _, frame in read_frames(tmp_path / "a.webm", 30, WIDTH, HEIGHT)]
+    remux(tmp_path / "a.webm", tmp_path / "b.webm", lambda i, packet: [] if i == 50 else [packet])
+    read = list(resample(tmp_path / "b.webm", probe(tmp_path / "b.webm"), 30, WIDTH, HEIGHT))
+    assert [i for i, (_, _, is_missing) in enumerate(read) if is_missing] == list(range(50, 80))
+    assert all(gone or np.array_equal(frame, clean[i]) for i, (_, frame, gone) in enumerate(read))
+
+
 def test_a_recorder_that_leaves_still_frames_out_loses_nothing(tmp_path):
     times = [t for t in range(200) if t % 7 not in (3, 4)]
     write_video(tmp_path / "b.mkv", [coded_frame(t) for t in times], [round(t * 1000 / 30) for t in times])
@@ -276,6 +303,17 @@ def test_a_recorder_that_drops_a_frame_now_and_then_loses_no_other(tmp_path, num
     assert not any(is_missing for _, _, is_missing in read)
     assert [number_of(frame) for _, frame, _ in read] == shown
     assert [row for row, _, _ in read] == (list(range(600)) if num_rows == 600 else [times.index(s) for s in shown])
+
+
+@pytest.mark.parametrize("dropped", [[150], [50, 130, 131, 210]])
+def test_a_recorder_that_drops_hardly_any_frame_loses_no_other(tmp_path, dropped):
+    times = [t for t in range(250) if t not in dropped]
+    ms = [round(t * 1000 / 30) for t in times]
+    write_video(tmp_path / "b.mkv", [coded_frame(t) for t in times], ms, options={"g": "250"})
+    facts = probe(tmp_path / "b.mkv")
+    read = list(resample(tmp_path / "b.mkv", facts, 30, WIDTH, HEIGHT))
+    assert not facts.has_lost_frames and not any(is_missing for _, _, is_missing in read)
+    assert [number_of(frame) for _, frame, _ in read] == [max(s for s in times if s <= t) for t in range(250)]
 
 
 def test_pictures_that_are_stored_but_never_shown_are_not_counted(tmp_path):

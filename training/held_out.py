@@ -111,7 +111,7 @@ def open_held_out(world: Path, config: WorldConfig, data: Path, say: Callable[[s
 def open_for(config: WorldConfig, data: Path, say: Callable[[str], None]) -> Cache:
     """Recordings at a world's size and rate. Training asks for the recordings' own rate: where that is the world's, the
     cache that it built is found again instead of decoding everything once more."""
-    if any(abs(info.fps - config.fps) < 1e-3 for info in _infos(data)[:1]):
+    if any(info.fps is not None and abs(info.fps - config.fps) < 1e-3 for info in _infos(data)[:1]):
         cache = open_cache(data, height=config.height, width=config.width, on_progress=say_progress(say))
         if abs(cache.fps - config.fps) < 1e-3:
             return cache

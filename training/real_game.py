@@ -42,7 +42,7 @@ def games_of(
     """starts (b,): where clips begin -> game by game, and which of the clips are of it; it is closed afterwards.
     InputError where no recording says which game it is of, or a game cannot be opened."""
     infos = [_info(held_out, data, int(start)) for start in starts]
-    known = sorted({(i.source, i.fps) for i in infos if i is not None})
+    known = sorted({(i.source, i.fps) for i in infos if i is not None and i.fps is not None})
     if not known:
         raise InputError("the recordings do not say which game they are of, at this rate, and its seed")
     for source, fps in known:
@@ -85,6 +85,8 @@ def _info(held_out: HeldOut, data: Path, start: int) -> RecordingInfo | None:
     if "#" in name or not path.is_file():  # a piece of a damaged file: where it begins is not known
         return None
     info = read_info(path)
-    if info is None or not info.source or info.seed is None or abs(info.fps - cache.fps) > 1e-3:
+    if info is None or not info.source or info.seed is None:
+        return None
+    if info.fps is None or abs(info.fps - cache.fps) > 1e-3:
         return None
     return info

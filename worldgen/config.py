@@ -12,6 +12,7 @@ from worldgen.actions import ActionMap
 from worldgen.errors import InputError
 
 FORMAT_VERSION = 1
+MAX_WORLD_FPS = 240
 NFE_CHOICES = (1, 2, 4)
 SOUND_CHOICES = ("generated", "retrieved", "off")
 
@@ -57,8 +58,8 @@ class WorldConfig:
                 raise InputError(f"{name} is a whole number, got {getattr(self, name)!r}")
         if self.height < 8 or self.width < 8:
             raise InputError(f"a frame is at least 8x8, got {self.width}x{self.height}")
-        if not 0 < self.fps <= 240:
-            raise InputError(f"fps is between 0 and 240, got {self.fps}")
+        if not 0 < self.fps <= MAX_WORLD_FPS:
+            raise InputError(f"fps is between 0 and {MAX_WORLD_FPS}, got {self.fps}")
         if self.context < 1:
             raise InputError(f"context is at least 1 frame, got {self.context}")
         if self.nfe not in NFE_CHOICES:

@@ -14,16 +14,16 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from worldgen.actions import ActionMap
+from worldgen.config import MAX_WORLD_FPS
 from worldgen.data.cache_shard import Settings, write_shard
 from worldgen.data.common_actions import common_actions
-from worldgen.data.ingest import REFUSALS, FileReport, Recording, duplicate, find_duplicates, open_recording, refusal
+from worldgen.data.ingest import REFUSALS, FileReport, Recording, duplicate, look_once, open_recording, refusal
 from worldgen.data.map_files import map_files
 from worldgen.data.mapped_npz import add_array, map_npz
 from worldgen.data.progress import Progress
 from worldgen.errors import InputError
 
 CACHE_VERSION = 3
-MAX_WORLD_FPS = 240  # that WorldConfig takes
 
 
 def build(
@@ -31,11 +31,13 @@ def build(
 ) -> None:
     """Writes frames.bin, sound.bin, rows.npz and meta.json into an empty folder. InputError where no video is usable or
     their action spaces differ."""
+    looks, same = look_once(
+        videos, lambda some: map_files(_open_or_refuse, some, some), lambda result: isinstance(result, Recording)
+    )
     opened: list[Recording | FileReport] = []
-    for video, result in zip(videos, map_files(_open_or_refuse, videos, videos), strict=True):
+    for video in videos:
+        result = duplicate(video, same[video]) if video in same else looks[video]
         opened.append(refusal(video, result) if isinstance(result, Exception) else result)
-    same = find_duplicates([r.path for r in opened if isinstance(r, Recording)])
-    opened = [duplicate(v, same[v]) if v in same else r for v, r in zip(videos, opened, strict=True)]
     reports: list[FileReport | None] = [r if isinstance(r, FileReport) else None for r in opened]
     usable = [(i, r) for i, r in enumerate(opened) if isinstance(r, Recording)]
     _require_some(folder, reports, len(usable))

@@ -14,7 +14,7 @@ import numpy as np
 
 from worldgen.data.decode import VideoNotes
 from worldgen.data.findings import Span, action_counts, find_cuts, near_duplicates, picture_hashes, still_spans
-from worldgen.data.ingest import REFUSALS, FileReport, duplicate, find_duplicates, find_videos, open_recording, refusal
+from worldgen.data.ingest import REFUSALS, FileReport, duplicate, find_videos, look_once, open_recording, refusal
 from worldgen.data.lag import LagEvidence, lag_inputs
 from worldgen.data.map_files import map_files
 from worldgen.data.progress import Progress
@@ -138,11 +138,13 @@ class FolderCheck:
 
 
 def check_folder(folder: Path, on_progress: Progress | None = None) -> FolderCheck:
-    """Decodes every video of a folder. Never raises for what is wrong with one of them."""
+    """Decodes every video of a folder but the copies. Never raises for what is wrong with one of them."""
     videos = find_videos(folder)
-    looks = dict(zip(videos, map_files(_look, videos, videos, on_progress), strict=True))
-    usable = [v for v, look in looks.items() if not isinstance(look, Exception) and look[0].report.status != "refused"]
-    same = find_duplicates(usable)
+    looks, same = look_once(
+        videos,
+        lambda some: map_files(_look, some, some, on_progress),
+        lambda found: not isinstance(found, Exception) and found[0].report.status != "refused",
+    )
     files: list[FileCheck] = []
     evidence: dict[int, LagEvidence] = {}
     signals: dict[int, Signals] = {}

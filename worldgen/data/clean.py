@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,18 +36,33 @@ def fix_folder(check: FolderCheck, out: Path, say: Callable[[str], None] = print
         raise InputError(f"--fix {out} and {check.folder} lie inside each other: choose a folder elsewhere")
     check_folder_writable(out, "--fix")
     done = []
-    paths = [Path(file.report.path) for file in check.usable]
-    stems = Counter(path.with_suffix("") for path in paths)
-    for file, path in zip(check.usable, paths, strict=True):
-        name = path.stem if stems[path.with_suffix("")] == 1 else f"{path.stem}-{path.suffix[1:]}"
+    targets = _targets([Path(file.report.path).relative_to(check.folder) for file in check.usable])
+    for file, target in zip(check.usable, targets, strict=True):
+        path = Path(file.report.path)
         # nothing comes before its cause; a picture that answers late may be the game's own way
         moved = (file.shift or 0) + min(0, check.lag or 0)
-        done.append(fix_file(file, out / path.relative_to(check.folder).with_name(name), moved))
+        done.append(fix_file(file, out / target, moved, {out / other for other in targets}))
         what = f"{path} -> {len(done[-1]['pieces'])} recordings, {done[-1]['frames']} frames"
         dropped = done[-1]["seconds_dropped"]
         what += f", {dropped:.1f} s left out" if dropped > 0.05 else ""
         say(what + (f", actions moved by {moved:+d} frames" if moved else ""))
     return done
+
+
+def _targets(paths: list[Path]) -> list[Path]:
+    """A name without its suffix for each path, no two the same: a.mkv and a.mp4 become a-mkv and a-mp4."""
+    bare = [path.with_suffix("") for path in paths]
+    count = Counter(bare)
+    taken = {path for path in bare if count[path] == 1}
+    targets = []
+    for path, target in zip(paths, bare, strict=True):
+        if count[target] > 1:
+            name = f"{path.stem}-{path.suffix[1:]}"
+            names = itertools.chain([name], (f"{name}-{k}" for k in itertools.count(2)))
+            target = next(t for t in map(target.with_name, names) if t not in taken)
+            taken.add(target)
+        targets.append(target)
+    return targets
 
 
 @dataclass(frozen=True)
@@ -58,13 +74,14 @@ class _Plan:
     show_last: bool
 
 
-def fix_file(file: FileCheck, target: Path, moved: int = 0) -> dict[str, Any]:
-    """Writes target.mkv, or target-0.mkv and on where it falls apart. moved: the action of row t goes to t + moved."""
+def fix_file(file: FileCheck, target: Path, moved: int = 0, reserved: Collection[Path] = frozenset()) -> dict[str, Any]:
+    """Writes target.mkv, or target-0.mkv and on where it falls apart. moved: the action of row t goes to t + moved.
+    reserved: targets of other files, which no piece may take."""
     recording = _move_actions(open_recording(Path(file.report.path)), moved)
     plan = _plan(file, recording)
-    names = [
-        target.with_name(f"{target.name}{f'-{k}' if len(plan.pieces) > 1 else ''}.mkv") for k in range(len(plan.pieces))
-    ]
+    numbered = (target.with_name(f"{target.name}-{k}") for k in itertools.count())
+    free = (piece for piece in numbered if piece not in reserved) if len(plan.pieces) > 1 else iter([target])
+    names = [piece.with_name(f"{piece.name}.mkv") for piece in itertools.islice(free, len(plan.pieces))]
     if taken := [name for name in names if name.exists()]:
         raise InputError(f"{taken[0]} already exists: choose another --fix, or remove it")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -123,9 +123,11 @@ def decode(path: Path, facts: VideoFacts, notes: VideoNotes) -> Iterator[tuple[i
                 if frame.is_corrupt:
                     notes.num_bad_packets += 1
                 # a frame after a lost one is drawn over the wrong picture, and no decoder says so
+                is_wrong = facts.is_wrong is not None and facts.is_wrong[position]
                 is_hole_before = position > 0 and facts.rows[position] > facts.rows[position - 1] + 1
-                is_waiting = is_waiting or frame.is_corrupt or (facts.has_lost_frames and is_hole_before)
-                if frame.is_corrupt or (is_waiting and not frame.key_frame):
+                is_guessed = facts.is_wrong is None and facts.has_lost_frames and is_hole_before
+                is_waiting = is_waiting or frame.is_corrupt or is_guessed
+                if frame.is_corrupt or is_wrong or (is_waiting and not frame.key_frame):
                     continue
                 is_waiting, last = False, position
                 notes.num_decoded += 1

@@ -12,7 +12,7 @@ STANDARD_RATES = tuple(
     for r in [(10, 1), (12, 1), (15, 1), (20, 1), (24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (35, 1)]
     + [(50, 1), (60000, 1001), (60, 1), (120, 1), (144, 1), (240, 1)]
 )
-# that lost packets leave in a file
+# that lost packets leave in a file, where nothing else tells
 MAX_HOLES, MAX_HOLE_SHARE = 3, 0.02
 
 
@@ -60,8 +60,16 @@ def rows_by_time(times: np.ndarray, fps: float) -> np.ndarray:
     return np.round(times * fps).astype(np.int64)
 
 
+def holes(rows: np.ndarray) -> np.ndarray:
+    """(m,) int64: the places in rows before which some are left out."""
+    return np.flatnonzero(np.diff(rows) > 1) + 1
+
+
 def has_few_holes(rows: np.ndarray) -> bool:
-    """A few holes in a constant rate are lost frames. Many are a recorder that leaves frames out: where the packet
-    before a hole is whole, no decoder tells the two apart."""
-    num_holes = int((np.diff(rows) > 1).sum())
-    return 0 < num_holes <= max(1, min(MAX_HOLES, MAX_HOLE_SHARE * len(rows)))
+    """A few holes in a constant rate are taken for lost frames, many for a recorder that leaves frames out.
+
+    That is a guess, for want of better: a decoder gives a picture for every packet that is left, drawn over the wrong
+    one (of 30 H.264 files without one packet each, 3 show it; of VP8 and VP9 none). Where the file itself tells, as in
+    H.264 (LostPackets), that is believed, but for the holes of which it cannot tell.
+    HEVC's decoder leaves out all that follows a lost packet by itself."""
+    return 0 < len(holes(rows)) <= max(1, min(MAX_HOLES, MAX_HOLE_SHARE * len(rows)))

@@ -6,10 +6,14 @@ recording = open_recording(path); print(recording.facts.num_frames, recording.re
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +26,7 @@ from worldgen.data.sidecar import Sidecar, find_sidecar, find_sidecars, read_sid
 from worldgen.errors import InputError
 from worldgen.files import file_hash
 
+T = TypeVar("T")
 # what a file, and what lies beside it, can be at fault for (text that is not UTF-8 is a ValueError)
 REFUSALS = (InputError, ValueError, ImportError, OSError)
 
@@ -75,8 +80,7 @@ class Recording:
         """seen: what decoding the file met."""
         repairs = list(self.repairs)
         num_lost = self.facts.num_frames - seen.num_decoded
-        is_damaged = self.facts.has_lost_frames or seen.num_bad_packets
-        num_holes = int(self.facts.rows[-1]) + 1 - self.facts.num_frames if is_damaged else 0
+        num_holes = int(self.facts.rows[-1]) + 1 - self.facts.num_frames if self.facts.has_lost_frames else 0
         if seen.num_bad_packets or num_lost > 0 or num_holes > 0:
             repairs.append(
                 f"{num_lost + num_holes} of {int(self.facts.rows[-1]) + 1} frames are damaged or missing: left out, "
@@ -207,22 +211,40 @@ def refusal(path: Path, error: Exception) -> FileReport:
     return FileReport(str(path), "refused", str(error).removeprefix(f"{path}: ").removeprefix(f"{path} "))
 
 
-def find_duplicates(videos: list[Path]) -> dict[Path, Path]:
-    """videos: that can be used -> those that hold the same bytes as the one that is kept, and which that is: one with
-    rows beside it, else the first. Copies and links would be counted twice, and held out of training on one side
-    only."""
-    sizes: dict[int, list[Path]] = {}
-    for video in videos:
-        sizes.setdefault(video.stat().st_size, []).append(video)
-    equal: dict[str, list[Path]] = {}
-    for group in sizes.values():
-        for video in group if len(group) > 1 else ():
-            equal.setdefault(file_hash(video), []).append(video)
+def look_once(
+    videos: list[Path], look: Callable[[list[Path]], list[T]], is_usable: Callable[[T], bool]
+) -> tuple[dict[Path, T], dict[Path, Path]]:
+    """What look() gives for each video but the copies of a usable one, and of which each of those is a copy. Of equal
+    videos one with rows beside it is used, else the first; the others are looked at only where that one is not usable.
+    Copies and links would be counted twice, and held out of training on one side only."""
+    looks: dict[Path, T] = {}
     same: dict[Path, Path] = {}
-    for group in equal.values():
-        kept = min(group, key=lambda video: find_sidecar(video) is None)
-        same |= {video: kept for video in group if video != kept}
-    return same
+    groups = _equal_videos(videos)
+    while groups:
+        firsts = [group[0] for group in groups]
+        looks |= zip(firsts, look(firsts), strict=True)
+        same |= {copy: first for first, *copies in groups if is_usable(looks[first]) for copy in copies}
+        groups = [copies for first, *copies in groups if copies and not is_usable(looks[first])]
+    return looks, same
+
+
+def _equal_videos(videos: list[Path]) -> list[list[Path]]:
+    """Groups of videos that hold the same bytes, those with rows beside them first."""
+    sizes: dict[Path, int] = {}
+    for video in videos:
+        with contextlib.suppress(OSError):  # it is refused for that when it is opened
+            facts = video.stat()
+            if stat.S_ISREG(facts.st_mode) and facts.st_size:  # a pipe would never end
+                sizes[video] = facts.st_size
+    num_of_size = Counter(sizes.values())
+    groups: dict[str | Path, list[Path]] = {}
+    for video in videos:
+        key: str | Path = video
+        if num_of_size[sizes.get(video, 0)] > 1:
+            with contextlib.suppress(OSError):
+                key = file_hash(video)
+        groups.setdefault(key, []).append(video)
+    return [sorted(group, key=lambda video: find_sidecar(video) is None) for group in groups.values()]
 
 
 def duplicate(video: Path, kept: Path) -> FileReport:

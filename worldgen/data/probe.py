@@ -15,6 +15,7 @@ import numpy as np
 
 from worldgen.data.container import audio_streams, open_container, packets, video_stream
 from worldgen.data.frame_rate import fit_rate, has_few_holes, longest_run, rows_by_time
+from worldgen.data.lost_packets import LostPackets
 from worldgen.errors import InputError
 
 # SMPTE 2084 (PQ) and ARIB STD-B67 (HLG): brightness curves that look washed out when taken for plain video
@@ -33,8 +34,10 @@ class VideoFacts:
     fps: frames a second; of a variable rate, one over the median distance.
     times: (n,) float64, seconds from the first frame, increasing; on the exact grid when the rate is constant.
     rows: (n,) int64, which frame of the recording (row of the sidecar) each one is. Skips the frames that were lost.
-    has_lost_frames: where rows skip, frames were lost, and what follows is drawn over the wrong picture. Else the
-        recorder left them out, and the picture before stood still.
+    has_lost_frames: where rows skip, frames were lost. Else the recorder left them out, and the picture before stood
+        still.
+    is_wrong: (n,) bool, the frames that are drawn over a lost one, where the codec tells (H.264). None where it does
+        not: with lost frames, all from where rows skip to the next keyframe.
     width, height, aspect: as displayed, after rotation and with the pixel's shape.
     origin: the instant of the first frame on the file's own clock, seconds. pts, time_base: that clock.
     is_cut_off: the file ends before it says it does. is_unfinished: it does not say, as it was never closed.
@@ -50,6 +53,7 @@ class VideoFacts:
     rows: np.ndarray
     is_constant_rate: bool
     has_lost_frames: bool
+    is_wrong: np.ndarray | None
     is_cut_off: bool
     is_unfinished: bool
     is_start_lost: bool
@@ -89,6 +93,7 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
     with open_container(path) as container:
         stream = video_stream(container, path)
         pts, is_broken = [], False
+        lost = LostPackets(stream.codec_context)
         for packet in packets(container, stream):
             if packet is None:
                 is_broken = True
@@ -96,6 +101,7 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
                 stamp = packet.pts if packet.pts is not None else packet.dts
                 if stamp is not None:
                     pts.append(stamp)
+                    lost.see(packet, stamp)
         time_base = stream.time_base
         is_matroska = "matroska" in container.format.name
         claimed = _claimed_seconds(container, stream)
@@ -140,7 +146,9 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
     if num_audio_tracks > 1:
         notes.append(f"{num_audio_tracks} audio tracks: the first is used")
     by_time = np.arange(len(stamps)) if times is None else rows_by_time(times, fps)
-    has_lost_frames = has_few_holes(by_time)
+    has_lost_frames, is_wrong = has_few_holes(by_time), None
+    if lost.is_known:
+        has_lost_frames, is_wrong = lost.find(stamps, by_time)
     end = seconds[-1] + 1 / fps
     is_cut_off = is_broken or (claimed_end is not None and claimed_end > end + max(2 / fps, 0.1))
     if num_kept < num_stamps:
@@ -163,6 +171,7 @@ def probe(path: Path, fps_hint: float | None = None) -> VideoFacts:
         rows=by_time if has_lost_frames else np.arange(len(stamps)),
         is_constant_rate=times is not None,
         has_lost_frames=has_lost_frames,
+        is_wrong=is_wrong,
         is_cut_off=is_cut_off,
         is_unfinished=claimed is None,
         is_start_lost=first_kept > 0,

@@ -27,24 +27,25 @@ VIDEO_SUFFIXES = (".mkv", ".mp4", ".webm", ".mov")
 
 @dataclass(frozen=True)
 class RecordingInfo:
-    """NAME.json: the facts of one recording. fps: 0 where it says none; actions: None where it says none."""
+    """NAME.json: the facts of one recording. fps, actions: None where it says none."""
 
-    fps: float
+    fps: float | None
     actions: ActionMap | None
     source: str
     seed: int | None = None
     licence: str = ""
 
     def to_json(self) -> dict[str, Any]:
+        fps = {} if self.fps is None else {"fps": self.fps}
         space = {"action_space": self.actions.to_json()} if self.actions else {}
-        return {"fps": self.fps, **space, "source": self.source, "seed": self.seed, "licence": self.licence}
+        return {**fps, **space, "source": self.source, "seed": self.seed, "licence": self.licence}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> RecordingInfo:
         if "fps" not in raw and "action_space" not in raw:
             raise ValueError("neither fps nor action_space in it")
-        fps = float(raw["fps"]) if "fps" in raw else 0.0
-        if "fps" in raw and not 0 < fps <= MAX_FPS:
+        fps = float(raw["fps"]) if "fps" in raw else None
+        if fps is not None and not 0 < fps <= MAX_FPS:
             raise ValueError(f"fps is above 0 and at most {MAX_FPS}, got {fps:g}")
         return cls(
             fps=fps,
@@ -82,6 +83,7 @@ class RecordingWriter:
         """frame (h, w, 3) uint8; sound (samples, channels) int16, sample_rate / fps of them."""
         assert not self._is_open_row, "every frame is closed by act() before the next write()"
         if self._video is None:
+            assert self.info.fps is not None, "a recording that is written has a rate"
             height, width, _ = frame.shape
             self._video = VideoWriter(
                 self.path, width, height, self.info.fps, sample_rate=self._sample_rate, channels=self._channels

@@ -14,14 +14,15 @@ import numpy as np
 from worldgen.errors import InputError, MissingExtraError
 
 SIDECAR_SUFFIXES = (".jsonl", ".parquet", ".csv")
-MAX_COLUMNS = 256
+MAX_COLUMNS, MAX_LETTERS = 256, 200
 WORDS = {"": False, "false": False, "0": False, "no": False, "true": True, "1": True, "yes": True}
 
 
 @dataclass(frozen=True)
 class Sidecar:
     """actions: as recorded, None where unknown; reward (t,) float32, finite; terminated, truncated (t,) bool; state:
-    columns (t,) float64, all that any row has, NaN where a row holds no number. repairs: what reading it took."""
+    columns (t,) float64, the first 256 that any row has, NaN where a row holds no number. repairs: what reading it
+    took."""
 
     actions: list[Any]
     reward: np.ndarray
@@ -51,9 +52,14 @@ def read_sidecar(path: Path) -> Sidecar:
     if rows and "action" not in columns:
         raise InputError(f"{path}: no 'action' column; it has {sorted(map(str, columns))[:20]}")
     known = {"action", "reward", "terminated", "truncated"}
-    extra = [k for k in columns if k not in known]
-    if len(extra) > MAX_COLUMNS or any(len(k) > 200 for k in extra):
-        raise InputError(f"{path}: over {MAX_COLUMNS} state columns, or a name of over 200 letters; remove some")
+    first = [k for k in (rows[0] if rows else ()) if k not in known]
+    if len(first) > MAX_COLUMNS or any(len(k) > MAX_LETTERS for k in first):
+        raise InputError(
+            f"{path}: over {MAX_COLUMNS} state columns, or a name of over {MAX_LETTERS} letters; remove some"
+        )
+    # a log of events may have a column for each kind of event, which few rows hold
+    extra = [k for k in columns if k not in known and len(k) <= MAX_LETTERS][:MAX_COLUMNS]
+    num_left_out = len(columns.keys() - known) - len(extra)
 
     def column(name: str, convert: Callable[[Any], Any]) -> list[Any]:
         out = []
@@ -69,14 +75,17 @@ def read_sidecar(path: Path) -> Sidecar:
     with np.errstate(over="ignore"):
         reward = np.array(column("reward", lambda value: float(value or 0.0)), np.float32)
     is_odd = ~np.isfinite(reward)
-    repairs = (f"{is_odd.sum()} rewards of {path.name} are not finite: taken for 0",) if is_odd.any() else ()
+    repairs = [f"{is_odd.sum()} rewards of {path.name} are not finite: taken for 0"] if is_odd.any() else []
+    if num_left_out:
+        kept = f"the first {MAX_COLUMNS} with names of up to {MAX_LETTERS} letters are kept"
+        repairs.append(f"{num_left_out} state columns of {path.name} are left out: {kept}")
     return Sidecar(
         actions=[row.get("action") for row in rows],
         reward=np.where(is_odd, np.float32(0), reward),
         terminated=np.array(column("terminated", _flag), bool),
         truncated=np.array(column("truncated", _flag), bool),
         state={k: np.array([_number(row.get(k)) for row in rows], np.float64) for k in extra},
-        repairs=repairs,
+        repairs=tuple(repairs),
     )
 
 

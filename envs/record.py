@@ -25,7 +25,7 @@ from worldgen.envs.game import Game
 from worldgen.envs.policies import POLICIES, Policy, make_policy
 from worldgen.errors import InputError
 from worldgen.files import check_folder_writable
-from worldgen.interrupts import termination_as_interrupt, terminations
+from worldgen.interrupts import HANGUP, ignore_hangups, signals_handled, termination_as_interrupt, terminations
 
 EPISODE_FRAMES = 3000  # a game that does not end by then is cut, flagged truncated
 
@@ -200,21 +200,16 @@ def _record_serially(
 
 @contextmanager
 def _stop_signal() -> Iterator[threading.Event]:
-    """Set by Ctrl-C, SIGTERM or SIGHUP: the episode ends with the frame being played, never inside one. A second does
-    not wait."""
+    """Set by Ctrl-C, SIGTERM or SIGHUP: the episode ends with the frame being played, never inside one. A second one,
+    unless it is SIGHUP, does not wait."""
     stop = threading.Event()
 
-    def on_signal(*_: Any) -> None:
-        if stop.is_set():
+    def on_signal(number: int, _: Any) -> None:
+        if number == HANGUP:
+            ignore_hangups()
+        elif stop.is_set():
             raise KeyboardInterrupt
         stop.set()
 
-    if threading.current_thread() is not threading.main_thread():
+    with signals_handled((signal.SIGINT, *terminations()), on_signal):
         yield stop
-        return
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, *terminations())}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO, cast
 
 import tyro
 from rich.console import Console
@@ -53,6 +55,26 @@ class RecordOptions:
     """write the figures to this file, or - for standard output"""
 
 
+class Lasting:
+    """A stream of a terminal that may be closed: what is said then is lost, what was recorded and its figures are
+    not."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def check_record_options(options: RecordOptions) -> None:
     """Raises InputError for what does not go together."""
     if options.screen and (options.env is not None or options.play):
@@ -70,7 +92,7 @@ def record_the_screen(options: RecordOptions) -> dict[str, Any]:
     from worldgen.envs.record_screen import record_screen
     from worldgen.envs.screen_sound import open_speakers
 
-    console = Console(stderr=True)
+    console = _console()
     keys = DEFAULT_KEYS if options.keys is None else [key.strip() for key in options.keys.split(",") if key.strip()]
 
     def show(num_frames: int) -> None:
@@ -105,7 +127,7 @@ def record_the_screen(options: RecordOptions) -> dict[str, Any]:
 def record_with_bar(options: RecordOptions) -> dict[str, Any]:
     """-> the figures of record()"""
     assert options.env is not None and options.frames is not None, "check_record_options comes first"
-    console = Console(stderr=True)
+    console = _console()
     columns = (TextColumn("recording"), BarColumn(), MofNCompleteColumn(), TextColumn("frames, {task.fields[rate]}"))
     bar = Bar(*columns, TimeRemainingColumn(), console=console)
     task = bar.add_task("recording", total=options.frames, rate="")
@@ -143,3 +165,7 @@ def record_with_bar(options: RecordOptions) -> dict[str, Any]:
         soft_wrap=True,
     )
     return result
+
+
+def _console() -> Console:
+    return Console(file=cast(TextIO, Lasting(sys.stderr)))

@@ -16,6 +16,7 @@ from typing import Any
 
 from worldgen.envs.record import Plan, episode_limit, episode_path, record_episode
 from worldgen.errors import RunError
+from worldgen.interrupts import hangups_withheld
 
 KEEP_ALL, STOP_NOW = 2**31 - 1, -1  # values of `last_wanted`
 
@@ -46,8 +47,9 @@ def record_in_parallel(
     processes = [
         context.Process(target=_work, args=(plan, tasks, reports, last_wanted), daemon=True) for _ in range(workers)
     ]
-    for process in processes:
-        process.start()
+    with hangups_withheld():  # from them, from their first moment on
+        for process in processes:
+            process.start()
     running: dict[int, int] = {}
     finished: dict[int, int] = {}
 
@@ -136,8 +138,7 @@ def _work(plan: Plan, tasks: Any, reports: Any, last_wanted: Any) -> None:
     from worldgen.envs.catalogue import make_game
     from worldgen.envs.policies import make_policy
 
-    for hidden in {signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)}:
-        signal.signal(hidden, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     warnings.simplefilter("ignore")  # said once already, by the process that started this one
     parent: Any = multiprocessing.parent_process()

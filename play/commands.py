@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from worldgen.config import NFE_CHOICES
-from worldgen.errors import InputError, RunError
+from worldgen.errors import InputError
 from worldgen.play.background import InBackground
 from worldgen.play.clip import ClipRecorder
 from worldgen.play.live import LivePlayer
@@ -22,14 +22,15 @@ LED = "not while a recording is played: its actions would not go back with the g
 
 
 class Commands:
-    """run(command) from the window's thread; what it did is said. folder: of screenshots and recordings."""
+    """run(command) from the window's thread; what it did is said. folder: of screenshots and recordings.
+    problem: why the first recording that ended early did; "" where none did."""
 
     def __init__(self, live: LivePlayer, folder: Path, say: Callable[[str], None]):
         self._live, self._folder, self._say = live, folder, say
         self._name = file_name(live.player.world.config.name)
         self._recording: InBackground | None = None
         self._recording_to = Path()
-        self._problem = ""
+        self.problem = ""
 
     def run(self, command: str) -> None:
         live = self._live
@@ -78,11 +79,9 @@ class Commands:
             self._say(f"no screenshot: {error}")
 
     def close(self) -> None:
-        """The game is left: what is being recorded is finished. RunError where a recording ended early."""
+        """The game is left: what is being recorded is finished."""
         if self._recording is not None:
             self._stop_recording()
-        if self._problem:
-            raise RunError(self._problem)
 
     # in the game's thread
 
@@ -145,8 +144,9 @@ class Commands:
         if recording.error is None:
             self._say(f"recorded {self._recording_to}")
         else:
-            self._problem = f"the recording to {self._recording_to} ended early: {recording.error}"
-            self._say(self._problem)
+            problem = f"the recording to {self._recording_to} ended early: {recording.error}"
+            self.problem = self.problem or problem
+            self._say(problem)
 
     def _give_up(self, recording: InBackground) -> None:
         """It can be written no further."""

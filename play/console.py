@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 
 def play_console(options: PlayOptions, load: Callable[[str], World]) -> dict[str, Any]:
-    """-> the figures of the last game; {} when none was played. load: a world by its name."""
+    """-> the figures of the last game; {} when none was played. load: a world by its name. A recording that ended early
+    ends nothing: it is said on standard error and on the start screen."""
     from worldgen.play.window_display import Display
     from worldgen.play.window_menu import Menu
 
@@ -33,13 +36,12 @@ def play_console(options: PlayOptions, load: Callable[[str], World]) -> dict[str
         raise InputError("no world here: train one with `worldgen train DIR --out WORLD`, or give --worlds FOLDER")
     display = Display(fullscreen=options.fullscreen)
     stats: dict[str, Any] = {}
-    is_closed = False
     try:
         menu = Menu(display, worlds, load)
         choice = menu.run()
         while choice is not None:
-            stats, is_closed = _play_choice(choice, options, display)
-            choice = None if is_closed else menu.run(choice.world)
+            stats, problem, is_closed = _play_choice(choice, options, display)
+            choice = None if is_closed else menu.run(choice.world, problem)
     finally:
         display.close()
         for thread in threading.enumerate():  # a process that ended while an engine is being loaded would crash
@@ -48,8 +50,8 @@ def play_console(options: PlayOptions, load: Callable[[str], World]) -> dict[str
     return stats
 
 
-def _play_choice(choice: Choice, options: PlayOptions, display: Display) -> tuple[dict[str, Any], bool]:
-    """-> the figures, and whether the window was closed"""
+def _play_choice(choice: Choice, options: PlayOptions, display: Display) -> tuple[dict[str, Any], str, bool]:
+    """-> the figures, Commands.problem, and whether the window was closed"""
     from worldgen.play.window import Window
 
     world, start = choice.world, choice.start
@@ -58,4 +60,7 @@ def _play_choice(choice: Choice, options: PlayOptions, display: Display) -> tupl
     player = Player(world, seed=options.seed, start=start, log=log)
     window = Window(player, display=display, folder=options.captures, hold_rate=options.auto, greeting=note or "")
     window.run()
-    return player.summary(window.live.seconds), window.is_closed
+    if window.problem:
+        with suppress(OSError):  # a terminal that was closed must not cost the figures
+            print(window.problem, file=sys.stderr)
+    return player.summary(window.live.seconds), window.problem, window.is_closed

@@ -243,7 +243,7 @@ class LivePlayer:
         self.pressed_at = None
         action = self._choose(self.player)
         if action is None:
-            self.paused = True
+            self.paused, self.is_led = True, False
             self._steps_wanted = 0
             return
         self._note()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from worldgen.bundle import DEFAULT_WORLD
 from worldgen.command import say_beside, write_figures
 from worldgen.errors import RunError
 from worldgen.interrupts import termination_as_interrupt
-from worldgen.play.background import InBackground
+from worldgen.play.background import InBackground, Recorder
 from worldgen.play.familiarity import note_on
 from worldgen.play.headless import FRAMES, action_source, run_headless
 from worldgen.play.live import NoDisplayError
@@ -120,16 +121,19 @@ def _play_world(
     log = SessionLog(world, name=lasting_name(name), seed=seed, start=start)
     choose, length = (real, None) if real is not None else open_actions(world, options, session)
     player = Player(world, seed=seed, start=start, log=log)
-    recorder = open_recorder(options, world, is_live=display is not None or options.terminal)
-    if recorder is not None:
-        player.record(recorder)
     is_led = session is not None or real is not None
     # a replay that is to end by itself ends with its session; others hand over to the keyboard
     max_frames = min(options.frames, length or 0) if options.frames and session else options.frames
-    seconds = None
-    try:
+    recorder: Recorder | None = None
+    seconds: float | None = None
+    problem = ""
+    errors: list[BaseException] = []
+    with _kept(errors):
+        recorder = open_recorder(options, world, is_live=display is not None or options.terminal)
+        if recorder is not None:
+            player.record(recorder)
         if options.terminal:
-            seconds = play_in_terminal(
+            seconds, problem = play_in_terminal(
                 player,
                 choose=choose,
                 max_frames=max_frames,
@@ -138,23 +142,41 @@ def _play_world(
                 is_led=is_led,
             )
         elif display is not None:
-            seconds = _play_in_window(player, display, options, choose, max_frames, real, is_led, note or "")
+            seconds, problem = _play_in_window(player, display, options, choose, max_frames, real, is_led, note or "")
         else:
             _play_headless(player, options, choose, length, real)
-    finally:
-        player.close()
+    with _kept(errors):
+        if recorder is not None:
+            recorder.close()
+    stats = player.summary(seconds)
+    with _kept(errors):
+        write_figures(stats, options.json)
+    with _kept(errors):
         if options.record is not None:
             log.session().save(options.record)
-        stats = player.summary(seconds)
-        write_figures(stats, options.json)
-        if options.record is not None:
             say(f"wrote {options.record}")
+    if errors:
+        with suppress(OSError):  # of a terminal that was closed
+            for error in errors[1:]:
+                say(f"{type(error).__name__}: {error}")
+        raise errors[0]
     if isinstance(recorder, InBackground) and recorder.error is not None:
         raise RunError(f"the recording ended early: {recorder.error}")
+    if problem:
+        raise RunError(problem)
     report(stats, options, say)
     if session is not None:
         compare(session, log.session(), say)
     return stats
+
+
+@contextmanager
+def _kept(errors: list[BaseException]) -> Iterator[None]:
+    """What goes wrong inside is kept, so that what follows is done all the same."""
+    try:
+        yield
+    except BaseException as error:
+        errors.append(error)
 
 
 def _clip_frames(world: World) -> int:
@@ -170,7 +192,8 @@ def _play_in_window(
     real: RealBeside | None,
     is_led: bool,
     note: str,
-) -> float:
+) -> tuple[float, str]:
+    """-> seconds played, and Commands.problem. The display is closed: what is written after the play may take long."""
     from worldgen.play.window import Window
 
     window = Window(
@@ -184,8 +207,11 @@ def _play_in_window(
         is_led=is_led,
         greeting=note,
     )
-    window.run()
-    return window.live.seconds
+    try:
+        window.run()
+    finally:
+        display.close()
+    return window.live.seconds, window.problem
 
 
 def _play_headless(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def play_real_game(game: Any, *, seed: int = 0, frames: int | None = None) -> dict[str, Any]:
     """Shows a game that has a World's reset() and step(), until it is left -> the figures of the play.
-    frames: it ends after so many. RunError where there is no display."""
+    frames: it ends after so many. RunError where there is no display, or a recording begun by key ended early."""
     if not has_display():
         raise RunError("no display here: a person plays in a window (--policy plays without one)")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
@@ -30,4 +30,6 @@ def play_real_game(game: Any, *, seed: int = 0, frames: int | None = None) -> di
         except NoDisplayError as error:
             raise RunError(f"{error}: a person plays in a window (--policy plays without one)") from None
         window.run()
+    if window.problem:
+        raise RunError(window.problem)
     return player.summary(window.live.seconds)

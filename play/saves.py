@@ -105,6 +105,7 @@ def _state_like(template: Any, arrays: Any) -> Any:
         like, name = getattr(template, f.name), f"state.{f.name}"
         if like is None:  # silent, or without super-resolution
             if name in arrays:
+                # of before sessions noted both: _require_same_parts() knows of newer ones which it was
                 raise InputError("the save was played with sound or super-resolution, this play is without")
             values[f.name] = None
             continue

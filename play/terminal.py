@@ -44,9 +44,9 @@ def play_in_terminal(
     hold_rate: bool = True,
     is_led: bool = False,
     out: TextIO | None = None,
-) -> float:
-    """Plays until it is left (Esc, q, Ctrl-C) -> seconds played. captures: where recordings go. hold_rate: less effort
-    where frames take too long. is_led: as Window's. InputError where there is no terminal."""
+) -> tuple[float, str]:
+    """Plays until it is left (Esc, q, Ctrl-C) -> seconds played, and Commands.problem. captures: where recordings go.
+    hold_rate: less effort where frames take too long. is_led: as Window's. InputError where there is no terminal."""
     out = sys.stdout if out is None else out
     if not (sys.stdin.isatty() and out.isatty()):
         raise InputError("--terminal draws on a terminal and reads its keys: this is none (a pipe or a file?)")
@@ -99,7 +99,7 @@ def play_in_terminal(
                 live.stop()
             finally:
                 commands.close()
-    return live.seconds
+    return live.seconds, commands.problem
 
 
 class TerminalKeys:

@@ -112,6 +112,11 @@ class Window:
                     self.display.close()
                 self._commands.close()
 
+    @property
+    def problem(self) -> str:
+        """As Commands.problem."""
+        return self._commands.problem
+
     def _open_sound(self) -> SoundOut | None:
         rate = self._player.world.sample_rate
         if rate is None:
@@ -130,7 +135,7 @@ class Window:
             return self._config.actions.from_keys(keys)
         action = self._autopilot(player)
         if action is None:
-            self._autopilot, self.live.is_led = None, False
+            self._autopilot = None
             self._say("the replay is over: unpause to play on")
         return action
 

@@ -26,7 +26,7 @@ class Display:
         fullscreen: bool = False,
     ):
         self.is_fullscreen = fullscreen
-        self._size = (FIRST_SIZE[0], FIRST_SIZE[1] + legend_height(FIRST_SIZE[0])) if size is None else size
+        self._size = size
         self._message, self._message_until = "", 0.0
         try:
             pygame.display.init()

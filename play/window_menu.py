@@ -52,12 +52,12 @@ class Menu:
         self._is_over = False
         self._gamepads = Gamepads(self._pad, lambda pad: None, display.say)
 
-    def run(self, loaded: World | None = None) -> Choice | None:
-        """loaded: the chosen world, where it was played before."""
+    def run(self, loaded: World | None = None, said: str = "") -> Choice | None:
+        """loaded: the chosen world, where it was played before. said: of that game, at first."""
         self.display.name("worldgen")
         self._loaded = None if loaded is None else (self.chosen, loaded)
         self._choice, self._is_over = None, False
-        self.display.say("")
+        self.display.say(said)
         self._open_preview()
         due = 0.0
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from worldgen.bundle import NETWORKS, Starts, save_network
 from worldgen.config import WorldConfig
 from worldgen.data.recording import RecordingInfo, RecordingWriter
 from worldgen.files import write_json
+from worldgen.interrupts import HANGUP
 
 SIDE = 16
 FPS = 10
@@ -37,6 +39,15 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORLDGEN_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture
+def hangups_again() -> Iterator[None]:
+    """SIGHUP, which is ignored once it has come, is heard again after the test."""
+    before = signal.getsignal(HANGUP) if HANGUP is not None else None
+    yield
+    if HANGUP is not None:
+        signal.signal(HANGUP, before)
 
 
 @pytest.fixture(scope="session")

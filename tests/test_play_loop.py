@@ -197,9 +197,11 @@ def test_a_choice_of_none_pauses_the_game():
     clock = Clock()
     actions = iter([LEFT, RIGHT])
     live = live_player(clock, FakeWorld(), choose=lambda player: next(actions, None))
+    live.is_led = True
     play_for(live, clock, 2.0)
     assert live.paused
     assert live.player.stats.frames == 2
+    assert not live.is_led  # a replay is over: whoever shows the game, it may go back
 
 
 def test_quick_load_returns_to_the_quick_save_and_needs_one():

@@ -85,6 +85,22 @@ def test_recordings_that_cannot_be_played_beside_are_refused_in_one_line(tmp_pat
         play(PlayOptions(beside=tmp_path / "absent", headless=True))
 
 
+@pytest.mark.parametrize(
+    "names, is_same", [("left stay dash", True), ("right stay left", False), ("fire duck right", False)]
+)
+def test_recordings_whose_action_was_renamed_are_played_beside_and_those_of_another_game_are_not(
+    tmp_path, names, is_same
+):
+    """WALK is left, stay, right. Others would play as the wrong actions, although each is in range."""
+    record(tmp_path / "a.mkv", n=40)
+    game = FakeWorld(height=48, width=64, fps=30, actions=replace(WALK, names=tuple(names.split())))
+    if is_same:
+        assert RecordedClips(tmp_path, game, 20).next().actions
+        return
+    with pytest.raises(InputError, match="use recordings of its own game"):
+        RecordedClips(tmp_path, game, 20)
+
+
 def test_the_blind_test_asks_about_real_and_generated_clips_of_one_length(tmp_path):
     record(tmp_path / "a.mkv", n=150)
     game = world()

@@ -1,4 +1,7 @@
+import io
 import json
+import multiprocessing.process
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +19,7 @@ from worldgen.envs.game import GameFrame
 from worldgen.envs.policies import MIX, MixPolicy, NoisyPolicy, RandomPolicy, StickyPolicy, make_policy
 from worldgen.envs.record import record, record_episode
 from worldgen.errors import InputError
+from worldgen.interrupts import HANGUP
 
 
 class NumberGame:
@@ -141,6 +145,59 @@ def test_an_interrupted_recording_keeps_what_was_played(tmp_path):
     frames, _, rows = read_recording(recordings(tmp_path)[0])
     assert result["interrupted"]
     assert len(frames) == len(rows) == result["frames"] > 40
+
+
+@pytest.mark.skipif(HANGUP is None, reason="no SIGHUP here")
+def test_a_terminal_that_is_closed_says_so_twice_and_the_episode_still_ends_with_a_frame(tmp_path, hangups_again):
+    def hear_two(progress):
+        for _ in range(2):
+            signal.raise_signal(HANGUP)
+
+    result = record("toy", tmp_path, 10_000, policy="random", on_progress=hear_two)
+    frames, _, rows = read_recording(recordings(tmp_path)[0])
+    assert result["interrupted"] and len(frames) == len(rows) == result["frames"]
+    assert rows[-2]["truncated"]  # cut, not torn
+    assert signal.getsignal(HANGUP) == signal.SIG_IGN  # while what is left is closed
+
+
+@pytest.mark.skipif(HANGUP is None, reason="no SIGHUP here")
+def test_a_hangup_after_ctrl_c_does_not_tear_the_episode(tmp_path, hangups_again):
+    def hear_both(progress):
+        for number in (signal.SIGINT, HANGUP):
+            signal.raise_signal(number)
+
+    assert record("toy", tmp_path, 10_000, policy="random", on_progress=hear_both)["interrupted"]
+    assert read_recording(recordings(tmp_path)[0])[2][-2]["truncated"]
+
+
+@pytest.mark.skipif(HANGUP is None, reason="no SIGHUP here")
+def test_a_hangup_does_not_end_a_worker_that_is_still_starting(tmp_path, monkeypatch, hangups_again):
+    start = multiprocessing.process.BaseProcess.start
+
+    def start_and_hang_up(process):
+        start(process)
+        os.kill(process.pid, HANGUP)
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start_and_hang_up)
+    assert record("toy", tmp_path, 100, policy="random", workers=2)["frames"] == 100
+    assert HANGUP not in signal.pthread_sigmask(signal.SIG_BLOCK, [])  # the one that started them hears it
+
+
+def test_a_terminal_that_was_closed_costs_no_figures(tmp_path, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text=""):
+            raise OSError(5, "Input/output error")
+
+        flush = write
+
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    monkeypatch.setenv("TERM", "xterm")
+    words = ["record", "toy", "--out", str(tmp_path), "--frames", "120", "--json", str(tmp_path / "f.json")]
+    assert main(words) == 0
+    assert json.loads((tmp_path / "f.json").read_text())["frames"] == 120
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills with a signal")

@@ -14,6 +14,7 @@ from worldgen.data.recording import read_info
 from worldgen.data.sidecar import read_sidecar
 from worldgen.errors import InputError
 from worldgen.interrupts import termination_as_interrupt
+from worldgen.play.clip import ClipWriter
 from worldgen.play.loop import Player
 from worldgen.play.main import play
 from worldgen.play.options import PlayOptions
@@ -252,10 +253,23 @@ def test_a_start_of_ones_own_is_what_a_real_world_goes_on_from(tiny_world_onnx):
     assert np.array_equal(first(black), first(black))
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_a_headless_play_that_is_ended_by_a_signal_writes_all_that_was_asked_for(tmp_path, name):
-    if not hasattr(signal, name):
-        pytest.skip(f"no {name} here")
+@pytest.mark.parametrize(
+    "name, second", [("SIGTERM", ""), ("SIGHUP", ""), ("SIGHUP", "SIGHUP"), ("SIGTERM", "SIGHUP")], ids=str
+)
+def test_a_headless_play_that_is_ended_by_a_signal_writes_all_that_was_asked_for(
+    tmp_path, monkeypatch, hangups_again, name, second
+):
+    """second: one that comes while the clip is closed, as where a terminal is, or at logging out."""
+    if not all(hasattr(signal, each) for each in (name, second) if each):
+        pytest.skip(f"no {name} and {second} here")
+    close = ClipWriter.close
+
+    def hear_another(clip):
+        if second:
+            signal.raise_signal(getattr(signal, second))
+        close(clip)
+
+    monkeypatch.setattr(ClipWriter, "close", hear_another)
 
     class Ended(FakeWorld):
         def step(self, action):
@@ -267,7 +281,8 @@ def test_a_headless_play_that_is_ended_by_a_signal_writes_all_that_was_asked_for
     before = signal.getsignal(getattr(signal, name))
     with pytest.raises(KeyboardInterrupt):
         play(PlayOptions(headless=True, **paths), load_world=lambda *_, **__: Ended())
-    assert signal.getsignal(getattr(signal, name)) == before
+    # that of SIGHUP would end the process while it still closes things
+    assert signal.getsignal(getattr(signal, name)) == (signal.SIG_IGN if name == "SIGHUP" else before)
     assert json.loads((tmp_path / "f.json").read_text())["frames"] == 7
     assert len(Session.load(tmp_path / "s.json").actions) == len(decoded(tmp_path / "c.mp4")) == 7
     assert not list(tmp_path.glob(".*"))
@@ -281,6 +296,25 @@ def test_nohup_keeps_a_play_from_ending_with_its_terminal():
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_session_that_cannot_be_written_costs_no_figures_and_hides_no_error(tmp_path, monkeypatch, capsys, dies):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    class Dying(FakeWorld):
+        def step(self, action):
+            if dies and len(self.calls) == 8:
+                raise RuntimeError("out of memory")
+            return super().step(action)
+
+    monkeypatch.setattr(Session, "save", full)
+    options = PlayOptions(headless=True, frames=20, record=tmp_path / "s.json", json=str(tmp_path / "f.json"))
+    with pytest.raises(RuntimeError if dies else OSError, match="out of memory" if dies else "No space left"):
+        play(options, load_world=lambda *_, **__: Dying())
+    assert json.loads((tmp_path / "f.json").read_text())["frames"] == (7 if dies else 20)
+    assert ("No space left" in capsys.readouterr().out) == dies  # the first is raised, the other said
 
 
 def test_a_session_notes_the_world_that_was_played_not_recordings_in_a_folder_of_its_name(tmp_path, monkeypatch):

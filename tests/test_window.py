@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
@@ -12,6 +13,7 @@ from fake_world import ACTIONS, FakeWorld
 from waiting import until
 
 from worldgen.errors import InputError, RunError
+from worldgen.play.background import InBackground
 from worldgen.play.commands import LED
 from worldgen.play.loop import Player
 from worldgen.play.main import play
@@ -45,7 +47,7 @@ def open_window(world: FakeWorld, **how):
     return Window(Player(world, log=SessionLog(world, name="fake")), **how)
 
 
-def run_with(window, script, seconds: float = 30.0) -> None:
+def run_with(window, script, seconds: float = 30.0, run=None) -> None:
     """Runs the window while `script(window)` presses keys from another thread; its end quits the window."""
     failures = []
 
@@ -59,10 +61,25 @@ def run_with(window, script, seconds: float = 30.0) -> None:
 
     thread = threading.Thread(target=press)
     thread.start()
-    window.run()
+    (window.run if run is None else run)()
     thread.join(seconds)
     if failures:
         raise failures[0]
+
+
+def press_in(monkeypatch, script) -> None:
+    """The windows that play() opens are run_with() the script."""
+    from worldgen.play import window
+
+    class Scripted(window.Window):
+        def run(self):
+            run_with(self, script, run=super().run)
+
+    monkeypatch.setattr(window, "Window", Scripted)
+
+
+def full(*_):
+    raise OSError(28, "No space left on device")
 
 
 def run_beside(script, run, end):
@@ -316,6 +333,17 @@ def test_a_game_that_cannot_begin_leaves_no_clip_behind(tmp_path):
     assert not any(thread.name == "worldgen recorder" for thread in threading.enumerate())
 
 
+def test_a_play_that_is_interrupted_before_its_first_frame_leaves_no_clip_behind(monkeypatch, tmp_path):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Player, "record", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        play(PlayOptions("fake", out=tmp_path / "o.mp4"), load_world=lambda *_, **__: FakeWorld())
+    assert not list(tmp_path.iterdir())
+    assert not any(thread.name == "worldgen recorder" for thread in threading.enumerate())
+
+
 def test_nothing_goes_back_while_a_recording_chooses_the_actions(tmp_path):
     pygame.image.save(pygame.Surface((32, 24)), str(tmp_path / "photo.png"))
     window = open_window(FakeWorld(fps=100), choose=lambda p: LEFT if p.position < 5 else None, is_led=True)
@@ -476,24 +504,109 @@ def test_a_recording_that_cannot_be_written_is_a_message_and_the_game_goes_on(tm
 
 
 def test_a_recording_that_fails_is_said_at_once_and_ends_the_play_with_the_reason(monkeypatch, tmp_path):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
     monkeypatch.setattr(EpisodeRecorder, "stepped", full)
-    window = open_window(FakeWorld(fps=100), folder=tmp_path)
-    player = window.live.player
-    states = []
+    games, states = [], []
 
     def script(window):
+        games.append(window.live)
+        player = window.live.player
         key("v")
         until(lambda: "ended early: [Errno 28] No space left" in window.display.message)
         states.append((window._commands.state, player.recorder))
         frames = player.stats.frames
         until(lambda: player.stats.frames > frames + 5)  # the game goes on
 
+    press_in(monkeypatch, script)
+    options = PlayOptions("fake", captures=tmp_path, record=tmp_path / "s.json", json=str(tmp_path / "f.json"))
     with pytest.raises(RunError, match="worldgen-fake-1 ended early: .*No space left"):
-        run_with(window, script)
+        play(options, load_world=lambda *_, **__: FakeWorld(fps=100))
     assert states == [("", None)] and not pygame.display.get_init()
+    stats = json.loads((tmp_path / "f.json").read_text())
+    assert stats["frames"] == len(Session.load(tmp_path / "s.json").actions) > 5
+    assert stats["seconds"] == round(games[0].seconds, 4)  # that were played, not the world's own
+
+
+def test_of_several_recordings_that_fail_the_first_is_told_at_the_end(monkeypatch, tmp_path):
+    monkeypatch.setattr(EpisodeRecorder, "stepped", full)
+    window = open_window(FakeWorld(fps=100), folder=tmp_path)
+
+    def script(window):
+        key("v")
+        until(lambda: window.problem)
+        key("v")
+        until(lambda: "worldgen-fake-2 ended early" in window.display.message)
+
+    run_with(window, script)
+    assert "worldgen-fake-1 ended early" in window.problem
+
+
+def test_the_error_of_a_world_that_died_is_not_hidden_by_a_recording_that_failed(monkeypatch, tmp_path):
+    class Dying(FakeWorld):
+        dies = False
+
+        def step(self, action):
+            if self.dies:
+                raise RunError("the graphics card is gone")
+            return super().step(action)
+
+    monkeypatch.setattr(EpisodeRecorder, "stepped", full)
+    world = Dying(fps=100)
+    window = open_window(world, folder=tmp_path)
+
+    def script(window):
+        key("v")
+        until(lambda: window.problem)
+        world.dies = True
+        until(lambda: window.live.is_over)
+
+    with pytest.raises(RunError, match="graphics card"):
+        run_with(window, script)
+
+
+def test_after_a_recording_that_failed_the_start_screen_is_back_and_says_so(monkeypatch, tmp_path, capsys):
+    from worldgen.play import console
+    from worldgen.play.shelf import Found
+    from worldgen.play.window_menu import Menu
+
+    found = Found("fake", tmp_path / "fake", FakeWorld().config, None)
+    monkeypatch.setattr(console, "find_worlds", lambda folder: [found])
+    monkeypatch.setattr(EpisodeRecorder, "stepped", full)
+    menus = []
+
+    class Scripted(Menu):
+        def run(self, *loaded):
+            menus.append(self)
+
+            def script():
+                until(lambda: self._preview is not None and self._preview.image is not None)
+                said.append(self.display.message)
+                key("return" if len(said) == 1 else "escape")
+
+            return run_beside(script, lambda: Menu.run(self, *loaded), lambda: key("escape"))
+
+    def script(window):
+        key("v")
+        until(lambda: window.problem)
+
+    said: list[str] = []
+    monkeypatch.setattr("worldgen.play.window_menu.Menu", Scripted)
+    press_in(monkeypatch, script)
+    stats = play(PlayOptions(captures=tmp_path), load_world=lambda *_, **__: FakeWorld(fps=100))
+    assert len(menus) == 2 and "worldgen-fake-1 ended early" in said[1]
+    assert stats["frames"] > 0 and "worldgen-fake-1 ended early" in capsys.readouterr().err
+
+
+def test_the_window_is_gone_before_the_rest_of_a_clip_is_written(monkeypatch, tmp_path):
+    close, is_open = InBackground.close, []
+
+    def closing(recorder):
+        is_open.append(pygame.display.get_init())
+        close(recorder)
+
+    monkeypatch.setattr(InBackground, "close", closing)
+    options = PlayOptions("fake", frames=5, out=tmp_path / "o.mp4")
+    play(options, load_world=lambda *_, **__: FakeWorld(fps=100))
+    assert is_open == [False] and (tmp_path / "o.mp4").is_file()
 
 
 def test_a_quick_save_is_there_after_the_window_was_closed(monkeypatch, tmp_path):

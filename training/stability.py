@@ -27,7 +27,7 @@ LAST = 200  # frames at the end that the figures are of
 HOLD_SECONDS = 0.4  # mean time that a random action is held
 MAX_REAL = 1000  # real frames to compare with
 PER_STRETCH = 100  # frames of each stretch that the distance is taken over
-DRAWS = 8  # of real stretches, to know what the distance of real frames is
+DRAWS = 32  # of real stretches, to know what the distance of real frames is
 POINTS = 6  # stretches along the way, for the curve
 
 KEYS = {
@@ -41,7 +41,8 @@ KEYS = {
     "frames of other episodes; mean of several draws; null where too few episodes are held out",
     "kernel_ratio": "kernel_distance / real_kernel_distance: 1 is as near to the game as the game is to itself",
     "kernel_ratio_range": "least and most of the groups' kernel_ratio: how far it goes by chance",
-    "real_kernel_ratio_range": "least and most of the single real draws over their mean: how far from 1 chance goes",
+    "real_kernel_ratio_range": "of the single real draws over their mean, the middle nine tenths: how far from 1 "
+    "chance goes",
     "reconstruction_kernel_ratio": "kernel_ratio of real stretches through the tokenizer alone",
     "reconstruction_gradient_energy_ratio": "gradient_energy_ratio of those",
     "changed_pixel_rate": "share of pixels that change from one generated frame to the next",
@@ -150,7 +151,7 @@ class _RealSide:
         mean = float(np.mean(distances)) if distances else float("nan")
         self.distance = mean if mean > 0 else float("nan")
         self.ratio_range = (
-            [min(distances) / mean, max(distances) / mean] if distances and np.isfinite(self.distance) else None
+            (np.percentile(distances, [5, 95]) / mean).tolist() if distances and np.isfinite(self.distance) else None
         )
 
     def compare(self, made: np.ndarray, begun_in: np.ndarray) -> dict[str, float]:

@@ -4,26 +4,63 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+HANGUP = getattr(signal, "SIGHUP", None)  # of a terminal that was closed; Windows has none
 
 
 @contextmanager
 def termination_as_interrupt() -> Iterator[None]:
-    """Inside, terminations() raise KeyboardInterrupt. Does nothing in another thread than the main one."""
+    """Inside, terminations() raise KeyboardInterrupt; a SIGHUP that follows one is ignored, for good."""
+
+    def interrupt(*_: Any) -> None:
+        ignore_hangups()
+        raise KeyboardInterrupt
+
+    with signals_handled(terminations(), interrupt):
+        yield
+
+
+@contextmanager
+def signals_handled(numbers: Iterable[int], handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Inside, these signals call handler; those that are ignored at the end stay so. Does nothing in another thread
+    than the main one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.default_int_handler) for number in terminations()}
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, old)
+
+
+def ignore_hangups() -> None:
+    """To be called once one has come. Closing a terminal sends two, of its shell and of the kernel, and logging out one
+    after SIGTERM: the second must neither interrupt what the first made close nor end the process before it is."""
+    if HANGUP is not None:
+        signal.signal(HANGUP, signal.SIG_IGN)
+
+
+@contextmanager
+def hangups_withheld() -> Iterator[None]:
+    """Inside, SIGHUP waits; for processes that are started inside it waits for as long as they run."""
+    if HANGUP is None:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {HANGUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def terminations() -> list[signal.Signals]:
-    """SIGTERM; and SIGHUP, of a terminal that was closed, where the system has it and nohup has not turned it off."""
-    if not hasattr(signal, "SIGHUP") or signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    """SIGTERM; and SIGHUP, where the system has it and nohup has not turned it off."""
+    if HANGUP is None or signal.getsignal(HANGUP) == signal.SIG_IGN:
         return [signal.SIGTERM]
-    return [signal.SIGTERM, signal.SIGHUP]
+    return [signal.SIGTERM, HANGUP]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO, cast
@@ -17,6 +16,7 @@ from rich.progress import Progress as Bar
 from worldgen.envs.record import Progress, record
 from worldgen.envs.screen_input import DEFAULT_KEYS
 from worldgen.errors import InputError
+from worldgen.interrupts import Lasting
 
 
 @dataclass(frozen=True)
@@ -53,26 +53,6 @@ class RecordOptions:
     """processes that play at the same time"""
     json: str | None = None
     """write the figures to this file, or - for standard output"""
-
-
-class Lasting:
-    """A stream of a terminal that may be closed: what is said then is lost, what was recorded and its figures are
-    not."""
-
-    def __init__(self, stream: TextIO):
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        with suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            self._stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
 
 def check_record_options(options: RecordOptions) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from worldgen.errors import InputError
+from worldgen.interrupts import Lasting
 from worldgen.play.familiarity import note_on
 from worldgen.play.loop import Player
 from worldgen.play.opening import lasting_name
@@ -61,6 +61,5 @@ def _play_choice(choice: Choice, options: PlayOptions, display: Display) -> tupl
     window = Window(player, display=display, folder=options.captures, hold_rate=options.auto, greeting=note or "")
     window.run()
     if window.problem:
-        with suppress(OSError):  # a terminal that was closed must not cost the figures
-            print(window.problem, file=sys.stderr)
+        Lasting(sys.stderr).write(f"{window.problem}\n")
     return player.summary(window.live.seconds), window.problem, window.is_closed

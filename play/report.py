@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
+from worldgen.interrupts import Lasting
 from worldgen.play.options import PlayOptions
 from worldgen.play.session import Session
 
@@ -46,12 +46,11 @@ class Progress:
             return
         self._shown, self._is_shown = now, True
         rate = done / (now - self._began)
-        self._print(f"\r{done}/{frames} frames, {rate:.0f}/s, {(frames - done) / rate:.0f} s left ")
+        self._say(f"\r{done}/{frames} frames, {rate:.0f}/s, {(frames - done) / rate:.0f} s left ")
 
     def close(self) -> None:
         if self._is_shown:
-            self._print("\r" + " " * 60 + "\r")
+            self._say("\r" + " " * 60 + "\r")
 
-    def _print(self, text: str) -> None:
-        with suppress(OSError):  # a terminal that was closed must not cost the clip
-            print(text, end="", file=sys.stderr)
+    def _say(self, text: str) -> None:
+        Lasting(sys.stderr).write(text)

@@ -158,8 +158,7 @@ def train_stage(
         f"{stage.name}: {num_parameters / 1e6:.2f} M parameters on {accelerator.device}{shared}, {fit.steps} steps of "
         f"{fit.batch} x {fit.length} frames, from step {progress.step}, into {world / stage.name}"
     )
-    is_over = progress.step >= fit.steps or (fit.minutes is not None and progress.seconds >= 60 * fit.minutes)
-    if is_over and (world / stage.name).is_dir():
+    if (progress.step >= fit.steps or _is_out_of_time(fit, progress)) and (world / stage.name).is_dir():
         return progress
     if compiled and fit.minutes is not None and fit.minutes < COMPILING_MINUTES:
         say(f"  not compiled: it has {fit.minutes:.1f} minutes in all, and that alone takes up to {COMPILING_MINUTES}")
@@ -180,6 +179,10 @@ def train_stage(
         ) from None
     finally:
         run.close()
+
+
+def _is_out_of_time(fit: Fit, progress: Progress) -> bool:
+    return fit.minutes is not None and progress.seconds >= 60 * fit.minutes
 
 
 def _say_nothing(text: str) -> None:
@@ -274,9 +277,7 @@ class _Run:
 
     def _is_over(self, progress: Progress) -> bool:
         """Whether --minutes are"""
-        if not self.fit.minutes:
-            return False
-        return self._agreed(progress.seconds >= 60 * self.fit.minutes)[0]
+        return self.fit.minutes is not None and self._agreed(_is_out_of_time(self.fit, progress))[0]
 
     def _finished(self) -> nn.Module | None:
         """The averaged network as others use it, in the main process; all call it."""

@@ -4,8 +4,8 @@ A few games begin from true frames and are played under random actions that are 
 recording could be compared with frame by frame. What their last frames are compared with is the game as such: a kernel
 distance (features.py) to real frames, beside that of as many stretches of real frames to the real frames of all other
 episodes, so that 1 is as good as real; sharpness; and how many pixels change, because a frozen picture of the game
-passes every distance between single frames. Four games are too few: their distance swings by a factor of two with the
-seed. So there are several groups of them, and the distance is the mean of the groups'.
+passes every distance between single frames. Real stretches differ much (one with an enemy near is far from all others),
+so many are drawn; and as one group of games is far less than all, the distance is the mean of several groups'.
 """
 
 from __future__ import annotations

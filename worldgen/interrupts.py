@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
 HANGUP = getattr(signal, "SIGHUP", None)  # of a terminal that was closed; Windows has none
 
@@ -64,3 +64,23 @@ def terminations() -> list[signal.Signals]:
     if HANGUP is None or signal.getsignal(HANGUP) == signal.SIG_IGN:
         return [signal.SIGTERM]
     return [signal.SIGTERM, HANGUP]
+
+
+class Lasting:
+    """A stream of a terminal that may be closed: what is said then is lost, what was recorded and its figures are
+    not."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

@@ -14,9 +14,9 @@ from pathlib import Path
 from worldgen.bundle import PLAYED_NETWORKS, TRAINED_ON, find_world, load_networks, network_hashes, save_network
 from worldgen.command import fail, run
 from worldgen.errors import InputError
-from worldgen.export.new_folder import new_folder
 from worldgen.export.quantise import quantise_weights
 from worldgen.export.to_onnx import export_onnx
+from worldgen.files import new_folder
 from worldgen.uncertainty import Uncertainty
 
 

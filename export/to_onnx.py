@@ -20,13 +20,12 @@ from worldgen.bundle import combined_hash, load_networks, network_hashes, onnx_f
 from worldgen.config import NFE_CHOICES
 from worldgen.errors import InputError
 from worldgen.export.fuse import fuse_frame
-from worldgen.export.new_folder import new_folder
 from worldgen.export.precision import ONNX_PRECISIONS, PRECISIONS, Precision
 from worldgen.export.quietly import quietly
 from worldgen.export.ranges import check_half
 from worldgen.export.shared_weights import WEIGHTS_FILE, share_weights
 from worldgen.export.verify import Games, record_games, verify_onnx
-from worldgen.files import file_hash, write_sealed
+from worldgen.files import file_hash, new_folder, write_sealed
 from worldgen.graphs import GraphSpec, frame_graph, is_frame_graph
 from worldgen.models.steps import example_inputs, step_modules, step_specs
 

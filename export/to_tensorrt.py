@@ -22,13 +22,12 @@ from worldgen.backends.tensorrt_library import Library, find_gpu, find_library, 
 from worldgen.bundle import load_networks, network_hashes
 from worldgen.errors import InputError, RunError
 from worldgen.export.fp8 import QUANTISED, quantised_inputs, to_fp8
-from worldgen.export.new_folder import new_folder
 from worldgen.export.precision import PRECISIONS, TENSORRT_PRECISIONS
 from worldgen.export.ranges import check_half, find_ranges
 from worldgen.export.tensorrt_graph import for_tensorrt
 from worldgen.export.to_onnx import assemble, export_parts, reference_of
 from worldgen.export.verify import record_games, verify
-from worldgen.files import file_hash, write_bytes, write_sealed
+from worldgen.files import file_hash, new_folder, write_bytes, write_sealed
 from worldgen.graphs import GraphSpec
 from worldgen.models.steps import step_specs
 

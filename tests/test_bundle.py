@@ -16,7 +16,7 @@ from worldgen import bundle
 from worldgen.bundle import Starts, bundled_worlds, describe, find_world, read_manifest
 from worldgen.config import WorldConfig
 from worldgen.errors import InputError
-from worldgen.files import file_hash, replace_folder, write_bytes, write_json, write_sealed
+from worldgen.files import file_hash, new_folder, write_bytes, write_json, write_sealed
 from worldgen.world import World
 
 WEIGHTS = bundle.WEIGHTS
@@ -398,7 +398,7 @@ class HalfWritten:
     """A network whose saving dies half way."""
 
     def save_pretrained(self, path: Path, **_: object) -> None:
-        path.mkdir()
+        path.mkdir(exist_ok=True)
         (path / "config.json").write_text("{")
         raise KeyboardInterrupt
 
@@ -414,33 +414,35 @@ def test_a_network_is_saved_whole_or_not_at_all(folder: Path):
     assert not [p.name for p in folder.iterdir() if p.name.startswith(".")]
 
 
-def test_an_old_folder_survives_until_the_new_one_is_in_its_place(tmp_path: Path):
-    for name in ("old", "new"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    replace_folder(tmp_path / "new", tmp_path / "old")
-    assert (tmp_path / "old" / "file").read_text() == "new"
-    assert [p.name for p in tmp_path.iterdir()] == ["old"]
+def write_folder(folder: Path, content: str) -> None:
+    with new_folder(folder) as building:
+        (building / "file").write_text(content)
 
 
-def test_a_crash_between_the_two_renames_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for name in ("old", "new"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
+def test_a_new_folder_takes_the_place_of_the_old_one(tmp_path: Path):
+    for content in ("old", "new"):
+        write_folder(tmp_path / "folder", content)
+        assert (tmp_path / "folder" / "file").read_text() == content
+        assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_an_error_between_the_two_renames_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_folder(tmp_path / "folder", "old")
     rename = Path.rename
 
     def dies(self: Path, target: Path) -> Path:
-        if self.name == "new":
+        if self.name.endswith(".tmp"):
             raise KeyboardInterrupt
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", dies)
     with pytest.raises(KeyboardInterrupt):
-        replace_folder(tmp_path / "new", tmp_path / "old")
+        write_folder(tmp_path / "folder", "new")
     monkeypatch.undo()
-    assert sorted(p.read_text() for p in tmp_path.rglob("file")) == ["new", "old"]
-    replace_folder(tmp_path / "new", tmp_path / "old")
-    assert (tmp_path / "old" / "file").read_text() == "new"
+    assert (tmp_path / "folder" / "file").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+    write_folder(tmp_path / "folder", "new")
+    assert (tmp_path / "folder" / "file").read_text() == "new"
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

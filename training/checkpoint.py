@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from worldgen.errors import InputError
-from worldgen.files import file_hash, replace_folder, write_json
+from worldgen.files import file_hash, new_folder, write_json
 from worldgen.training.sharding import shared_out, whole
 
 KEEP = 2
@@ -63,15 +63,10 @@ def save_checkpoint(folder: Path, progress: Progress, tensors: dict[str, Tensor]
     name = f"checkpoint-{progress.step:08d}"
     for unfinished in folder.glob(".checkpoint-*"):  # of runs that were killed while saving
         shutil.rmtree(unfinished, ignore_errors=True)
-    temporary = folder / f".{name}.tmp"
-    temporary.mkdir(parents=True)
-    try:
-        save_file(tensors, temporary / "state.safetensors")
-        digest = file_hash(temporary / "state.safetensors")
-        write_json(temporary / "state.json", {**vars(progress), "sha256": digest})
-        replace_folder(temporary, folder / name)
-    finally:  # of a full disk, what fitted
-        shutil.rmtree(temporary, ignore_errors=True)
+    with new_folder(folder / name) as building:
+        save_file(tensors, building / "state.safetensors")
+        digest = file_hash(building / "state.safetensors")
+        write_json(building / "state.json", {**vars(progress), "sha256": digest})
     others = sorted(p for p in folder.glob("checkpoint-*") if p.name != name)
     later = [p for p in others if p.name > name]  # damaged, or this run would have begun from them
     for old in later + [p for p in others if p.name < name][: 1 - KEEP]:

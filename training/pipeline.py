@@ -18,7 +18,7 @@ from accelerate import PartialState
 
 from worldgen.bundle import find_world, load_network, network_hashes
 from worldgen.errors import InputError
-from worldgen.files import check_folder_writable, replace_folder, write_bytes
+from worldgen.files import check_folder_writable, new_folder, write_bytes
 from worldgen.models.conditioning import has_actions
 from worldgen.sound_library import LIBRARY
 from worldgen.training.checkpoint import read_progress
@@ -152,10 +152,8 @@ def _copy_untrained(recipe: Recipe, stages: Sequence[str]) -> None:
         return
     for name in STAGES:
         if name not in stages and (recipe.source / name).is_dir() and not (recipe.out / name).exists():
-            temporary = recipe.out / f".{name}.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.copytree(recipe.source / name, temporary)
-            replace_folder(temporary, recipe.out / name)
+            with new_folder(recipe.out / name) as building:
+                shutil.copytree(recipe.source / name, building, dirs_exist_ok=True)
     for file, makers in ((UNCERTAINTY, NETWORKS), (LIBRARY, ("sound_events",))):
         source, out = recipe.source / file, recipe.out / file
         if not set(makers) & set(stages) and source.is_file() and not out.exists():

@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ import numpy as np
 
 from worldgen.config import WorldConfig
 from worldgen.errors import InputError
-from worldgen.files import file_hash, is_sealed, replace_folder, write_bytes
+from worldgen.files import file_hash, is_sealed, new_folder, write_bytes
 from worldgen.graphs import REQUIRED, GraphSpec
 
 PLAYED_NETWORKS = (
@@ -83,10 +82,8 @@ def weights_hash(folder: Path) -> str:
 
 def save_network(network: Any, folder: Path, name: str) -> None:
     """Writes a diffusers network to folder/name, whole or not at all."""
-    temporary = folder / f".{name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    network.save_pretrained(temporary, safe_serialization=True)
-    replace_folder(temporary, folder / name)
+    with new_folder(folder / name) as building:
+        network.save_pretrained(building, safe_serialization=True)
 
 
 def load_network(folder: Path, name: str) -> Any:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,22 @@ def _obstacle(folder: Path) -> str | None:
     return None
 
 
-def replace_folder(new: Path, old: Path) -> None:
-    """Puts a finished folder in the place of an older one; a crash between the two renames leaves `old` as .old"""
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to write into, which then takes the place of `folder`, whole or not at all: an error leaves that
+    as it was and nothing beside it."""
+    building = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    try:
+        yield building
+        _replace_folder(building, folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _replace_folder(new: Path, old: Path) -> None:
+    """Puts a finished folder in the place of an older one; a power cut between the two renames leaves `old` as .old"""
     for path in new.rglob("*"):
         if path.is_file():
             with path.open("r+b") as file:
@@ -88,7 +103,12 @@ def replace_folder(new: Path, old: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     if old.exists():
         old.rename(aside)
-    new.rename(old)
+    try:
+        new.rename(old)
+    except BaseException:
+        if aside.exists():
+            aside.rename(old)
+        raise
     shutil.rmtree(aside, ignore_errors=True)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from worldgen.actions import ActionMap, check_same_actions
+from worldgen.actions import check_same_actions
 from worldgen.data.decode import resample
 from worldgen.data.ingest import find_videos, open_recording
 from worldgen.errors import InputError
@@ -89,7 +89,7 @@ class RecordedClips:
         if not actions:
             raise InputError(f"{path}: no actions were recorded with it, so a world cannot be played beside it")
         if recording.action_map is not None and not recording.is_inferred:  # else only the rows can be checked
-            check_recorded_actions(world.config.actions, recording.action_map)
+            check_same_actions(world.config.actions, recording.action_map)
         total = int(recording.facts.seconds * fps)
         wanted = min(self._num_frames, total)
         if wanted <= PROMPT:
@@ -114,15 +114,3 @@ class RecordedClips:
             if len(frames) == n:
                 return np.stack(frames), rows
         raise InputError(f"{recording.path}: ends before frame {offset + n}")
-
-
-def check_recorded_actions(of_world: ActionMap, of_data: ActionMap) -> None:
-    """Raises InputError where an action of the recordings would be another one in the world. Its actions may have been
-    renamed since (`worldgen actions --name`): where at least half of the names are the same, place by place, and none
-    of the others is the world's name for another place, they are of one game."""
-    pairs = list(zip(of_world.names, of_data.names, strict=False))
-    num_same = sum(ours == theirs for ours, theirs in pairs)
-    is_moved = any(ours != theirs and theirs in of_world.names for ours, theirs in pairs)
-    if len(of_world.names) == len(of_data.names) and 2 * num_same >= len(pairs) and not is_moved:
-        of_data = replace(of_data, names=of_world.names)
-    check_same_actions(of_world, of_data)

@@ -15,7 +15,7 @@ from conftest import FPS, NUM_EPISODES, SIDE, TOY_ACTIONS, record_toy
 from oracle import OracleWorld, ToyFork, blurred
 from recordings import write_video
 
-from worldgen.actions import ActionMap
+from worldgen.actions import ActionMap, check_same_actions
 from worldgen.config import WorldConfig
 from worldgen.data.dataset import Segments
 from worldgen.data.recording import RecordingInfo, RecordingWriter
@@ -27,7 +27,7 @@ from worldgen.training.card import write_card
 from worldgen.training.evaluate import evaluate, for_json, measure
 from worldgen.training.findings import findings
 from worldgen.training.glossary import GLOSSARY, TITLES
-from worldgen.training.held_out import HeldOut, check_same_actions, known_segments, open_held_out, video_blockiness
+from worldgen.training.held_out import HeldOut, known_segments, open_held_out, video_blockiness
 from worldgen.training.horizons import far_figures, near_and_far, reachable
 from worldgen.training.outcomes import end_figures, outcome_figures, reward_figures
 from worldgen.training.rollout import PROMPT, rollout
@@ -370,6 +370,9 @@ def test_stretches_of_known_actions():
 def test_another_action_space_is_refused():
     check_same_actions(TOY_ACTIONS, replace(TOY_ACTIONS, keys=()))
     check_same_actions(TOY_ACTIONS, ActionMap("discrete", (3,)))  # guessed from the actions that occur
+    renamed = list(TOY_ACTIONS.names)
+    renamed[1] = "walk back"
+    check_same_actions(replace(TOY_ACTIONS, names=tuple(renamed)), TOY_ACTIONS)  # `worldgen actions --name` since
     others = (
         ActionMap("discrete", (6,)),
         ActionMap.discrete(["stay", "right", "left", "up", "down"]),

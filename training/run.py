@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
-from worldgen.actions import ActionMap
+from worldgen.actions import ActionMap, check_same_actions
 from worldgen.bundle import load_network, network_hashes
 from worldgen.config import WorldConfig
 from worldgen.data.cache import Cache, open_cache
@@ -23,7 +23,7 @@ from worldgen.data.shaping import check_columns
 from worldgen.errors import InputError
 from worldgen.models.tokenizer import Tokenizer
 from worldgen.training.fit import Fit
-from worldgen.training.held_out import check_same_actions, open_for
+from worldgen.training.held_out import open_for
 from worldgen.training.latent_action import kept_codes, latent_action_map
 from worldgen.training.latent_data import check_one_game, playable
 from worldgen.training.native_frames import best_scale

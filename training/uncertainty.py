@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import tyro
 
-from worldgen.actions import ActionMap
+from worldgen.actions import ActionMap, check_same_actions
 from worldgen.bundle import find_world, load_network, network_hashes
 from worldgen.command import parse, run
 from worldgen.config import WorldConfig
@@ -25,7 +25,6 @@ from worldgen.data.dataset import ClipSampler, split_episodes
 from worldgen.data.progress import say_progress
 from worldgen.errors import InputError
 from worldgen.models.dynamics import Dynamics
-from worldgen.training.held_out import check_same_actions
 from worldgen.training.hidden_states import committed
 from worldgen.training.rollout import PROMPT, led_to
 from worldgen.training.tokens import tokenize

@@ -195,7 +195,8 @@ class ActionMap:
 
 
 def check_same_actions(of_world: ActionMap, of_data: ActionMap) -> None:
-    """Raises InputError where an action of the recordings would be another one in the world."""
+    """Raises InputError where an action of the recordings would be another one in the world. The world's may have been
+    renamed since (`worldgen actions --name`)."""
     theirs = f"the recordings have {of_data.describe()} {list(of_data.names)}"
     ours = f"the world takes {of_world.describe()} {list(of_world.names)}"
     if of_data.kind != of_world.kind or len(of_data.sizes) != len(of_world.sizes):
@@ -205,9 +206,19 @@ def check_same_actions(of_world: ActionMap, of_data: ActionMap) -> None:
     if is_guessed:
         is_same = all(d <= w for d, w in zip(of_data.sizes, of_world.sizes, strict=True))
     else:
-        is_same = replace(of_data, keys=()) == replace(of_world, keys=())
+        names = of_world.names if _are_renamed(of_world.names, of_data.names) else of_data.names
+        is_same = replace(of_data, keys=(), names=names) == replace(of_world, keys=())
     if not is_same:
         raise InputError(f"{theirs}, {ours}: use recordings of its own game")
+
+
+def _are_renamed(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+    """Whether names are of one game: at least half of them are the same, place by place, and none of the others is one
+    of ours in another place."""
+    pairs = list(zip(ours, theirs, strict=False))
+    num_same = sum(a == b for a, b in pairs)
+    is_moved = any(a != b and b in ours for a, b in pairs)
+    return len(ours) == len(theirs) and 2 * num_same >= len(pairs) and not is_moved
 
 
 def _shown(action: Any) -> str:

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,7 +164,10 @@ TINY_DYNAMICS = {
 }  # fmt: skip
 
 
-def build_tiny_world(folder: Path, actions: ActionMap = TOY_ACTIONS, seed: int = 0, side: int = SIDE) -> None:
+def build_tiny_world(
+    folder: Path, actions: ActionMap = TOY_ACTIONS, seed: int = 0, side: int = SIDE, **dynamics: Any
+) -> None:
+    """dynamics: what its network has besides TINY_DYNAMICS"""
     import torch
 
     from worldgen.models.dynamics import Dynamics
@@ -174,7 +178,8 @@ def build_tiny_world(folder: Path, actions: ActionMap = TOY_ACTIONS, seed: int =
         torch.manual_seed(seed)
         tokenizer = Tokenizer(height=side, width=side, token_dim=8, channels=[8, 16])
         dynamics = Dynamics.of_tokens(
-            tokenizer, action_kind=actions.kind, action_sizes=list(actions.sizes), context=4, **TINY_DYNAMICS,
+            tokenizer, action_kind=actions.kind, action_sizes=list(actions.sizes), context=4,
+            **TINY_DYNAMICS | dynamics,
         )  # fmt: skip
         networks = {"tokenizer": tokenizer, "dynamics": dynamics, "heads": Heads(hidden_dim=32)}
         for network in networks.values():

@@ -151,7 +151,7 @@ def test_the_flow_loss_cares_more_for_clean_frames():
     losses = {}
     null = torch.tensor([3])
     for space in ("tokens", "flow"):
-        recipe = DynamicsLoss(space=space, own_past=0, coarse=0)
+        recipe = DynamicsLoss(space=space, own_past=0, motion_error=0)
         generator = torch.Generator().manual_seed(0)
         losses[space] = dynamics_loss(Off(), tokens, actions, null, torch.ones(8), generator, 0.0, 0.0, recipe)[
             0

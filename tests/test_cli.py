@@ -137,7 +137,7 @@ def test_an_unknown_backend_is_refused_with_those_there_are(
 @pytest.mark.parametrize(
     "options, named",
     [
-        (("--preset", "gigantic"), ("'gigantic'", "tiny, fine, small, base")),
+        (("--preset", "gigantic"), ("'gigantic'", "tiny, fine, pixel, small, base")),
         (("--stages", "tokeniser"), ("'tokeniser'", "tokenizer, latent_action, dynamics, heads")),
         (("--actions", "guessed"), ("'guessed'", "recorded or latent")),
         (("--steps", "0"), ("--steps", "0")),

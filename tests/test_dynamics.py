@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,26 +39,17 @@ MAPS = {
 }
 
 
-def make(
-    actions: ActionMap = MAPS["discrete"], is_new: bool = False, history: int = 2, stem_channels: int = 4
-) -> Dynamics:
+SIZES: dict[str, Any] = {
+    "grid": [2, N // 2], "patch": 8, "token_dim": D, "dim": 32, "num_layers": 4, "num_heads": 2, "context": CONTEXT,
+    "history": 2, "stem_channels": 4, "warp": True, "blank": True, "grain": 0.2,
+}  # fmt: skip
+WHOLE = {"warp": False, "whole": True}
+
+
+def make(actions: ActionMap = MAPS["discrete"], is_new: bool = False, **changes: Any) -> Dynamics:
     """Two time layers. Untrained, but unless is_new away from the zeros that make it a copy of the last frame."""
     torch.manual_seed(0)
-    network = Dynamics(
-        grid=[2, N // 2],
-        patch=8,
-        token_dim=D,
-        **action_arguments(actions),
-        dim=32,
-        num_layers=4,
-        num_heads=2,
-        context=CONTEXT,
-        history=history,
-        stem_channels=stem_channels,
-        warp=True,
-        blank=True,
-        grain=0.2,
-    )
+    network = Dynamics(**action_arguments(actions), **SIZES | changes)
     if is_new:
         return network
     for parameter in network.parameters():
@@ -128,11 +120,15 @@ def frame(x: dict[str, torch.Tensor], i: int) -> tuple[torch.Tensor, ...]:
     return x["tokens"][:, i], x["noise"][:, i], x["context_sigma"][:, i], x["action"][:, i]
 
 
+OTHERS = ({"history": 1, "stem_channels": 0}, {"history": 3}, WHOLE)
+
+
 @pytest.mark.parametrize(
-    ("kind", "history", "stem_channels"), [(kind, 2, 4) for kind in KINDS] + [("discrete", 1, 0), ("discrete", 3, 4)]
+    ("kind", "changes"), [(kind, {}) for kind in KINDS] + [("discrete", changes) for changes in OTHERS]
 )
-def test_commit_frame_by_frame_equals_the_clip_at_once(kind: str, history: int, stem_channels: int):
-    network = make(MAPS[kind], history=history, stem_channels=stem_channels)
+def test_commit_frame_by_frame_equals_the_clip_at_once(kind: str, changes: dict[str, Any]):
+    network = make(MAPS[kind], **changes)
+    history = network.config.history
     t = 3 * CONTEXT + 1  # the ring is overwritten twice
     x = clip(2, t, MAPS[kind])
     _, hidden, noisy = at_once(network, x)
@@ -443,7 +439,7 @@ def test_an_error_counts_as_much_as_its_channel_is_of_the_picture():
             return self.off.expand_as(noisy), None  # of tokens that are all zeros
 
     x = clip(8, 4) | {"tokens": torch.zeros(8, 4, N, D)}
-    squared = {"even": 0.0, "coarse": 0.0}
+    squared = {"even": 0.0, "motion_error": 0.0}
     first, last = (loss_of(Wrong(channel), x, 0.0, **squared) for channel in (0, D - 1))
     assert last / first == pytest.approx(3)  # the weight goes from 0.5 to 1.5
     alike = [loss_of(Wrong(channel), x, 0.0, space="tokens", **squared) for channel in (0, D - 1)]
@@ -466,7 +462,7 @@ def test_a_token_that_is_far_off_does_not_count_alone():
     x = clip(8, 4) | {"tokens": torch.zeros(8, 4, N, D)}
 
     def share(even: float) -> float:
-        far, both = (loss_of(Off(10.0, near), x, 0.0, even=even, coarse=0.0).item() for near in (0.0, 0.1))
+        far, both = (loss_of(Off(10.0, near), x, 0.0, even=even, motion_error=0.0).item() for near in (0.0, 0.1))
         return (both - far) / far
 
     assert share(0.0) == pytest.approx(1e-4, rel=0.01)
@@ -483,12 +479,22 @@ def test_the_motion_learns_from_smaller_pictures_too():
     x, network = clip(8, 4), make(is_new=True)
     network.__class__ = Knowing
     network.requires_grad_(False)
-    assert loss_of(network, x, 0.0, coarse=0.0) == 0
-    moved = loss_of(network, x, 0.0, coarse=1.0)
-    assert moved > 0.01 and loss_of(network, x, 0.0, coarse=3.0) == pytest.approx(3 * moved.item())
+    assert loss_of(network, x, 0.0, motion_error=0.0) == 0
+    moved = loss_of(network, x, 0.0, motion_error=1.0)
+    assert moved > 0.01 and loss_of(network, x, 0.0, motion_error=3.0) == pytest.approx(3 * moved.item())
     x["tokens"][:, 1:] = x["tokens"][:, :1]
-    still = loss_of(network, x, 0.0, coarse=1.0, past_noise=0.0)
+    still = loss_of(network, x, 0.0, motion_error=1.0, past_noise=0.0)
     assert still < 0.01 * moved
+
+
+def test_whole_pixels_are_learned_by_their_likelihood_alone_and_the_same_again():
+    gradients = []
+    for weight in (1.0, 1.0, 0.0):
+        network, x = make(is_new=True, **WHOLE), clip(8, 4)
+        loss_of(network, x, 0.0, motion_error=weight).backward()
+        gradients.append(network.motion.kernels.weight.grad)
+    assert gradients[0].abs().max() > 1e-5 and torch.equal(gradients[0], gradients[1])
+    assert gradients[2] is None
 
 
 def test_the_action_of_the_first_frame_is_never_seen():
@@ -661,7 +667,7 @@ def test_what_is_copied_from_is_noised_and_what_is_learned_is_not():
 
     network.__class__ = Copying
     for noise in (0.0, 0.1):
-        recipe = DynamicsLoss(past_noise=noise, coarse=0.0)
+        recipe = DynamicsLoss(past_noise=noise, motion_error=0.0)
         loss, _ = dynamics_loss(network, x["tokens"], x["action"], null, weight, generator(), 0.0, 0.0, recipe)
         assert loss == 0
     exact, noised = copied

@@ -326,6 +326,17 @@ def test_a_published_world_of_floats_and_without_heads_plays_in_half_the_bytes(t
     assert before is not None and (Starts.load(out).frames == before.frames).all()
 
 
+def test_a_world_of_whole_pixels_is_exported_and_plays_as_torch_does(tmp_path: Path):
+    build_tiny_world(tmp_path, warp=False, whole=True)
+    to_onnx.export_onnx(tmp_path, say=lambda text: None)
+    images = []
+    for backend in ("onnxruntime", "torch"):
+        world = World.load(tmp_path, backend=backend)
+        world.reset(0)
+        images.append(np.stack([world.step(action).image for action in (1, 2, 3, 4) * 3]).astype(int))
+    assert np.abs(images[0] - images[1]).max() <= 1 and np.abs(np.diff(images[0], axis=0)).max() > 5
+
+
 def test_a_world_is_not_published_onto_itself(tiny_world: Path):
     with pytest.raises(InputError, match="itself"):
         publish(tiny_world, tiny_world)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from worldgen.bundle import load_network  # noqa: E402
+from worldgen.config import WorldConfig  # noqa: E402
 from worldgen.data.dataset import Segments  # noqa: E402
 from worldgen.training import hidden_states as module  # noqa: E402
 from worldgen.training.hidden_states import committed, hidden_states  # noqa: E402
+
+RECORDED, PLAYED = np.array([False]), np.array([True])
 
 
 def test_of_a_long_recording_some_is_kept_as_of_many_short_ones():
@@ -25,21 +29,54 @@ def test_of_a_long_recording_some_is_kept_as_of_many_short_ones():
 
 def test_chunks_see_as_far_back_as_the_whole_episode(tiny_world, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 8)
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: False)
     dynamics = load_network(tiny_world, "dynamics").requires_grad_(False)
     rng = np.random.default_rng(0)
     tokens = rng.standard_normal((70, dynamics.num_tokens, dynamics.config.token_dim)).astype(np.float32)
     led_to = rng.integers(0, 5, (70, 1))
     segments = Segments(np.array([0, 40]), np.array([40, 70]))
-    given = (dynamics, SimpleNamespace(path=tmp_path / "data"), tokens, led_to, 0.0, segments, 1000, tiny_world)
+    config = replace(WorldConfig.load(tiny_world / "world.json"), context_sigma=0.0)
+    data = SimpleNamespace(path=tmp_path / "data", fps=4.0)
+    given = (dynamics, data, tokens, led_to, config, segments, 1000, tiny_world)
     found = hidden_states(*given, tmp_path / "hidden", lambda text: None)
     for start, stop in segments:
         clip, actions = torch.from_numpy(tokens[start:stop])[None], torch.from_numpy(led_to[start:stop])[None]
         whole = committed(dynamics, clip, actions, 0.0, None)[0].numpy()
-        np.testing.assert_allclose(found.at(np.arange(start, stop)[None])[0], whole, atol=3e-3)
+        np.testing.assert_allclose(found.at(np.arange(start, stop)[None], RECORDED)[0], whole, atol=3e-3)
     monkeypatch.setattr(module, "PIECE", 10)  # a piece of an episode sees what came before it, too
     pieces = hidden_states(*given[:-2], 35, tiny_world, tmp_path / "pieces", lambda text: None)
     assert pieces.segments.starts.tolist() == [0, 20, 40, 60]
     rows = np.arange(60, 70)[None]
-    np.testing.assert_allclose(pieces.at(rows), found.at(rows), atol=3e-3)
+    np.testing.assert_allclose(pieces.at(rows, RECORDED), found.at(rows, RECORDED), atol=3e-3)
     again = hidden_states(*given, tmp_path / "hidden", pytest.fail)  # kept
     assert (again.hidden == found.hidden).all()
+
+
+def test_played_ones_begin_with_recorded_frames_and_follow_the_recorded_actions(tiny_world, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: False)
+    dynamics = load_network(tiny_world, "dynamics").requires_grad_(False)
+    with torch.no_grad():
+        dynamics.tokens_out.weight.normal_(std=0.1)  # so that it plays otherwise than it was recorded
+    rng = np.random.default_rng(0)
+    tokens = rng.standard_normal((40, dynamics.num_tokens, dynamics.config.token_dim)).astype(np.float32)
+    led_to = rng.integers(0, 5, (40, 1))
+    segments = Segments(np.array([0, 20]), np.array([20, 40]))
+    config = replace(WorldConfig.load(tiny_world / "world.json"), context_sigma=0.0)
+    data = SimpleNamespace(path=tmp_path / "data", fps=4.0)  # so 12 frames in a row are played
+
+    def found(led_to: np.ndarray, name: str):
+        given = (dynamics, data, tokens, led_to, config, segments, 1000, tiny_world, tmp_path / name)
+        return hidden_states(*given, lambda text: None)
+
+    states, rows = found(led_to, "hidden"), np.arange(20, 40)[None]
+    recorded, played = (states.at(rows, kind)[0] for kind in (RECORDED, PLAYED))
+    np.testing.assert_allclose(played[0], recorded[0], atol=3e-3)  # the first frame of an episode is as recorded
+    off = np.abs(played - recorded).max((1, 2))
+    assert (off[1:] > 0.01).all()
+    before = tokens.copy()
+    tokens[21:32] = 0  # what was recorded where it plays means nothing to it
+    np.testing.assert_array_equal(found(led_to, "other").at(rows[:, :12], PLAYED)[0], played[:12])
+    tokens[:] = before
+    led_to[25] = (led_to[25] + 1) % 5
+    changed = np.abs(found(led_to, "actions").at(rows, PLAYED)[0] - played).max((1, 2)) > 0
+    assert changed.tolist() == [False] * 5 + [True] * 7 + changed[12:].tolist()

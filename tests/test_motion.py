@@ -16,10 +16,11 @@ from worldgen.models.basis import Basis  # noqa: E402
 from worldgen.models.motion import BLOCK, MotionCompensation, cubic_kernel, cubic_sample  # noqa: E402
 from worldgen.models.plain_motion import PlainMotion, extend  # noqa: E402
 from worldgen.models.tokenizer import Tokenizer  # noqa: E402
+from worldgen.models.whole_motion import WholeMotion  # noqa: E402
 
 GRID, PATCH, DIM, REACH = (2, 3), 8, 16, 8
 DISPLACEMENTS = 2 * REACH + 1
-KINDS = (MotionCompensation, PlainMotion)
+KINDS = (MotionCompensation, PlainMotion, WholeMotion)
 
 
 def fitted(kind: type = MotionCompensation, token_dim: int = 3 * PATCH * PATCH) -> tuple[Tokenizer, Any]:
@@ -189,9 +190,50 @@ def test_where_to_copy_from_is_learned_from_smaller_pictures():
     """Gradient descent hardly comes nearer to what is copied sharp, 6 pixels away, but does where pictures are
     smaller."""
     sharp, smaller = (MotionCompensation(DIM, 3 * PATCH * PATCH, GRID, PATCH, REACH) for _ in range(2))
-    off = learned(smaller, lambda *given: smaller.coarse_error(*given).mean())
+    off = learned(smaller, lambda *given: smaller.error(*given).mean())
     off_sharp = learned(sharp, lambda hidden, before, after: (sharp(hidden, before) - after).square().mean())
     assert off.abs().max() < 1 < 4 * off.abs().max() < off_sharp.abs().max()
+
+
+def test_which_whole_pixels_to_copy_is_learned_by_likelihood():
+    """Six pixels across in one half of the picture, none in the other; the picture that is copied says nothing."""
+    motion = WholeMotion(DIM, 3 * PATCH * PATCH, GRID, PATCH, REACH)
+    hidden, noise = torch.zeros(8, 7, DIM), torch.rand(8, 3, 16, 40, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    hidden[:, :3, 0] = 1  # the upper row of tokens
+    before, after = noise[..., 8:32], noise[..., 14:38].clone()
+    after[..., 8:, :] = before[..., 8:, :]
+    before, after = tokens_of(before), tokens_of(after)
+    assert not motion(hidden, before).requires_grad
+    optimiser = torch.optim.Adam(motion.parameters(), lr=0.1)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        optimiser.zero_grad()
+        motion.error(hidden, before, after, generator=generator).mean().backward()
+        optimiser.step()
+    across, down = motion.log_odds(hidden)[:, 0].argmax(-1) - REACH
+    assert (across[:2] == 6).all() and (across[2:] == 0).all() and (down == 0).all()
+    moved = motion.picture(motion(hidden, before) - after)[..., :16]
+    assert moved.abs().max() < 1e-5
+
+
+def test_where_nothing_shows_it_no_displacement_is_learned():
+    motion = WholeMotion(DIM, 3 * PATCH * PATCH, GRID, PATCH, REACH)
+    flat, noise = torch.zeros(2, 3, 16, 24), torch.rand(2, 3, 16, 24) * 2 - 1
+    for after in (flat, torch.full_like(flat, 1.0)):  # every displacement is right, or none
+        motion.error(torch.zeros(2, 7, DIM), tokens_of(flat), tokens_of(after)).mean().backward()
+        assert motion.kernels.bias.grad.abs().max() < 1e-6
+    motion.error(torch.zeros(2, 7, DIM), tokens_of(noise), tokens_of(noise)).mean().backward()
+    assert motion.kernels.bias.grad.abs().max() > 1e-4
+
+
+def test_what_moves_by_whole_pixels_stays_as_it_is():
+    motion = WholeMotion(DIM, 3 * PATCH * PATCH, GRID, PATCH, REACH).requires_grad_(False)
+    displace(motion, 1, 0)
+    picture = torch.rand(1, 3, 16, 24)
+    tokens = tokens_of(picture)
+    for _ in range(6):
+        tokens = motion(torch.zeros(1, 7, DIM), tokens)
+    assert (motion.picture(tokens)[..., :18] - picture[..., 6:]).abs().max() < 1e-5
 
 
 def test_where_to_average_from_is_learned():

@@ -232,7 +232,7 @@ def test_the_head_learns_when_a_sound_begins_and_lets_as_many_begin(recordings: 
     torch.manual_seed(0)
     wave = SoundCodec(samples=SAMPLES, channels=1, sample_rate=RATE, latent_dim=8, dim=16, num_atoms=16)
     network = SoundHead(hidden_dim=4, latent_dim=8, action_kind="discrete", action_sizes=[5], dim=16, nfe=1)
-    known = HiddenStates(segments, np.append(0, np.cumsum(segments.lengths)), hidden)
+    known = HiddenStates(segments, np.append(0, np.cumsum(segments.lengths)), np.stack([hidden, hidden]))
     sampler = ClipSampler(cache, segments, 12, with_sound=False)
     stage = SoundStage(
         network, wave, cache.action_map, np.asarray(cache.actions), sound, (known, sampler), (known, sampler), batch=8

@@ -157,7 +157,10 @@ def test_the_head_learns_when_which_sound_begins_and_lets_as_many_begin(recordin
         hidden[frame, 1, kind] += 6
     torch.manual_seed(0)
     network = SoundEvents(hidden_dim=4, action_kind="discrete", action_sizes=[5], num_sounds=2, dim=16)
-    known = (HiddenStates(segments, np.array([0, 60]), hidden), ClipSampler(cache, segments, 20, with_sound=False))
+    known = (
+        HiddenStates(segments, np.array([0, 60]), np.stack([hidden, hidden])),
+        ClipSampler(cache, segments, 20, with_sound=False),
+    )
     actions = np.zeros((60, 1), np.int64)
     stage = SoundEventsStage(network, TOY_ACTIONS, actions, events, np.zeros(60, np.int64), known, known, batch=8)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)

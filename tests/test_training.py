@@ -499,7 +499,7 @@ def test_a_trained_world_is_not_overwritten(toy_recordings: Path, tmp_path: Path
 @pytest.mark.parametrize(
     "choices, named",
     [
-        ({"preset": "gigantic"}, r"'gigantic'.*tiny, fine, small, base"),
+        ({"preset": "gigantic"}, r"'gigantic'.*tiny, fine, pixel, small, base"),
         ({"actions": "guessed"}, "'guessed'.*recorded or latent"),
         ({"stages": ("tokeniser",)}, "'tokeniser'.*tokenizer, latent_action, dynamics, heads"),
         ({"stages": ("latent_action",)}, "latent"),

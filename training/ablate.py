@@ -65,7 +65,7 @@ class Ablation:
     out: Path
     """the table, a .md; the figures go into a .json and the runs into a folder of the same name"""
     preset: str = "tiny"
-    """tiny, fine, small or base"""
+    """tiny, fine, pixel, small or base"""
     steps: int = 1500
     """of the dynamics, for every variant"""
     tokenizer_steps: int | None = None

@@ -8,6 +8,7 @@ motion weight. Half of the frames are made from pure noise, so that one evaluati
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,10 +24,13 @@ from worldgen.models.basis import Basis
 from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
 from worldgen.models.motion import MotionCompensation
 from worldgen.models.tokenizer import Tokenizer
+from worldgen.models.whole_motion import WholeMotion
 from worldgen.training.compiled import compile_network
 from worldgen.training.own_past import play_on
 from worldgen.training.rollout import control_and_horizon, led_to
 from worldgen.world import World
+
+LEARNED = (MotionCompensation, WholeMotion)  # motion that is taught besides what it makes of a frame
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class DynamicsLoss:
     on and on, and what is wrong with it must not grow.
     even: of a token the root of the squared error counts, from this size on, 0: the squared error itself. Flashes and
     what comes into sight have errors ten times as large as those of a floor's lines, and nobody can foretell them.
-    coarse: weight of the motion's error on smaller pictures (motion.py).
+    motion_error: weight of what teaches motion itself: its error on smaller pictures (motion.py), or how little is
+    known of where blocks come from (whole_motion.py).
     """
 
     context_sigma: float = 0.2
@@ -59,7 +64,7 @@ class DynamicsLoss:
     own_past_ahead: int = 16
     past_noise: float = 0.1
     even: float = 0.0
-    coarse: float = 1.0
+    motion_error: float = 1.0
 
 
 class Ahead(NamedTuple):
@@ -145,13 +150,28 @@ def dynamics_loss(
     is_taught = ~is_context if is_repeat is None else ~(is_context | is_repeat)
     weight = (motion / motion.mean()) * ramp[..., None] * is_taught[..., None]
     loss = (weight * error).sum() / weight.sum().clamp_min(1e-6)  # a very small batch may hold finished frames alone
-    if recipe.coarse and isinstance(network.motion, MotionCompensation) and network.motion.reach:
-        has_past = (is_taught & (torch.arange(t, device=tokens.device) > 0)).float().flatten()
-        off = network.motion.coarse_error(*(x.flatten(0, 1) for x in (hidden, previous[:, :, 0], tokens)))
-        loss = loss + recipe.coarse * (off * has_past).sum() / has_past.sum().clamp_min(1)
+    if recipe.motion_error and isinstance(network.motion, LEARNED) and network.motion.reach:
+        off = motion_error(network, hidden, previous[:, :, 0], tokens, is_taught, generator)
+        loss = loss + recipe.motion_error * off
     pure = is_taught & (sigma == 1)
     name = "error_on_own_past" if is_own else "error_at_pure_noise"
     return loss, {name: squared[pure].mean().detach()} if pure.any() else {}
+
+
+def motion_error(
+    network: Dynamics, hidden: Tensor, before: Tensor, tokens: Tensor, is_taught: Tensor, generator: torch.Generator
+) -> Tensor:
+    """The mean of motion.error() over frames that are taught: hidden (b, t, m, c), before and tokens (b, t, n, d),
+    is_taught (b, t)"""
+    has_past = is_taught & (torch.arange(is_taught.shape[1], device=tokens.device) > 0)
+    rows = has_past.flatten().nonzero()[:, 0]
+    if not len(rows):
+        return hidden.new_zeros(())
+    order = torch.randperm(len(rows), generator=generator, device=tokens.device)
+    rows = rows[order[: math.ceil(network.motion.share * len(rows))]]
+    with torch.autocast(tokens.device.type, enabled=False):
+        given = [x.flatten(0, 1)[rows].float() for x in (hidden, before, tokens)]
+        return network.motion.error(*given, generator=generator).mean()
 
 
 def own_past(

@@ -1,6 +1,9 @@
-"""The dynamics' hidden states of recorded frames, computed once: what the sound head learns from.
+"""The dynamics' hidden states, computed once: what the sound heads learn from.
 
-Only of as many episodes as LIMIT frames hold; beside the training state, in half precision.
+Of recorded frames, and of the same moments as the dynamics plays on to them from recorded frames before, under the
+recorded actions: in play a head sees such ones alone, and what it would be sure of may be blurred or gone there. Only
+of as many episodes as hold a limit of frames; beside the training state, in half precision. Where the processor
+multiplies bfloat16 they are computed so, twice as fast.
 """
 
 from __future__ import annotations
@@ -10,34 +13,47 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from worldgen.bundle import WEIGHTS
+from worldgen.config import WorldConfig
 from worldgen.data.cache import Cache
 from worldgen.data.dataset import Segments
 from worldgen.files import file_hash, write_json
 from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
+from worldgen.training.compiled import multiplies_bfloat16
+from worldgen.training.own_past import play_on
 
 CHUNK = 128  # frames at a time
 LANES = 8  # segments side by side
+PLAYED_LANES = 16
+PLAYED_SECONDS = 3.0  # that the dynamics plays on from recorded frames
 PIECE = 1000  # frames
 
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """hidden (M, m, c) float16 of the frames of `segments`, end to end; first (S + 1,): where each segment's begin."""
+    """hidden (2, M, m, c) float16 of the frames of `segments`, end to end, recorded ones and played ones; first
+    (S + 1,): where each segment's begin."""
 
     segments: Segments
     first: np.ndarray
     hidden: np.ndarray
 
-    def at(self, rows: np.ndarray) -> np.ndarray:
-        """rows (b, t) of the cache, each b inside one segment -> (b, t, m, c) float32"""
+    def at(self, rows: np.ndarray, is_played: np.ndarray) -> np.ndarray:
+        """rows (b, t) of the cache, each b inside one segment; is_played (b,) bool -> (b, t, m, c) float32"""
         which = np.searchsorted(self.segments.starts, rows[:, 0], side="right") - 1
         places = self.first[which][:, None] + rows - self.segments.starts[which][:, None]
-        return np.asarray(self.hidden[places.ravel()]).reshape(*rows.shape, *self.hidden.shape[1:]).astype(np.float32)
+        found = self.hidden[is_played.astype(np.int64)[:, None], places]
+        return np.asarray(found).astype(np.float32)
+
+
+def every_second(count: int) -> np.ndarray:
+    """Which of so many clips are played ones, (count,) bool"""
+    return np.arange(count) % 2 == 1
 
 
 def hidden_states(
@@ -45,7 +61,7 @@ def hidden_states(
     cache: Cache,
     tokens: np.ndarray,
     led_to: np.ndarray,
-    context_sigma: float,
+    config: WorldConfig,
     segments: Segments,
     limit: int,
     world: Path,
@@ -56,11 +72,13 @@ def hidden_states(
     whole, segments = segments, _some(segments, limit)
     begins = whole.starts[np.searchsorted(whole.starts, segments.starts, side="right") - 1]
     first = np.append(0, np.cumsum(segments.lengths))
-    shape = (int(first[-1]), dynamics.num_tokens + 1, dynamics.config.dim)
+    shape = (2, int(first[-1]), dynamics.num_tokens + 1, dynamics.config.dim)
+    stretch = max(1, round(PLAYED_SECONDS * cache.fps))
     key = {
         "data": cache.path.name,
         "networks": [file_hash(world / name / WEIGHTS) for name in ("tokenizer", "dynamics")],
         "shape": list(shape),
+        "played": [stretch, config.nfe, config.context_sigma],
         "rows": hashlib.sha256(segments.starts.tobytes() + segments.stops.tobytes()).hexdigest(),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,9 +89,16 @@ def hidden_states(
     except (OSError, ValueError):
         pass
     facts.unlink(missing_ok=True)
-    say(f"hidden states of {shape[0]} frames")
+    say(f"hidden states of {shape[1]} frames, recorded and played")
     out = np.memmap(path, np.float16, "w+", shape=shape)
-    _run(dynamics, tokens, led_to, context_sigma, segments, begins, first, out)
+    given = _Given(dynamics, tokens, led_to, segments, begins, first)
+    device = dynamics.tokens_in.weight.device.type
+    with (
+        torch.inference_mode(),
+        torch.autocast(device, torch.bfloat16, enabled=device == "cuda" or multiplies_bfloat16()),
+    ):
+        _recorded(given, config.context_sigma, out[0])
+        _played(given, config.context_sigma, config.nfe, stretch, out[1])
     out.flush()
     write_json(facts, key)
     return HiddenStates(segments, first, out)
@@ -90,35 +115,80 @@ def _some(segments: Segments, limit: int) -> Segments:
     return Segments(starts, stops)
 
 
-@torch.inference_mode()
-def _run(
-    dynamics: Dynamics,
-    tokens: np.ndarray,
-    led_to: np.ndarray,
-    sigma: float,
-    segments: Segments,
-    begins: np.ndarray,
-    first: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    """As commit() gives them in play: each chunk also sees the frames that it can look back on. begins: how far each
-    segment can, to the frame that its episode begins with"""
-    num_time_layers = dynamics.cache_shape[0]
-    reach = num_time_layers * dynamics.config.context + dynamics.config.history
-    device = dynamics.tokens_in.weight.device
-    generator = torch.Generator(device).manual_seed(0)
-    jobs = [(s, a) for s, (start, stop) in enumerate(segments) for a in range(start, stop, CHUNK)]
-    jobs.sort(key=lambda job: min(segments.stops[job[0]], job[1] + CHUNK) - max(begins[job[0]], job[1] - reach))
+@dataclass(frozen=True)
+class _Given:
+    """As of hidden_states(), and begins (S,): the frame that each segment's episode begins with; first: as of
+    HiddenStates."""
+
+    dynamics: Dynamics
+    tokens: np.ndarray
+    led_to: np.ndarray
+    segments: Segments
+    begins: np.ndarray
+    first: np.ndarray
+
+    def jobs(self, chunk: int, reach: int) -> list[_Job]:
+        """Of every segment `chunk` frames at a time, which see up to `reach` frames before them; alike ones together"""
+        jobs = []
+        for start, stop, begin, first in zip(
+            self.segments.starts, self.segments.stops, self.begins, self.first[:-1], strict=True
+        ):
+            for a in range(start, stop, chunk):
+                jobs.append(_Job(max(int(begin), a - reach), a, min(int(stop), a + chunk), int(first + a - start)))
+        return sorted(jobs, key=lambda job: job.stop - job.seen_from)
+
+    def clips(self, jobs: list[_Job]) -> tuple[torch.Tensor, torch.Tensor]:
+        """What they see: tokens (b, t, n, d) and led_to (b, t, width); the last frame fills up"""
+        device = self.dynamics.tokens_in.weight.device
+        length = max(job.stop - job.seen_from for job in jobs)
+        rows = np.stack([np.minimum(np.arange(job.seen_from, job.seen_from + length), job.stop - 1) for job in jobs])
+        tokens = torch.from_numpy(np.asarray(self.tokens[rows.ravel()])).float().unflatten(0, rows.shape)
+        return tokens.to(device), torch.from_numpy(self.led_to[rows]).to(device)
+
+
+class _Job(NamedTuple):
+    """Frames [start, stop) of the cache, which see those from seen_from on; where: their place among all that are
+    kept."""
+
+    seen_from: int
+    start: int
+    stop: int
+    where: int
+
+    def keep(self, hidden: np.ndarray, out: np.ndarray) -> None:
+        """hidden (t, m, c) of the frames from seen_from on, out (M, m, c)"""
+        out[self.where : self.where + self.stop - self.start] = hidden[
+            self.start - self.seen_from : self.stop - self.seen_from
+        ]
+
+
+def _recorded(given: _Given, sigma: float, out: np.ndarray) -> None:
+    """As commit() gives them: each chunk also sees the frames that it can look back on"""
+    dynamics = given.dynamics
+    generator = torch.Generator(dynamics.tokens_in.weight.device).manual_seed(0)
+    reach = dynamics.cache_shape[0] * dynamics.config.context + dynamics.config.history
+    jobs = given.jobs(CHUNK, reach)
     for begin in range(0, len(jobs), LANES):
         group = jobs[begin : begin + LANES]
-        spans = [(max(int(begins[s]), a - reach), min(int(segments.stops[s]), a + CHUNK)) for s, a in group]
-        length = max(b - a for a, b in spans)
-        rows = np.stack([np.minimum(np.arange(a, a + length), b - 1) for a, b in spans])  # the last frame fills up
-        clip = torch.from_numpy(np.asarray(tokens[rows.ravel()])).float().unflatten(0, rows.shape).to(device)
-        hidden = committed(dynamics, clip, torch.from_numpy(led_to[rows]).to(device), sigma, generator).half().cpu()
-        for lane, ((s, a), (seen_from, stop)) in enumerate(zip(group, spans, strict=True)):
-            where = int(first[s]) + a - int(segments.starts[s])
-            out[where : where + stop - a] = hidden[lane, a - seen_from : stop - seen_from].numpy()
+        hidden = committed(dynamics, *given.clips(group), sigma, generator).half().cpu().numpy()
+        for job, states in zip(group, hidden, strict=True):
+            job.keep(states, out)
+
+
+def _played(given: _Given, sigma: float, nfe: int, stretch: int, out: np.ndarray) -> None:
+    """Each stretch is played on from the recorded frames before it, or from the first one of its episode"""
+    dynamics = given.dynamics
+    device = dynamics.tokens_in.weight.device
+    generator = torch.Generator(device).manual_seed(0)
+    jobs = given.jobs(stretch, dynamics.config.context)
+    for begin in range(0, len(jobs), PLAYED_LANES):
+        group = jobs[begin : begin + PLAYED_LANES]
+        tokens, led_to = given.clips(group)
+        num_true = torch.tensor([max(1, job.start - job.seen_from) for job in group], device=device)
+        level = torch.full((len(group),), sigma, device=device)
+        _, hidden = play_on(dynamics, tokens, led_to, level, num_true, generator, nfe=nfe)
+        for job, states in zip(group, hidden.half().cpu().numpy(), strict=True):
+            job.keep(states, out)
 
 
 def committed(

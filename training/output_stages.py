@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from worldgen.training.run import Run
 
 NATIVE_CLIPS, NATIVE_HELD_OUT = 2000, 64  # that super-resolution learns from and is validated on
-HIDDEN_FRAMES, HIDDEN_HELD_OUT = 24_000, 3000  # of the sound heads
+HIDDEN_FRAMES, HIDDEN_HELD_OUT = 18_000, 2400  # of the sound heads
 
 KnownFrames = tuple[HiddenStates, ClipSampler]
 
@@ -132,7 +132,7 @@ def _hidden(
 
     def known(segments: Segments, limit: int, kept: str) -> KnownFrames:
         hidden = hidden_states(
-            dynamics, run.cache, tokens, rows, run.config().context_sigma, sound.segments(run.cache, segments), limit,
+            dynamics, run.cache, tokens, rows, run.config(), sound.segments(run.cache, segments), limit,
             run.recipe.out, run.recipe.out / "training" / "hidden" / kept, run.say,
         )  # fmt: skip
         return hidden, run.sampler(hidden.segments, fit.length)

@@ -51,7 +51,7 @@ class Scaling:
     out: Path
     """the tables, a .md; the figures go into a .json and the runs into a folder of the same name"""
     preset: str = "tiny"
-    """tiny, fine, small or base"""
+    """tiny, fine, pixel, small or base"""
     steps: int = 150
     """of the dynamics, for every width"""
     process_steps: int = 12

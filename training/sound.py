@@ -1,4 +1,5 @@
-"""Trains the sound head on the frozen dynamics' hidden states: which sound belongs to each frame.
+"""Trains the sound head on the frozen dynamics' hidden states: which sound belongs to each frame. Half of them are of
+recorded frames, half of frames as the dynamics plays them.
 
 worldgen train recordings/ --out worlds/mine --stages sound_codec sound --steps 500
 
@@ -18,7 +19,7 @@ from worldgen.actions import ActionMap
 from worldgen.data.dataset import ClipSampler
 from worldgen.models.sound import NUM_PLACES, SoundHead
 from worldgen.models.sound_codec import SoundCodec
-from worldgen.training.hidden_states import HiddenStates
+from worldgen.training.hidden_states import HiddenStates, every_second
 from worldgen.training.recorded_sound import RecordedSound
 from worldgen.training.rollout import led_to
 from worldgen.training.sound_onsets import OnsetClips, balance, onset_f1, recorded_onset_places
@@ -107,14 +108,16 @@ class SoundStage:
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         hidden, sampler = self._train
-        return self._gather(hidden, self._clips.draw(rng, self._batch), sampler.length)
+        return self._gather(hidden, self._clips.draw(rng, self._batch), sampler.length, every_second(self._batch))
 
-    def _gather(self, hidden: HiddenStates, starts: np.ndarray, length: int) -> dict[str, Tensor]:
+    def _gather(
+        self, hidden: HiddenStates, starts: np.ndarray, length: int, is_played: np.ndarray
+    ) -> dict[str, Tensor]:
         rows = starts[:, None] + np.arange(length)
         is_first = np.isin(rows, hidden.segments.starts)[..., None]  # silence came before
         before = np.concatenate([self._latents[rows - 1], told(self._places[rows - 1])], axis=-1) * ~is_first
         return {
-            "hidden": torch.from_numpy(hidden.at(rows)),
+            "hidden": torch.from_numpy(hidden.at(rows, is_played)),
             "actions": torch.from_numpy(led_to(self._action_map, self._actions[rows])),
             "latents": torch.from_numpy(self._latents[rows]),
             "before": torch.from_numpy(before),
@@ -132,14 +135,15 @@ class SoundStage:
     @torch.no_grad()
     def validate(self, network) -> tuple[dict[str, float], None]:
         """latent_error: of a frame's latent, drawn under the true past, over that of silence. onset_f1: within a frame,
-        of what the head lets begin when it goes on from its own past."""
+        of what the head lets begin in played frames when it goes on from its own past, and in recorded ones."""
         hidden, sampler = self._validation
         error = power = right = count = 0.0
         generator = torch.Generator(network.device).manual_seed(0)
         for starts in np.array_split(sampler.even_starts(32), 4):
             if not len(starts):
                 continue
-            batch = {k: v.to(network.device) for k, v in self._gather(hidden, starts, sampler.length).items()}
+            given = self._gather(hidden, starts, sampler.length, every_second(len(starts)))
+            batch = {k: v.to(network.device) for k, v in given.items()}
             latents, is_sounding = batch["latents"], batch["is_sounding"]
             context = network.context(batch["hidden"], batch["actions"], batch["before"])
             informed = context + network.told_in(batch["told"])
@@ -151,14 +155,17 @@ class SoundStage:
             right += float(((network.sounding_logit(informed) > 0) == is_sounding).sum())
             count += is_sounding.numel()
         f1, made_onsets, real_onsets = onset_f1(*self._onsets(network))
+        recorded_f1, _, _ = onset_f1(*self._onsets(network, is_played=False))
         figures = {"latent_error": error / max(power, 1e-9), "silence_accuracy": right / max(count, 1)}
-        return figures | {"onset_f1": f1, "made_onsets": made_onsets, "real_onsets": real_onsets}, None
+        figures |= {"onset_f1": f1, "recorded_onset_f1": recorded_f1}
+        return figures | {"made_onsets": made_onsets, "real_onsets": real_onsets}, None
 
     @torch.no_grad()
-    def _onsets(self, network) -> tuple[np.ndarray, np.ndarray]:
+    def _onsets(self, network, is_played: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """What the head lets begin in held-out clips, going on from its own past, and what begins: (b, t) bool each"""
         hidden, sampler = self._validation
-        batch = self._gather(hidden, sampler.even_starts(48), sampler.length)
+        starts = sampler.even_starts(48)
+        batch = self._gather(hidden, starts, sampler.length, np.full(len(starts), is_played))
         b, t = batch["is_sounding"].shape
         generator = torch.Generator(network.device).manual_seed(0)
         memory, urge = torch.zeros(b, network.config.dim), torch.zeros(b, 1)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from worldgen.actions import ActionMap
 from worldgen.data.dataset import ClipSampler
 from worldgen.models.sound_events import SoundEvents, begun_before
-from worldgen.training.hidden_states import HiddenStates
+from worldgen.training.hidden_states import HiddenStates, every_second
 from worldgen.training.rollout import led_to
 from worldgen.training.sound_library import SoundEvent
 from worldgen.training.sound_onsets import OnsetClips, balance, onset_f1
@@ -64,12 +64,14 @@ class SoundEventsStage:
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         hidden, sampler = self._train
-        return self._gather(hidden, self._clips.draw(rng, self._batch), sampler.length)
+        return self._gather(hidden, self._clips.draw(rng, self._batch), sampler.length, every_second(self._batch))
 
-    def _gather(self, hidden: HiddenStates, starts: np.ndarray, length: int) -> dict[str, Tensor]:
+    def _gather(
+        self, hidden: HiddenStates, starts: np.ndarray, length: int, is_played: np.ndarray
+    ) -> dict[str, Tensor]:
         rows = starts[:, None] + np.arange(length)
         return {
-            "hidden": torch.from_numpy(hidden.at(rows)),
+            "hidden": torch.from_numpy(hidden.at(rows, is_played)),
             "actions": torch.from_numpy(led_to(self._action_map, self._actions[rows])),
             "kind": torch.from_numpy(self._kind[rows]),
             "place": torch.from_numpy(self._place[rows]),
@@ -88,7 +90,8 @@ class SoundEventsStage:
         """onset_f1: of sounds that begin within a frame of a true one, going on from the head's own past; right_kind:
         of the frames in which one begins, under the true past; right_music: of all frames"""
         hidden, sampler = self._validation
-        batch = self._gather(hidden, sampler.even_starts(48), sampler.length)
+        starts = sampler.even_starts(48)
+        batch = self._gather(hidden, starts, sampler.length, every_second(len(starts)))
         kind, none = batch["kind"], network.config.num_sounds
         inputs = (batch[k].to(network.device) for k in ("hidden", "actions"))
         _, kinds, _, tracks = network(*inputs, begun_before(kind, none).to(network.device))
@@ -102,9 +105,11 @@ class SoundEventsStage:
 
     @torch.no_grad()
     def _onsets(self, network) -> tuple[np.ndarray, np.ndarray]:
-        """What the head lets begin in held-out clips, going on from its own past, and what begins: (b, t) bool each"""
+        """What the head lets begin in held-out played clips, going on from its own past, and what begins: (b, t) bool
+        each"""
         hidden, sampler = self._validation
-        batch = self._gather(hidden, sampler.even_starts(48), sampler.length)
+        starts = sampler.even_starts(48)
+        batch = self._gather(hidden, starts, sampler.length, np.ones(len(starts), bool))
         b, t = batch["kind"].shape
         state = torch.zeros(b, network.state_dim, device=network.device)
         made = []

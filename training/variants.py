@@ -54,7 +54,7 @@ class Variant:
 
 VARIANTS: dict[str, Variant] = {
     "no previous": Variant(
-        "previous frames are neither shown nor copied", network_class=WithoutPrevious, loss={"coarse": 0.0}
+        "previous frames are neither shown nor copied", network_class=WithoutPrevious, loss={"motion_error": 0.0}
     ),
     "no stem": Variant("no convolutions before the blocks", network={"stem_channels": 0}),
     "one frame": Variant("one previous frame is shown place by place, not two", network={"history": 1}),
@@ -62,7 +62,7 @@ VARIANTS: dict[str, Variant] = {
     "averaged": Variant(
         "blocks are averaged, not copied, without the camera's polynomial or the pyramid", network={"warp": False}
     ),
-    "no pyramid": Variant("motion does not learn from smaller pictures", loss={"coarse": 0.0}),
+    "no pyramid": Variant("motion does not learn from smaller pictures", loss={"motion_error": 0.0}),
     "squared error": Variant("tokens count by their squared errors, so that a few count alone", loss={"even": 0.0}),
     "even channels": Variant("an error counts alike in every channel, not as in the picture", loss={"space": "tokens"}),
     "no motion weight": Variant("tokens that change weigh as much as others", loss={"motion": 0.0}),

@@ -32,6 +32,7 @@ from worldgen.models.plain_motion import PlainMotion
 from worldgen.models.ring import write_ring
 from worldgen.models.stem import Stem
 from worldgen.models.tokenizer import Tokenizer
+from worldgen.models.whole_motion import WholeMotion
 
 # x (f, m, c) of all frames -> its time attention (f, m, c), over a clip or against the ring
 AttendTime = Callable[[TimeAttention, Tensor], Tensor]
@@ -85,6 +86,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         history: int = 1,
         stem_channels: int = 0,
         cubic: bool = False,
+        whole: bool = False,
         warp: bool = False,
         blank: bool = False,
         grain: float | None = None,
@@ -93,7 +95,8 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         reach: pixels that things move in a frame at most, as far as they are copied (motion.py); history: frames before
         each that it sees place by place, beside what it attends to; stem_channels: of the first convolution over these
         and itself (stem.py), 0 for none; warp: whether pixels are copied, also as the camera moves, not blocks
-        averaged (plain_motion.py); cubic: whether kernels of the latter are partly cubic ones; blank: whether pure
+        averaged (plain_motion.py); whole: whether blocks are copied by whole pixels instead (whole_motion.py); cubic:
+        whether averaging kernels are partly cubic ones; blank: whether pure
         noise is not shown to it, which says nothing: the first step gives the mean of what may follow; grain: of the
         noise of noisy tokens so much stays in the clean ones at most, however much is in doubt, None: no limit."""
         super().__init__()
@@ -116,7 +119,10 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         self.tokens_out = nn.Linear(dim, token_dim)
         self.doubt = nn.Linear(dim, token_dim)
         sizes = (dim, token_dim, (grid[0], grid[1]), patch, reach)
-        self.motion = MotionCompensation(*sizes) if warp else PlainMotion(*sizes, cubic)
+        if whole:
+            self.motion: Any = WholeMotion(*sizes)
+        else:
+            self.motion = MotionCompensation(*sizes) if warp else PlainMotion(*sizes, cubic)
         self._init_weights()
 
     @classmethod

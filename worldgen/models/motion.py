@@ -38,6 +38,7 @@ FOLLOWS = 2.0  # the first logit of a block's share of the camera's motion
 class MotionCompensation(Basis):
     """The tokens of the previous frame, moved."""
 
+    share = 1.0  # of the frames that motion is learned from at each step
     places: Tensor
     terms: Tensor
 
@@ -80,7 +81,7 @@ class MotionCompensation(Basis):
         turned = (coefficients.float() * self.terms).sum(2)  # not a matrix product, which would be rounded
         return self._pixels(self.follows(of_blocks).sigmoid()) * turned + self._pixels(own)
 
-    def coarse_error(self, hidden: Tensor, tokens: Tensor, target: Tensor) -> Tensor:
+    def error(self, hidden: Tensor, tokens: Tensor, target: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """How far off the picture is, LEVELS times smaller (as far as tokens are as large as that) and moved: hidden
         (f, m, c), tokens of the previous frame and of this one (f, n, d) -> mean absolute errors of pictures in
         [-1, 1] (f,)"""

@@ -27,7 +27,7 @@ CHANCE = 0.5  # how often learning looks along one axis from a place drawn by th
 SCALE = 0.1  # mean difference of a pixel's colours, in [-1, 1], that costs as much as one unit
 MOST = 3.0  # units that a pixel costs at most: it may have been drawn anew
 EVIDENCE = 0.25  # nats a unit: pixels of a block are right or wrong together
-WEIGHT = 0.3  # of a nat in the loss
+WEIGHT = 1.0  # of a nat in the loss
 
 
 class WholeMotion(Basis):

@@ -27,6 +27,7 @@ from worldgen.training.dynamics import (  # noqa: E402
     own_past,
     weight_in_picture,
 )
+from worldgen.training.motion_error import motion_error  # noqa: E402
 from worldgen.training.own_past import play_on  # noqa: E402
 from worldgen.training.rollout import led_to  # noqa: E402
 
@@ -495,6 +496,21 @@ def test_whole_pixels_are_learned_by_their_likelihood_alone_and_the_same_again()
         gradients.append(network.motion.kernels.weight.grad)
     assert gradients[0].abs().max() > 1e-5 and torch.equal(gradients[0], gradients[1])
     assert gradients[2] is None
+
+
+def test_where_no_frame_is_taught_there_are_gradients_all_the_same():
+    """Or of several processes those that have some would wait for ever."""
+    network, x = make(is_new=True, **WHOLE), clip(2, 3)
+    hidden = torch.randn(2, 3, N + 1, 32, requires_grad=True)
+    nothing = torch.zeros(2, 3, dtype=torch.bool)
+    error = motion_error(network, hidden, x["tokens"], x["tokens"], nothing, generator())
+    error.backward()
+    assert error == 0 and network.motion.kernels.weight.grad is not None and not hidden.grad.any()
+
+
+def test_blocks_are_copied_in_one_way():
+    with pytest.raises(ValueError, match="one way"):
+        make(whole=True)
 
 
 def test_the_action_of_the_first_frame_is_never_seen():

@@ -373,6 +373,9 @@ def test_another_action_space_is_refused():
     renamed = list(TOY_ACTIONS.names)
     renamed[1] = "walk back"
     check_same_actions(replace(TOY_ACTIONS, names=tuple(renamed)), TOY_ACTIONS)  # `worldgen actions --name` since
+    for ours, theirs in (("stay", "left"), ("stay", "fire")), (("a", "b", "c", "d"), ("a", "b", "e", "f")):
+        with pytest.raises(InputError, match="recordings of its own game"):  # half of the names are not enough
+            check_same_actions(ActionMap.discrete(ours), ActionMap.discrete(theirs))
     others = (
         ActionMap("discrete", (6,)),
         ActionMap.discrete(["stay", "right", "left", "up", "down"]),

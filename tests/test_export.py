@@ -17,7 +17,14 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from worldgen.actions import ActionMap  # noqa: E402
 from worldgen.backends import open_backend  # noqa: E402
-from worldgen.bundle import TRAINED_ON, Starts, network_hashes, read_manifest  # noqa: E402
+from worldgen.bundle import (  # noqa: E402
+    TRAINED_ON,
+    Starts,
+    load_network,
+    network_hashes,
+    read_manifest,
+    save_network,
+)
 from worldgen.config import NFE_CHOICES, WorldConfig  # noqa: E402
 from worldgen.errors import InputError, RunError  # noqa: E402
 from worldgen.export import to_onnx  # noqa: E402
@@ -327,7 +334,17 @@ def test_a_published_world_of_floats_and_without_heads_plays_in_half_the_bytes(t
 
 
 def test_a_world_of_whole_pixels_is_exported_and_plays_as_torch_does(tmp_path: Path):
+    """Blocks of different tokens move in different directions, as the action says."""
     build_tiny_world(tmp_path, warp=False, whole=True)
+    dynamics = load_network(tmp_path, "dynamics")
+    generator = torch.Generator().manual_seed(0)
+    motion = dynamics.motion
+    with torch.no_grad():
+        motion.kernels.bias.normal_(0, 30, generator=generator)
+        motion.camera.weight.normal_(0, 2, generator=generator)
+    save_network(dynamics, tmp_path, "dynamics")
+    moved = motion.log_odds(torch.randn(50, 5, 32, generator=generator)).argmax(-1) != motion.reach
+    assert moved.float().mean((1, 2, 3)).min() > 0.5  # on both axes
     to_onnx.export_onnx(tmp_path, say=lambda text: None)
     images = []
     for backend in ("onnxruntime", "torch"):

@@ -14,7 +14,12 @@ from worldgen.bundle import load_network  # noqa: E402
 from worldgen.config import WorldConfig  # noqa: E402
 from worldgen.data.dataset import Segments  # noqa: E402
 from worldgen.training import hidden_states as module  # noqa: E402
-from worldgen.training.hidden_states import committed, hidden_states  # noqa: E402
+from worldgen.training.hidden_states import (  # noqa: E402
+    HiddenStates,
+    committed,
+    every_second,
+    hidden_states,
+)
 
 RECORDED, PLAYED = np.array([False]), np.array([True])
 
@@ -52,16 +57,49 @@ def test_chunks_see_as_far_back_as_the_whole_episode(tiny_world, tmp_path, monke
     assert (again.hidden == found.hidden).all()
 
 
+def test_of_a_batch_some_clips_are_played_ones():
+    hidden = np.stack([np.arange(20.0), -np.arange(20.0)]).astype(np.float16)[:, :, None, None]
+    states = HiddenStates(Segments(np.array([5, 30]), np.array([15, 40])), np.array([0, 10, 20]), hidden)
+    rows = np.array([[5, 6], [13, 14], [38, 39]])
+    found = states.at(rows, every_second(3))[..., 0, 0]
+    assert found.tolist() == [[0, 1], [-8, -9], [18, 19]]
+
+
+def test_played_frames_are_those_of_a_world_that_is_given_the_same_beginning(tiny_world, tmp_path, monkeypatch):
+    """The first stretch of an episode: one recorded frame, then the world's own under the same noise."""
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: False)
+    dynamics = load_network(tiny_world, "dynamics").requires_grad_(False)
+    config = replace(WorldConfig.load(tiny_world / "world.json"), context_sigma=0.0)
+    tokens = np.random.default_rng(0).standard_normal((6, dynamics.num_tokens, dynamics.config.token_dim))
+    led_to, segments = np.array([[1], [2], [3], [4], [0], [1]]), Segments(np.array([0]), np.array([6]))
+    data = SimpleNamespace(path=tmp_path / "data", fps=4.0)
+    given = (dynamics, data, tokens.astype(np.float32), led_to, config, segments, 1000, tiny_world, tmp_path / "hidden")
+    found = hidden_states(*given, lambda text: None).at(np.arange(6)[None], PLAYED)[0]
+    generator, actions = torch.Generator().manual_seed(0), led_to.copy()
+    actions[0] = config.actions.null()  # nobody knows what led to the first frame
+    cache, previous = torch.zeros(1, *dynamics.cache_shape), torch.zeros(1, *dynamics.previous_shape)
+    finished = torch.from_numpy(tokens[:1]).float()
+    for i in range(6):
+        step = torch.tensor([i])
+        ring = (previous, torch.zeros(1), torch.from_numpy(actions[i : i + 1]), cache, step, step)
+        if i:
+            finished = dynamics.sample(torch.randn(finished.shape, generator=generator), config.nfe, *ring)
+        cache, previous, hidden = dynamics.commit(finished, torch.randn(finished.shape, generator=generator), *ring)
+        np.testing.assert_allclose(found[i], hidden[0].numpy(), atol=3e-3)
+
+
 def test_played_ones_begin_with_recorded_frames_and_follow_the_recorded_actions(tiny_world, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "multiplies_bfloat16", lambda: False)
     dynamics = load_network(tiny_world, "dynamics").requires_grad_(False)
     with torch.no_grad():
-        dynamics.tokens_out.weight.normal_(std=0.1)  # so that it plays otherwise than it was recorded
+        weight = dynamics.tokens_out.weight  # so that it plays otherwise than it was recorded
+        weight.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
     rng = np.random.default_rng(0)
     tokens = rng.standard_normal((40, dynamics.num_tokens, dynamics.config.token_dim)).astype(np.float32)
     led_to = rng.integers(0, 5, (40, 1))
     segments = Segments(np.array([0, 20]), np.array([20, 40]))
     config = replace(WorldConfig.load(tiny_world / "world.json"), context_sigma=0.0)
+    led_to[segments.starts] = config.actions.null()  # nobody knows what led to the first frame of an episode
     data = SimpleNamespace(path=tmp_path / "data", fps=4.0)  # so 12 frames in a row are played
 
     def found(led_to: np.ndarray, name: str):
@@ -79,4 +117,4 @@ def test_played_ones_begin_with_recorded_frames_and_follow_the_recorded_actions(
     tokens[:] = before
     led_to[25] = (led_to[25] + 1) % 5
     changed = np.abs(found(led_to, "actions").at(rows, PLAYED)[0] - played).max((1, 2)) > 0
-    assert changed.tolist() == [False] * 5 + [True] * 7 + changed[12:].tolist()
+    assert changed.tolist() == [False] * 5 + [True] * 7 + [False] * 8  # the others are of another stretch

@@ -17,6 +17,7 @@ from worldgen.models.motion import BLOCK, MotionCompensation, cubic_kernel, cubi
 from worldgen.models.plain_motion import PlainMotion, extend  # noqa: E402
 from worldgen.models.tokenizer import Tokenizer  # noqa: E402
 from worldgen.models.whole_motion import WholeMotion  # noqa: E402
+from worldgen.training.motion_error import coarse_error, surprise  # noqa: E402
 
 GRID, PATCH, DIM, REACH = (2, 3), 8, 16, 8
 DISPLACEMENTS = 2 * REACH + 1
@@ -62,13 +63,14 @@ def test_no_displacement_is_an_exact_copy(token_dim: int, kind: type):
     tokenizer, motion = fitted(kind, token_dim)
     displace(motion, 0, 0)
     tokens = torch.randn(4, 6, token_dim)
-    if kind is MotionCompensation:  # which copies nothing brighter than pictures are
+    if kind is not PlainMotion:  # the others copy nothing brighter than pictures are
         tokens = tokenizer.encode(pictures(4), tokenizer.empty_state(4))[0][:, 0]
     assert torch.allclose(motion(torch.randn(4, 7, DIM), tokens), tokens, atol=1e-4)
 
 
-def test_what_is_copied_from_is_never_brighter_than_pictures_are():
-    _, motion = fitted()
+@pytest.mark.parametrize("kind", [MotionCompensation, WholeMotion])
+def test_what_is_copied_from_is_never_brighter_than_pictures_are(kind: type):
+    _, motion = fitted(kind)
     displace(motion, 0, 0)
     tokens = motion.tokens(torch.full((1, 3, 16, 24), 2.0))
     assert motion.picture(motion(torch.randn(1, 7, DIM), tokens)).amax().item() == pytest.approx(1.05, abs=1e-3)
@@ -190,7 +192,7 @@ def test_where_to_copy_from_is_learned_from_smaller_pictures():
     """Gradient descent hardly comes nearer to what is copied sharp, 6 pixels away, but does where pictures are
     smaller."""
     sharp, smaller = (MotionCompensation(DIM, 3 * PATCH * PATCH, GRID, PATCH, REACH) for _ in range(2))
-    off = learned(smaller, lambda *given: smaller.error(*given).mean())
+    off = learned(smaller, lambda *given: coarse_error(smaller, *given).mean())
     off_sharp = learned(sharp, lambda hidden, before, after: (sharp(hidden, before) - after).square().mean())
     assert off.abs().max() < 1 < 4 * off.abs().max() < off_sharp.abs().max()
 
@@ -208,7 +210,7 @@ def test_which_whole_pixels_to_copy_is_learned_by_likelihood():
     generator = torch.Generator().manual_seed(0)
     for _ in range(100):
         optimiser.zero_grad()
-        motion.error(hidden, before, after, generator=generator).mean().backward()
+        surprise(motion, hidden, before, after, generator).mean().backward()
         optimiser.step()
     across, down = motion.log_odds(hidden)[:, 0].argmax(-1) - REACH
     assert (across[:2] == 6).all() and (across[2:] == 0).all() and (down == 0).all()
@@ -218,18 +220,42 @@ def test_which_whole_pixels_to_copy_is_learned_by_likelihood():
 
 def test_where_nothing_shows_it_no_displacement_is_learned():
     motion = WholeMotion(DIM, 3 * PATCH * PATCH, GRID, PATCH, REACH)
-    flat, noise = torch.zeros(2, 3, 16, 24), torch.rand(2, 3, 16, 24) * 2 - 1
-    for after in (flat, torch.full_like(flat, 1.0)):  # every displacement is right, or none
-        motion.error(torch.zeros(2, 7, DIM), tokens_of(flat), tokens_of(after)).mean().backward()
-        assert motion.kernels.bias.grad.abs().max() < 1e-6
-    motion.error(torch.zeros(2, 7, DIM), tokens_of(noise), tokens_of(noise)).mean().backward()
-    assert motion.kernels.bias.grad.abs().max() > 1e-4
+    generator = torch.Generator().manual_seed(0)
+    flat, noise = torch.zeros(2, 3, 16, 24), torch.rand(2, 3, 16, 24, generator=generator) * 2 - 1
+
+    def learns(before: torch.Tensor, after: torch.Tensor) -> float:
+        motion.zero_grad()
+        surprise(motion, torch.zeros(2, 7, DIM), tokens_of(before), tokens_of(after), generator).mean().backward()
+        return motion.kernels.bias.grad.abs().max().item()
+
+    assert learns(flat, flat) < 1e-6  # every displacement is right
+    assert learns(flat, torch.full_like(flat, 1.0)) < 1e-6  # none is
+    assert learns(noise, noise) > 1e-4
+
+
+def test_what_cannot_be_computed_is_no_error_but_nothing_either():
+    """NaN reaches the loss, where training draws another batch."""
+    motion = WholeMotion(DIM, 3 * PATCH * PATCH, GRID, PATCH, REACH)
+    tokens, generator = torch.zeros(2, 6, 3 * PATCH * PATCH), torch.Generator().manual_seed(0)
+    assert surprise(motion, torch.full((2, 7, DIM), torch.nan), tokens, tokens, generator).isnan().all()
+
+
+def test_copies_of_copies_are_exact_in_half_precision_too():
+    """As in compiled training, and on a GPU: 48 frames of its own past."""
+    _, motion = fitted(WholeMotion)
+    displace(motion, 0, 0)
+    picture = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    tokens = motion.tokens(picture)
+    with torch.autocast("cpu", torch.bfloat16):
+        for _ in range(48):
+            tokens = motion(torch.zeros(2, 7, DIM, dtype=torch.bfloat16), tokens)
+    assert (motion.picture(tokens) - picture).abs().max() * 127.5 < 0.1  # grey levels
 
 
 def test_what_moves_by_whole_pixels_stays_as_it_is():
     motion = WholeMotion(DIM, 3 * PATCH * PATCH, GRID, PATCH, REACH).requires_grad_(False)
     displace(motion, 1, 0)
-    picture = torch.rand(1, 3, 16, 24)
+    picture = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
     tokens = tokens_of(picture)
     for _ in range(6):
         tokens = motion(torch.zeros(1, 7, DIM), tokens)

@@ -696,7 +696,7 @@ def test_the_average_follows_the_network():
 
 
 def test_every_preset_fits_its_networks_to_its_frames():
-    for name in ("tiny", "fine", "small", "base"):
+    for name in PRESETS:
         preset = get_preset(name)
         for width, height in ((640, 480), (160, 210), (64, 64), (1920, 1080)):
             w, h = frame_size(preset.side, width, height)
@@ -705,7 +705,7 @@ def test_every_preset_fits_its_networks_to_its_frames():
                 assert w % multiple == h % multiple == 0
             assert max(w, h) == preset.side
             assert abs(w / h - width / height) < 0.25 * width / height
-    assert set(PRESETS) >= {"tiny", "fine", "small", "base"}
+    assert set(PRESETS) >= {"tiny", "fine", "pixel", "small", "base"}
 
 
 def test_a_world_of_unlabelled_video_gets_heads_from_a_few_labelled_clips(

@@ -8,7 +8,6 @@ motion weight. Half of the frames are made from pure noise, so that one evaluati
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,15 +21,12 @@ from worldgen.data.cache import Cache
 from worldgen.data.dataset import ClipSampler, repeated_ends
 from worldgen.models.basis import Basis
 from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
-from worldgen.models.motion import MotionCompensation
 from worldgen.models.tokenizer import Tokenizer
-from worldgen.models.whole_motion import WholeMotion
 from worldgen.training.compiled import compile_network
+from worldgen.training.motion_error import motion_error
 from worldgen.training.own_past import play_on
 from worldgen.training.rollout import control_and_horizon, led_to
 from worldgen.world import World
-
-LEARNED = (MotionCompensation, WholeMotion)  # motion that is taught besides what it makes of a frame
 
 
 @dataclass(frozen=True)
@@ -49,8 +45,7 @@ class DynamicsLoss:
     on and on, and what is wrong with it must not grow.
     even: of a token the root of the squared error counts, from this size on, 0: the squared error itself. Flashes and
     what comes into sight have errors ten times as large as those of a floor's lines, and nobody can foretell them.
-    motion_error: weight of what teaches motion itself: its error on smaller pictures (motion.py), or how little is
-    known of where blocks come from (whole_motion.py).
+    motion_error: weight of what teaches motion itself (motion_error.py).
     """
 
     context_sigma: float = 0.2
@@ -150,28 +145,12 @@ def dynamics_loss(
     is_taught = ~is_context if is_repeat is None else ~(is_context | is_repeat)
     weight = (motion / motion.mean()) * ramp[..., None] * is_taught[..., None]
     loss = (weight * error).sum() / weight.sum().clamp_min(1e-6)  # a very small batch may hold finished frames alone
-    if recipe.motion_error and isinstance(network.motion, LEARNED) and network.motion.reach:
+    if recipe.motion_error:
         off = motion_error(network, hidden, previous[:, :, 0], tokens, is_taught, generator)
-        loss = loss + recipe.motion_error * off
+        loss = loss if off is None else loss + recipe.motion_error * off
     pure = is_taught & (sigma == 1)
     name = "error_on_own_past" if is_own else "error_at_pure_noise"
     return loss, {name: squared[pure].mean().detach()} if pure.any() else {}
-
-
-def motion_error(
-    network: Dynamics, hidden: Tensor, before: Tensor, tokens: Tensor, is_taught: Tensor, generator: torch.Generator
-) -> Tensor:
-    """The mean of motion.error() over frames that are taught: hidden (b, t, m, c), before and tokens (b, t, n, d),
-    is_taught (b, t)"""
-    has_past = is_taught & (torch.arange(is_taught.shape[1], device=tokens.device) > 0)
-    rows = has_past.flatten().nonzero()[:, 0]
-    if not len(rows):
-        return hidden.new_zeros(())
-    order = torch.randperm(len(rows), generator=generator, device=tokens.device)
-    rows = rows[order[: math.ceil(network.motion.share * len(rows))]]
-    with torch.autocast(tokens.device.type, enabled=False):
-        given = [x.flatten(0, 1)[rows].float() for x in (hidden, before, tokens)]
-        return network.motion.error(*given, generator=generator).mean()
 
 
 def own_past(

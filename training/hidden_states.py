@@ -1,9 +1,9 @@
 """The dynamics' hidden states, computed once: what the sound heads learn from.
 
-Of recorded frames, and of the same moments as the dynamics plays on to them from recorded frames before, under the
-recorded actions: in play a head sees such ones alone, and what it would be sure of may be blurred or gone there. Only
-of as many episodes as hold a limit of frames; beside the training state, in half precision. Where the processor
-multiplies bfloat16 they are computed so, twice as fast.
+Of recorded frames, and of the same moments as the dynamics plays on to them for up to PLAYED_SECONDS from recorded
+frames before, under the recorded actions: in play a head sees such ones alone, and what it would be sure of may be
+blurred or gone there. Of as many frames as a limit says, spread over all episodes; beside the training state, in half
+precision. Where the processor multiplies bfloat16 they are computed so, twice as fast.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from worldgen.bundle import WEIGHTS
 from worldgen.config import WorldConfig
 from worldgen.data.cache import Cache
 from worldgen.data.dataset import Segments
-from worldgen.files import file_hash, write_json
+from worldgen.files import allocate, file_hash, write_json
 from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
 from worldgen.training.compiled import multiplies_bfloat16
 from worldgen.training.own_past import play_on
@@ -90,7 +90,8 @@ def hidden_states(
         pass
     facts.unlink(missing_ok=True)
     say(f"hidden states of {shape[1]} frames, recorded and played")
-    out = np.memmap(path, np.float16, "w+", shape=shape)
+    allocate(path, 2 * int(np.prod(shape)))
+    out = np.memmap(path, np.float16, "r+", shape=shape)
     given = _Given(dynamics, tokens, led_to, segments, begins, first)
     device = dynamics.tokens_in.weight.device.type
     with (
@@ -98,7 +99,7 @@ def hidden_states(
         torch.autocast(device, torch.bfloat16, enabled=device == "cuda" or multiplies_bfloat16()),
     ):
         _recorded(given, config.context_sigma, out[0])
-        _played(given, config.context_sigma, config.nfe, stretch, out[1])
+        _played(given, config, stretch, out[1])
     out.flush()
     write_json(facts, key)
     return HiddenStates(segments, first, out)
@@ -175,8 +176,9 @@ def _recorded(given: _Given, sigma: float, out: np.ndarray) -> None:
             job.keep(states, out)
 
 
-def _played(given: _Given, sigma: float, nfe: int, stretch: int, out: np.ndarray) -> None:
-    """Each stretch is played on from the recorded frames before it, or from the first one of its episode"""
+def _played(given: _Given, config: WorldConfig, stretch: int, out: np.ndarray) -> None:
+    """Each stretch is played on from the recorded frames before it, or from the first one of its episode, as a game
+    that begins with them: what led to the first frame that is seen is not known"""
     dynamics = given.dynamics
     device = dynamics.tokens_in.weight.device
     generator = torch.Generator(device).manual_seed(0)
@@ -184,9 +186,10 @@ def _played(given: _Given, sigma: float, nfe: int, stretch: int, out: np.ndarray
     for begin in range(0, len(jobs), PLAYED_LANES):
         group = jobs[begin : begin + PLAYED_LANES]
         tokens, led_to = given.clips(group)
+        led_to[:, 0] = torch.from_numpy(config.actions.null())
         num_true = torch.tensor([max(1, job.start - job.seen_from) for job in group], device=device)
-        level = torch.full((len(group),), sigma, device=device)
-        _, hidden = play_on(dynamics, tokens, led_to, level, num_true, generator, nfe=nfe)
+        level = torch.full((len(group),), config.context_sigma, device=device)
+        _, hidden = play_on(dynamics, tokens, led_to, level, num_true, generator, nfe=config.nfe)
         for job, states in zip(group, hidden.half().cpu().numpy(), strict=True):
             job.keep(states, out)
 

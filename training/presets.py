@@ -70,8 +70,10 @@ def fine() -> Preset:
 
 
 def pixel() -> Preset:
-    """For games drawn pixel by pixel at about 128x128, at that size: as fine, with tokens of 16x16 pixels that hold all
-    their numbers, and blocks copied by whole pixels, which stay sharp. Two CPU cores, two hours or more."""
+    """Two CPU cores, two hours or more, for games drawn pixel by pixel whose longer side is 128 pixels, at that size:
+    as tiny, with 64 tokens a frame of 768 numbers each, all that 16x16 pixels have (98 KB a frame on disk), and blocks
+    copied by whole pixels, which stay sharp. Not for frames that are made smaller: what moves in them does not do so
+    by whole pixels."""
     motion = {"whole": True, "reach": 16}
     return replace(
         tiny(),

@@ -134,8 +134,9 @@ class SoundStage:
 
     @torch.no_grad()
     def validate(self, network) -> tuple[dict[str, float], None]:
-        """latent_error: of a frame's latent, drawn under the true past, over that of silence. onset_f1: within a frame,
-        of what the head lets begin in played frames when it goes on from its own past, and in recorded ones."""
+        """Half of recorded, half of played frames: latent_error, of a frame's latent, drawn under the true past, over
+        that of silence, and silence_accuracy. Of played frames, going on from the head's own past: onset_f1, within a
+        frame, and onsets; recorded_onset_f1: of recorded ones."""
         hidden, sampler = self._validation
         error = power = right = count = 0.0
         generator = torch.Generator(network.device).manual_seed(0)

@@ -87,8 +87,9 @@ class SoundEventsStage:
 
     @torch.no_grad()
     def validate(self, network) -> tuple[dict[str, float], None]:
-        """onset_f1: of sounds that begin within a frame of a true one, going on from the head's own past; right_kind:
-        of the frames in which one begins, under the true past; right_music: of all frames"""
+        """Of played frames: onset_f1, of sounds that begin within a frame of a true one, going on from the head's own
+        past. Half of recorded, half of played ones: right_kind, of the frames in which one begins, under the true past,
+        and right_music, of all."""
         hidden, sampler = self._validation
         starts = sampler.even_starts(48)
         batch = self._gather(hidden, starts, sampler.length, every_second(len(starts)))

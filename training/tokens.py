@@ -4,7 +4,6 @@ that train together encode it together; a Ray cluster does it for them where the
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from accelerate import PartialState
 from worldgen.bundle import WEIGHTS, load_network
 from worldgen.data.cache import Cache, load_cache
 from worldgen.data.ray_files import is_on_ray, map_on_ray
-from worldgen.files import file_hash, write_json
+from worldgen.files import allocate, file_hash, write_json
 from worldgen.models.tokenizer import Tokenizer, to_float, to_uint8
 from worldgen.training.processes import num_local
 
@@ -53,10 +52,7 @@ def tokenize(
         if index == 0:
             facts.unlink(missing_ok=True)
             say(f"encoding {shape[0]} frames to {shape[1]} tokens of {shape[2]}")
-            with path.open("wb") as file:  # a map into a disk that is full would end the process
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, 2 * int(np.prod(shape)))
-                file.truncate(2 * int(np.prod(shape)))
+            allocate(path, 2 * int(np.prod(shape)))
         wait()
         if index < (1 if is_on_ray() else count):  # two machines must not map one file for writing
             out = np.memmap(path, np.float16, "r+", shape=shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +24,12 @@ class WithoutPrevious(Dynamics):
         return super()._run(attend_time, noisy, sigma, step_size, nothing, context_sigma, action)
 
 
+def arguments(given: dict[str, Any]) -> dict[str, Any]:
+    """Those of a Dynamics with its defaults."""
+    parameters = inspect.signature(Dynamics.__init__).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty} | given
+
+
 @dataclass(frozen=True)
 class Variant:
     """about: in words. The dicts are what it changes of the preset's: arguments of the dynamics and of the tokenizer,
@@ -40,7 +47,7 @@ class Variant:
         fit, loss = preset.fits["dynamics"], DynamicsLoss(**preset.loss)
         return (
             self.network_class is not Dynamics
-            or preset.dynamics | self.network != preset.dynamics
+            or arguments(preset.dynamics | self.network) != arguments(preset.dynamics)
             or preset.tokenizer | self.tokenizer != preset.tokenizer
             or replace(fit, **self.fit) != fit
             or replace(loss, **self.loss) != loss
@@ -58,11 +65,11 @@ VARIANTS: dict[str, Variant] = {
     ),
     "no stem": Variant("no convolutions before the blocks", network={"stem_channels": 0}),
     "one frame": Variant("one previous frame is shown place by place, not two", network={"history": 1}),
-    "no displacement": Variant("pixels are copied from their own place (no camera, no pyramid)", network={"reach": 0}),
+    "no displacement": Variant("pixels are copied from their own place", network={"reach": 0}),
     "averaged": Variant(
-        "blocks are averaged, not copied, without the camera's polynomial or the pyramid", network={"warp": False}
+        "blocks are averaged, not copied, and motion learns from that alone", network={"warp": False, "whole": False}
     ),
-    "no pyramid": Variant("motion does not learn from smaller pictures", loss={"motion_error": 0.0}),
+    "no pyramid": Variant("motion learns from what is copied alone", loss={"motion_error": 0.0}),
     "squared error": Variant("tokens count by their squared errors, so that a few count alone", loss={"even": 0.0}),
     "even channels": Variant("an error counts alike in every channel, not as in the picture", loss={"space": "tokens"}),
     "no motion weight": Variant("tokens that change weigh as much as others", loss={"motion": 0.0}),

@@ -195,8 +195,8 @@ class ActionMap:
 
 
 def check_same_actions(of_world: ActionMap, of_data: ActionMap) -> None:
-    """Raises InputError where an action of the recordings would be another one in the world. The world's may have been
-    renamed since (`worldgen actions --name`)."""
+    """Raises InputError where an action of the recordings would be another one in the world. Fewer than half of the
+    world's may have been renamed since (`worldgen actions --name`)."""
     theirs = f"the recordings have {of_data.describe()} {list(of_data.names)}"
     ours = f"the world takes {of_world.describe()} {list(of_world.names)}"
     if of_data.kind != of_world.kind or len(of_data.sizes) != len(of_world.sizes):
@@ -213,12 +213,12 @@ def check_same_actions(of_world: ActionMap, of_data: ActionMap) -> None:
 
 
 def _are_renamed(ours: Sequence[str], theirs: Sequence[str]) -> bool:
-    """Whether names are of one game: at least half of them are the same, place by place, and none of the others is one
+    """Whether names are of one game: more than half of them are the same, place by place, and none of the others is one
     of ours in another place."""
     pairs = list(zip(ours, theirs, strict=False))
     num_same = sum(a == b for a, b in pairs)
     is_moved = any(a != b and b in ours for a, b in pairs)
-    return len(ours) == len(theirs) and 2 * num_same >= len(pairs) and not is_moved
+    return len(ours) == len(theirs) and 2 * num_same > len(pairs) and not is_moved
 
 
 def _shown(action: Any) -> str:

@@ -101,15 +101,23 @@ def _replace_folder(new: Path, old: Path) -> None:
                 os.fsync(file.fileno())
     aside = old.with_name(f".{old.name}.old")
     shutil.rmtree(aside, ignore_errors=True)
-    if old.exists():
-        old.rename(aside)
     try:
+        if old.exists():
+            old.rename(aside)
         new.rename(old)
     except BaseException:
-        if aside.exists():
+        if aside.exists() and not old.exists():
             aside.rename(old)
         raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def allocate(path: Path, size: int) -> None:
+    """A file of so many bytes to be mapped: a map into a disk that is full would end the process."""
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        file.truncate(size)
 
 
 def file_hash(path: Path) -> str:

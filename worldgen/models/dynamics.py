@@ -96,10 +96,12 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         each that it sees place by place, beside what it attends to; stem_channels: of the first convolution over these
         and itself (stem.py), 0 for none; warp: whether pixels are copied, also as the camera moves, not blocks
         averaged (plain_motion.py); whole: whether blocks are copied by whole pixels instead (whole_motion.py); cubic:
-        whether averaging kernels are partly cubic ones; blank: whether pure
-        noise is not shown to it, which says nothing: the first step gives the mean of what may follow; grain: of the
-        noise of noisy tokens so much stays in the clean ones at most, however much is in doubt, None: no limit."""
+        whether averaging kernels are partly cubic ones; blank: whether pure noise is not shown to it, which says
+        nothing: the first step gives the mean of what may follow; grain: of the noise of noisy tokens so much stays in
+        the clean ones at most, however much is in doubt, None: no limit."""
         super().__init__()
+        if whole and (warp or cubic):
+            raise ValueError("whole goes with neither warp nor cubic: blocks are copied in one way")
         if history < 1:
             raise ValueError(f"history is at least 1 frame, got {history}")
         num_tokens = grid[0] * grid[1]
@@ -120,7 +122,7 @@ class Dynamics(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decl
         self.doubt = nn.Linear(dim, token_dim)
         sizes = (dim, token_dim, (grid[0], grid[1]), patch, reach)
         if whole:
-            self.motion: Any = WholeMotion(*sizes)
+            self.motion: WholeMotion | MotionCompensation | PlainMotion = WholeMotion(*sizes)
         else:
             self.motion = MotionCompensation(*sizes) if warp else PlainMotion(*sizes, cubic)
         self._init_weights()

@@ -11,9 +11,8 @@ have to be drawn anew each frame; here the network only says from where to copy,
 
 Pixels are moved across first, in the row that they come from, then down. What lies between pixels is interpolated by
 cubic convolution (Keys 1981), which fades it little: nothing is averaged, or what is fine would be smeared within a few
-frames. But an interpolated grain tells gradient descent where to go from a pixel or two away only, so displacements
-learn from smaller pictures, too (a pyramid, as of optical flow: Bouguet 2001). Tokens become pixels and pixels tokens
-by the linear part of the tokenizer, so that no motion is a copy.
+frames. Displacements learn from smaller pictures, too (training/motion_error.py). Tokens become pixels and pixels
+tokens by the linear part of the tokenizer, so that no motion is a copy.
 
 Letters: f frames, n tokens a frame, m = n + 1 with the action token, d token width, c width, h w pixels, y x rows and
 columns of tokens, p q of blocks in a token, a across and down, k displacements or terms of the polynomial.
@@ -24,13 +23,11 @@ from __future__ import annotations
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from worldgen.models.basis import Basis
 
 BLOCK = 4  # pixels a side
 STILL = 3.0  # the first logit of no displacement: begins near a copy
-LEVELS = (4, 8)  # of the pyramid
 BRIGHTEST = 1.05  # of what is copied from, a little above what there is: errors copied on and on stay bounded
 FOLLOWS = 2.0  # the first logit of a block's share of the camera's motion
 
@@ -38,7 +35,6 @@ FOLLOWS = 2.0  # the first logit of a block's share of the camera's motion
 class MotionCompensation(Basis):
     """The tokens of the previous frame, moved."""
 
-    share = 1.0  # of the frames that motion is learned from at each step
     places: Tensor
     terms: Tensor
 
@@ -80,19 +76,6 @@ class MotionCompensation(Basis):
         coefficients = rearrange(self.polynomial(of_all), "f (a k) -> a f k 1 1", a=2)
         turned = (coefficients.float() * self.terms).sum(2)  # not a matrix product, which would be rounded
         return self._pixels(self.follows(of_blocks).sigmoid()) * turned + self._pixels(own)
-
-    def error(self, hidden: Tensor, tokens: Tensor, target: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """How far off the picture is, LEVELS times smaller (as far as tokens are as large as that) and moved: hidden
-        (f, m, c), tokens of the previous frame and of this one (f, n, d) -> mean absolute errors of pictures in
-        [-1, 1] (f,)"""
-        displacement, pictures = self.displacement(hidden), self.picture(torch.stack([tokens, target])).float()
-        errors = []
-        for level in (level for level in LEVELS if level <= self.patch):
-            across, down = F.avg_pool2d(displacement, level) / level
-            before, now = (F.avg_pool2d(x, level) for x in pictures)
-            moved = cubic_sample(cubic_sample(before, across, dim=-1), down, dim=-2)
-            errors.append((moved - now).abs().mean((1, 2, 3)))
-        return torch.stack(errors).mean(0)
 
     def _pixels(self, of_blocks: Tensor) -> Tensor:
         """Figures of blocks (..., n, blocks) -> of pixels (..., h, w)"""

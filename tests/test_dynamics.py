@@ -502,10 +502,13 @@ def test_where_no_frame_is_taught_there_are_gradients_all_the_same():
     """Or of several processes those that have some would wait for ever."""
     network, x = make(is_new=True, **WHOLE), clip(2, 3)
     hidden = torch.randn(2, 3, N + 1, 32, requires_grad=True)
-    nothing = torch.zeros(2, 3, dtype=torch.bool)
-    error = motion_error(network, hidden, x["tokens"], x["tokens"], nothing, generator())
-    error.backward()
-    assert error == 0 and network.motion.kernels.weight.grad is not None and not hidden.grad.any()
+    everything = torch.ones(2, 3, dtype=torch.bool)
+    for is_taught, is_own in ((~everything, False), (everything, True)):  # of its own past no whole pixels are learned
+        network.zero_grad()
+        error = motion_error(network, hidden, x["tokens"], x["tokens"], is_taught, generator(), is_own)
+        error.backward()
+        assert error == 0 and network.motion.kernels.weight.grad is not None and not hidden.grad.any()
+    assert motion_error(network, hidden, x["tokens"], x["tokens"], everything, generator()) > 0
 
 
 def test_blocks_are_copied_in_one_way():

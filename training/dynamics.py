@@ -146,7 +146,7 @@ def dynamics_loss(
     weight = (motion / motion.mean()) * ramp[..., None] * is_taught[..., None]
     loss = (weight * error).sum() / weight.sum().clamp_min(1e-6)  # a very small batch may hold finished frames alone
     if recipe.motion_error:
-        off = motion_error(network, hidden, previous[:, :, 0], tokens, is_taught, generator)
+        off = motion_error(network, hidden, previous[:, :, 0], tokens, is_taught, generator, is_own)
         loss = loss if off is None else loss + recipe.motion_error * off
     pure = is_taught & (sigma == 1)
     name = "error_on_own_past" if is_own else "error_at_pure_noise"

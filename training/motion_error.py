@@ -33,14 +33,22 @@ EVIDENCE = 0.25  # nats a unit: pixels of a block are right or wrong together
 
 
 def motion_error(
-    network: Dynamics, hidden: Tensor, before: Tensor, tokens: Tensor, is_taught: Tensor, generator: torch.Generator
+    network: Dynamics,
+    hidden: Tensor,
+    before: Tensor,
+    tokens: Tensor,
+    is_taught: Tensor,
+    generator: torch.Generator,
+    is_own: bool = False,
 ) -> Tensor | None:
-    """hidden (b, t, m, c), before and tokens (b, t, n, d), is_taught (b, t) -> the mean over frames that are taught;
-    None where motion learns from what it copies alone"""
+    """hidden (b, t, m, c), before and tokens (b, t, n, d), is_taught (b, t); is_own: whether `before` is what the
+    network has played -> the mean over frames that are taught; None where motion learns from what it copies alone"""
     motion = network.motion
     if not motion.reach or not isinstance(motion, MotionCompensation | WholeMotion):
         return None
     has_past = is_taught & (torch.arange(is_taught.shape[1], device=tokens.device) > 0)
+    if is_own and isinstance(motion, WholeMotion):
+        has_past = torch.zeros_like(has_past)  # where it has gone astray, what fits best is whatever is dark or flat
     rows = has_past.flatten().nonzero()[:, 0]
     is_none = not len(rows)  # nothing to learn, but gradients all the same: other processes wait for them
     rows = rows.new_zeros(1) if is_none else rows

@@ -80,7 +80,7 @@ def pixel() -> Preset:
         side=128,
         tokenizer=tiny().tokenizer | {"token_dim": 768},
         dynamics=SMALLEST | motion,
-        loss={"even": 0.03, "own_past_ahead": 32},
+        loss={"even": 0.03, "own_past_ahead": 16},
         fits=tiny().fits | {"tokenizer": replace(tiny().fits["tokenizer"], steps=300)},  # it begins as a copy
     )
 

@@ -44,8 +44,8 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture
 def hangups_again() -> Iterator[None]:
-    """SIGHUP, which is ignored once it has come, is heard again after the test."""
-    before = signal.getsignal(HANGUP) if HANGUP is not None else None
+    """SIGHUP, which is ignored once it has come, is heard: as from a terminal, also where nohup runs the tests."""
+    before = signal.signal(HANGUP, signal.SIG_DFL) if HANGUP is not None else None
     yield
     if HANGUP is not None:
         signal.signal(HANGUP, before)

@@ -32,28 +32,49 @@ BRIGHTEST = 1.05  # of what is copied from, a little above what there is: errors
 FOLLOWS = 2.0  # the first logit of a block's share of the camera's motion
 
 
-class MotionCompensation(Basis):
+class BlockMotion(Basis):
+    """What says how far blocks move: log odds of displacements across and down, of each block (kernels) and shared by
+    all (camera)."""
+
+    def __init__(self, dim: int, token_dim: int, grid: tuple[int, int], patch: int, reach: int):
+        """dim: width of the hidden state; grid: rows and columns of tokens; patch: pixels a side of a token; reach:
+        the longest displacement, in pixels."""
+        super().__init__(token_dim, grid, patch)
+        self.reach, self.num_displacements = reach, 2 * reach + 1
+        self.kernels = nn.Linear(dim, 2 * (patch // BLOCK) ** 2 * self.num_displacements)
+        self.camera = nn.Linear(dim, 2 * self.num_displacements, bias=False)
+        nn.init.zeros_(self.kernels.weight)
+        nn.init.zeros_(self.camera.weight)
+        with torch.no_grad():
+            self.kernels.bias.zero_().unflatten(0, (-1, self.num_displacements))[:, reach] = STILL
+
+    def log_odds(self, hidden: Tensor) -> Tensor:
+        """hidden (f, m, c) -> of each block's displacements (2, f, r, s, k), r s rows and columns of blocks: where it
+        comes from, pixels to the right and below"""
+        camera = rearrange(self.camera(hidden[:, -1]), "f (a k) -> a f 1 1 k", a=2)
+        return camera + self.of_blocks(self.kernels(hidden[:, :-1]))
+
+    def of_blocks(self, values: Tensor) -> Tensor:
+        """Values of each token's blocks (f, n, 2 * blocks * k) -> (2, f, r, s, k), across and down"""
+        side = self.patch // BLOCK
+        return rearrange(values, "f (y x) (a p q k) -> a f (y p) (x q) k", y=self.grid[0], a=2, p=side, q=side)
+
+
+class MotionCompensation(BlockMotion):
     """The tokens of the previous frame, moved."""
 
     places: Tensor
     terms: Tensor
 
     def __init__(self, dim: int, token_dim: int, grid: tuple[int, int], patch: int, reach: int):
-        """dim: width of the hidden state; grid: rows and columns of tokens; patch: pixels a side of a token; reach:
-        the longest displacement of a block besides the camera's, in pixels; 0: everything is copied from its place."""
-        super().__init__(token_dim, grid, patch)
-        self.reach = reach
-        num_displacements, num_blocks = 2 * reach + 1, (patch // BLOCK) ** 2
+        """As of BlockMotion; reach: besides the camera's motion; 0: everything is copied from its place."""
+        super().__init__(dim, token_dim, grid, patch, reach)
         terms = _terms(grid[0] * patch, grid[1] * patch)
-        self.kernels = nn.Linear(dim, 2 * num_blocks * num_displacements)
-        self.camera = nn.Linear(dim, 2 * num_displacements, bias=False)
         self.polynomial = nn.Linear(dim, 2 * len(terms), bias=False)
-        self.follows = nn.Linear(dim, num_blocks)
-        for layer in (self.kernels, self.camera, self.polynomial, self.follows):
+        self.follows = nn.Linear(dim, (patch // BLOCK) ** 2)
+        for layer in (self.polynomial, self.follows):
             nn.init.zeros_(layer.weight)
         nn.init.constant_(self.follows.bias, FOLLOWS)
-        with torch.no_grad():
-            self.kernels.bias.zero_().unflatten(0, (-1, num_displacements))[:, reach] = STILL
         self.register_buffer("places", torch.arange(-reach, reach + 1.0), persistent=False)
         self.register_buffer("terms", terms, persistent=False)
 

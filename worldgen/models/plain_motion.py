@@ -17,29 +17,21 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from worldgen.models.basis import Basis
-from worldgen.models.motion import BLOCK, STILL, cubic_kernel
+from worldgen.models.motion import BLOCK, BlockMotion, cubic_kernel
 
 
-class PlainMotion(Basis):
+class PlainMotion(BlockMotion):
     """The tokens of the previous frame, moved."""
 
     spread: Tensor
     places: Tensor
 
     def __init__(self, dim: int, token_dim: int, grid: tuple[int, int], patch: int, reach: int, cubic: bool = False):
-        """As of MotionCompensation; reach: a multiple of BLOCK; cubic: whether kernels are partly cubic ones."""
-        super().__init__(token_dim, grid, patch)
+        """As of BlockMotion; reach: a multiple of BLOCK; cubic: whether kernels are partly cubic ones."""
+        super().__init__(dim, token_dim, grid, patch, reach)
         if reach % BLOCK:
             raise ValueError(f"reach is a multiple of {BLOCK} pixels, got {reach}")
-        self.reach = reach
-        self.num_displacements, self.window = 2 * reach + 1, BLOCK + 2 * reach
-        self.kernels = nn.Linear(dim, 2 * (patch // BLOCK) ** 2 * self.num_displacements)
-        self.camera = nn.Linear(dim, 2 * self.num_displacements, bias=False)
-        nn.init.zeros_(self.kernels.weight)
-        nn.init.zeros_(self.camera.weight)
-        with torch.no_grad():
-            self.kernels.bias.zero_().unflatten(0, (-1, self.num_displacements))[:, reach] = STILL
+        self.window = BLOCK + 2 * reach
         self.cubic_share = nn.Linear(dim, 2 * (patch // BLOCK) ** 2) if cubic else None
         if self.cubic_share is not None:
             nn.init.zeros_(self.cubic_share.weight)
@@ -52,18 +44,12 @@ class PlainMotion(Basis):
         self.register_buffer("spread", spread.flatten(1), persistent=False)
         self.register_buffer("places", torch.arange(-reach, reach + 1.0), persistent=False)
 
-    def _of_blocks(self, values: Tensor) -> Tensor:
-        """Values of each token's blocks (f, n, 2 * blocks * k) -> (2, f, r, s, k), across and down"""
-        side = self.patch // BLOCK
-        return rearrange(values, "f (y x) (a p q k) -> a f (y p) (x q) k", y=self.grid[0], a=2, p=side, q=side)
-
     def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """hidden (f, m, c), tokens (f, n, d) of the previous frame -> its tokens where they are now (f, n, d)"""
         num_blocks = self.window // BLOCK
-        camera = rearrange(self.camera(hidden[:, -1]), "f (a k) -> a f 1 1 k", a=2)
-        kernels = (camera + self._of_blocks(self.kernels(hidden[:, :-1]))).softmax(-1)
+        kernels = self.log_odds(hidden).softmax(-1)
         if self.cubic_share is not None:
-            share = self._of_blocks(self.cubic_share(hidden[:, :-1]).sigmoid())
+            share = self.of_blocks(self.cubic_share(hidden[:, :-1]).sigmoid())
             mean = (kernels * self.places).sum(-1, keepdim=True)
             sharp = cubic_kernel(self.places - mean)
             sharp = sharp / sharp.sum(-1, keepdim=True)  # which is 1 but near the longest displacement

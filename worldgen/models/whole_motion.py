@@ -8,35 +8,21 @@ motion, is learned once; in play the likeliest one is taken.
 
 Where from is learned by likelihood (training/motion_error.py): a choice has no gradient.
 
-Letters: f frames, n tokens a frame, m = n + 1 with the action token, d token width, c width, h w pixels, y x rows and
-columns of tokens, r s rows and columns of blocks, i j pixels of a block, p q of blocks in a token, k displacements.
+Letters: f frames, n tokens a frame, m = n + 1 with the action token, d token width, c width, h w pixels, r s rows and
+columns of blocks, i j pixels of a block.
 """
 
 from __future__ import annotations
 
 import torch
-from einops import rearrange, repeat
-from torch import Tensor, nn
+from einops import repeat
+from torch import Tensor
 
-from worldgen.models.basis import Basis
-from worldgen.models.motion import BLOCK, BRIGHTEST, STILL
+from worldgen.models.motion import BLOCK, BRIGHTEST, BlockMotion
 
 
-class WholeMotion(Basis):
-    """The tokens of the previous frame, moved."""
-
-    def __init__(self, dim: int, token_dim: int, grid: tuple[int, int], patch: int, reach: int):
-        """dim: width of the hidden state; grid: rows and columns of tokens; patch: pixels a side of a token; reach:
-        the longest displacement of a block, in pixels; 0: everything is copied from its place."""
-        super().__init__(token_dim, grid, patch)
-        self.reach = reach
-        self.num_displacements = 2 * reach + 1
-        self.kernels = nn.Linear(dim, 2 * (patch // BLOCK) ** 2 * self.num_displacements)
-        self.camera = nn.Linear(dim, 2 * self.num_displacements, bias=False)
-        nn.init.zeros_(self.kernels.weight)
-        nn.init.zeros_(self.camera.weight)
-        with torch.no_grad():
-            self.kernels.bias.zero_().unflatten(0, (-1, self.num_displacements))[:, reach] = STILL
+class WholeMotion(BlockMotion):
+    """The tokens of the previous frame, moved. reach 0: everything is copied from its place."""
 
     def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """hidden (f, m, c), tokens (f, n, d) of the previous frame -> its tokens where they are now (f, n, d)"""
@@ -51,14 +37,6 @@ class WholeMotion(Basis):
     def _moved(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         across, down = self.log_odds(hidden).argmax(-1) - self.reach
         return self.tokens(copied(self.picture(tokens).clamp(-BRIGHTEST, BRIGHTEST), across, down))
-
-    def log_odds(self, hidden: Tensor) -> Tensor:
-        """hidden (f, m, c) -> of each block's displacements (2, f, r, s, k): where it comes from, pixels to the right
-        and below"""
-        shared = rearrange(self.camera(hidden[:, -1]), "f (a k) -> a f 1 1 k", a=2)
-        y, side = self.grid[0], self.patch // BLOCK
-        of_blocks = self.kernels(hidden[:, :-1])
-        return shared + rearrange(of_blocks, "f (y x) (a p q k) -> a f (y p) (x q) k", y=y, a=2, p=side, q=side)
 
 
 def copied(picture: Tensor, across: Tensor, down: Tensor) -> Tensor:

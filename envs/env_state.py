@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,3 +30,13 @@ class EnvState:
             raise IndexError(f"the snapshot holds {len(self)} games, there is no game {i}")
         one = slice(i, i + 1)
         return EnvState(self.world[one], self.num_steps[one], self.is_over[one])
+
+
+def branched(state: State, seeds: Sequence[int | None]) -> State:
+    """A snapshot of one game, or of as many as there are seeds -> the games as these seeds let them go on; None: as
+    before. Noise is drawn by seed and step, so that one snapshot has as many futures as seeds."""
+    if all(seed is None for seed in seeds) or len(state) not in (1, len(seeds)):
+        return state
+    games = state[np.zeros(len(seeds), np.int64)] if len(state) == 1 else state
+    drawn = [old if seed is None else seed for old, seed in zip(games.seed, seeds, strict=True)]
+    return replace(games, seed=np.array(drawn, np.uint64))

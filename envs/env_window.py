@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import ClassVar
+
 import numpy as np
 import pygame
 
@@ -11,9 +14,13 @@ LARGEST = (960, 720)  # the picture is the largest whole multiple that fits
 
 
 class EnvWindow:
-    """Shows frames, at most fps of them a second."""
+    """Shows frames, at most fps of them a second. There is one at a time: pygame has one display."""
+
+    _shown: ClassVar[weakref.ref[EnvWindow] | None] = None
 
     def __init__(self, title: str, height: int, width: int, fps: float):
+        if EnvWindow._shown is not None and EnvWindow._shown() is not None:
+            raise EnvError("another environment has the window: close() it first, or use render_mode='rgb_array'")
         scale = max(1, min(LARGEST[0] // width, LARGEST[1] // height))
         try:
             pygame.display.init()
@@ -23,6 +30,7 @@ class EnvWindow:
         pygame.display.set_caption(title)
         self._clock = pygame.time.Clock()
         self._fps = fps
+        EnvWindow._shown = weakref.ref(self)
 
     def show(self, image: np.ndarray) -> None:
         """image (h, w, 3) uint8"""
@@ -33,4 +41,5 @@ class EnvWindow:
         self._clock.tick(self._fps)
 
     def close(self) -> None:
+        EnvWindow._shown = None
         pygame.display.quit()

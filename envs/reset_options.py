@@ -20,10 +20,11 @@ class ResetOptions:
     """options={"start": ..., "start_actions": ..., "start_sound": ..., "state": ..., "reset_mask": ...}, all optional.
 
     start: "random" (one of the world's own starts, drawn by the seed), the index of one, an image, or a clip; with n
-        games also a list with one of these kinds per game, of the same length if they are clips.
+        games also a list of n indices, of n images, or of n clips as long as each other.
     start_actions: the actions between the frames of a clip, t - 1 of them (per game, with n games); else unknown.
     start_sound: what was heard with the frames of a clip, as World.reset takes it; else unknown.
-    state: a snapshot, of an environment or a World, that a new episode begins from.
+    state: a snapshot, of an environment or a World, that a new episode begins from. With a seed the game goes on as
+        that seed has it: one snapshot has many futures.
     reset_mask: (n,) bool, the games that begin anew; a WorldVectorEnv's only.
     """
 
@@ -34,8 +35,12 @@ class ResetOptions:
     reset_mask: np.ndarray | None = None
 
     @classmethod
-    def read(cls, options: Mapping[str, Any] | None, num_slots: int | None = None) -> ResetOptions:
+    def read(
+        cls, options: Mapping[str, Any] | None, num_slots: int | None = None, *, includes_sound: bool = True
+    ) -> ResetOptions:
         """num_slots: None for a WorldEnv."""
+        if options is not None and not isinstance(options, Mapping):
+            raise EnvError(f"options is a dict, got {type(options).__name__}")
         options = dict(options or {})
         begins = ("start", "start_actions", "start_sound")
         known = [*begins, "state", *(["reset_mask"] if num_slots else [])]
@@ -46,6 +51,8 @@ class ResetOptions:
             raise EnvError(f"a state is what snapshot() gives, got {type(state).__name__}")
         if state is not None and any(options.get(key) is not None for key in begins):
             raise EnvError("a game begins from a start or from a state, not from both")
+        if options.get("start_sound") is not None and not includes_sound:
+            raise EnvError("start_sound is for a game that is heard: make the environment with include_sound=True")
         return cls(
             _start(options.get("start"), num_slots),
             options.get("start_actions"),
@@ -71,6 +78,8 @@ def _starts(starts: list | tuple, num_slots: int | None) -> np.ndarray:
     if num_slots is None:
         raise EnvError(f"a start is {CHOICES}; got a {type(starts).__name__}")
     each = [np.asarray(start) for start in starts]
+    if any(x.dtype.kind not in "iu" for x in each):
+        raise EnvError("a list of starts has an index, an image or a clip for each game; None or 'random' is for all")
     each = [x[None] if x.ndim == 3 else x for x in each]
     if len(each) != num_slots:
         raise EnvError(f"{len(each)} starts for {num_slots} games")

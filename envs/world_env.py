@@ -17,7 +17,7 @@ import numpy as np
 
 from worldgen.bundle import DEFAULT_WORLD, Starts
 from worldgen.envs.env_errors import EnvError, ResetNeededError, as_env_error
-from worldgen.envs.env_state import EnvState
+from worldgen.envs.env_state import EnvState, branched
 from worldgen.envs.judge import Judge, judge_all
 from worldgen.envs.observations import Observer
 from worldgen.envs.open_world import check_choices, check_end_above, is_above, open_world
@@ -62,7 +62,8 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         render_mode: str | None = None,
     ):
         """world: a bundled name, a folder, or a World that no other environment uses. backend, nfe: see World.load.
-        max_episode_steps: truncates an episode after so many steps, as Gymnasium's TimeLimit does.
+        max_episode_steps: truncates an episode after so many steps, as Gymnasium's TimeLimit does. gymnasium.make keeps
+            the argument for its TimeLimit, whose count restore() does not put back: for tree search use WorldEnv itself.
         end_above: terminates it with the first frame of a higher uncertainty (MOReL, Kidambi et al. 2020), so that
         nothing is to be gained where the model is wrong; 1.5, for example.
         observation, as_torch: see Observer. context_sigma, temperature: see World; above its own they make a game that
@@ -105,12 +106,14 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         return self._world
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        chosen = ResetOptions.read(options)
+        chosen = ResetOptions.read(options, includes_sound=self._include_sound)
+        seed = int(seed) if isinstance(seed, np.integer) else seed
         super().reset(seed=seed)
         with as_env_error():
             if chosen.state is not None:
-                self._world.restore(chosen.state)
-                self._seed, frame = int(chosen.state.seed[0]), None
+                state = chosen.state if seed is None else branched(chosen.state, [seed] * len(chosen.state))
+                self._world.restore(state)
+                self._seed, frame = int(state.seed[0]), None
             else:
                 game_seed = seed if seed is not None else int(self.np_random.integers(2**63))
                 frame = self._world.reset(

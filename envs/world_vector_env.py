@@ -21,7 +21,7 @@ from gymnasium.vector.utils import batch_space
 
 from worldgen.bundle import DEFAULT_WORLD, Starts
 from worldgen.envs.env_errors import EnvError, ResetNeededError, as_env_error
-from worldgen.envs.env_state import EnvState
+from worldgen.envs.env_state import EnvState, branched
 from worldgen.envs.judge import Judge, judge_all
 from worldgen.envs.observations import Observer, as_torch_too, own_copy
 from worldgen.envs.open_world import check_choices, check_end_above, is_above, open_world
@@ -120,7 +120,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Infos hold the games that begin; observations of the others are what they show."""
-        chosen = ResetOptions.read(options, self.num_envs)
+        chosen = ResetOptions.read(options, self.num_envs, includes_sound=self._include_sound)
         seeds = self._seeds(seed)
         mask = np.ones(self.num_envs, bool) if chosen.reset_mask is None else chosen.reset_mask
         if not mask.all():
@@ -184,9 +184,11 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         """Puts the games, or those of the mask (n,) bool, back -> observations. A snapshot of one game fills all."""
         if not isinstance(state, EnvState):
             raise EnvError(f"restore takes what snapshot() gave, got {type(state).__name__}")
+        chosen = np.ones(self.num_envs, bool) if mask is None else np.asarray(mask)
+        if chosen.dtype != bool or chosen.shape != (self.num_envs,):
+            raise EnvError(f"a mask is ({self.num_envs},) bool, got {chosen.dtype} {chosen.shape}")
         with as_env_error():
-            self._world.restore(state.world, mask)
-        chosen = np.ones(self.num_envs, bool) if mask is None else np.asarray(mask, bool)
+            self._world.restore(state.world, None if mask is None else chosen)
         self._num_steps = np.where(chosen, state.num_steps, self._num_steps)
         self._is_over = np.where(chosen, state.is_over, self._is_over)
         self._game_seeds = np.where(chosen, state.world.seed.astype(np.int64), self._game_seeds)
@@ -206,8 +208,9 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         frame: Frame | None = None
         with as_env_error():
             if options.state is not None:
-                self._world.restore(options.state, where)
-                game_seeds = np.broadcast_to(options.state.seed.astype(np.int64), self.num_envs)
+                state = branched(options.state, seeds or [None] * self.num_envs)
+                self._world.restore(state, where)
+                game_seeds = np.broadcast_to(state.seed.astype(np.int64), self.num_envs)
             else:
                 game_seeds = self._draw(mask, seeds or [None] * self.num_envs)
                 frame = self._world.reset(
@@ -230,9 +233,9 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         """frame: None where a snapshot was restored"""
         info = {"step": self._num_steps, "seed": self._game_seeds}
         if frame is not None and frame.uncertainty is not None:
-            info["uncertainty"] = np.asarray(frame.uncertainty)
+            info["uncertainty"] = np.asarray(frame.uncertainty, np.float64)  # as a loop gives it
         if frame is not None and frame.end_probability is not None:
-            info["end_probability"] = np.asarray(frame.end_probability, np.float64)  # as a loop gives it
+            info["end_probability"] = np.asarray(frame.end_probability, np.float64)
         if self._include_sound and frame is not None and frame.sound is not None:
             info["sound"] = frame.sound
         return info
@@ -247,6 +250,8 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             return [None] * self.num_envs
         if isinstance(seed, int | np.integer):
             seed = [int(seed) + i for i in range(self.num_envs)]
+        if not isinstance(seed, Sequence | np.ndarray) or isinstance(seed, str):
+            raise EnvError(f"a seed is an integer, or one or None for each game, got {seed!r}")
         seeds = [None if s is None else int(s) for s in seed]
         if len(seeds) != self.num_envs:
             raise EnvError(f"{len(seeds)} seeds for {self.num_envs} games")

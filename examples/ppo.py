@@ -55,7 +55,9 @@ def train_and_play(options: Options) -> float:
         autoreset_mode="SameStep",
         **cut,
     )
-    policy = train_ppo(envs, PpoRecipe(steps=options.steps, seed=options.seed), options.out, resume=True)
+    recipe = PpoRecipe(steps=options.steps, seed=options.seed)
+    games = f"{options.world} {envs.unwrapped.world.hash}, {options.temperature:g}, {options.seconds:g} s"
+    policy = train_ppo(envs, recipe, options.out, resume=True, games=games)
     env = gymnasium.wrappers.TimeLimit(single, cut["max_episode_steps"])
     rows = play_episodes(env, policy, list(range(1_000_000, 1_000_000 + options.episodes)))
     mean = float(np.mean([row["return"] for row in rows]))

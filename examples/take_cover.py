@@ -73,7 +73,7 @@ class Proof:
     games: int = 16
     """side by side"""
     action_repeat: int = 4
-    """frames that an agent holds each action"""
+    """frames that a player holds each action, the random one too"""
     episodes: int = 100
     """of each player in the real game"""
     dream_episodes: int = 20
@@ -265,7 +265,8 @@ def _episodes(
     """Played with fixed seeds, agents by their likeliest actions; each is written down when it ends. Those of an agent
     that has been trained on since are played again."""
     path = proof.out / "episodes" / f"{name.replace(' ', '_')}-{where}.json"
-    played = hashlib.sha256(b"" if policy is None else save(policy.state_dict())).hexdigest()
+    player = f"random, held for {proof.action_repeat}".encode() if policy is None else save(policy.state_dict())
+    played = hashlib.sha256(player).hexdigest()
     kept = json.loads(path.read_text()) if path.is_file() else {}
     rows: list[dict[str, float]] = kept["episodes"] if kept.get("policy") == played else []
     count = proof.episodes if where == "real" else proof.dream_episodes
@@ -279,7 +280,7 @@ def _episodes(
         write_json(path, {"policy": played, "episodes": rows})
 
     try:
-        play_episodes(env, policy, list(seeds), keep, is_greedy=True)
+        play_episodes(env, policy, list(seeds), keep, is_greedy=True, action_repeat=proof.action_repeat)
     finally:
         env.close()
     found = summary(rows)
@@ -304,9 +305,12 @@ def summary(rows: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def ratio(players: dict[str, dict[str, dict[str, float]]]) -> float | None:
-    """What dream training gains over random play, of what real training gains; None where that gains nothing."""
-    random, dream, real = (players[name]["real"]["mean"] for name in players)
-    return (dream - random) / (real - random) if real > random else None
+    """What dream training gains over random play, of what real training gains; None where that gains nothing that
+    chance would not."""
+    random, dream, real = (players[name]["real"] for name in players)
+    if real["low"] <= random["high"]:
+        return None
+    return (dream["mean"] - random["mean"]) / (real["mean"] - random["mean"])
 
 
 def table(figures: dict[str, Any]) -> str:

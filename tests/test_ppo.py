@@ -114,6 +114,53 @@ def test_an_episode_depends_on_its_seed_alone():
     assert rows[1:] == play_episodes(BrightSide(), policy, [4, 5])
 
 
+def test_a_random_player_holds_its_actions_as_an_agent_does():
+    env = Diary()
+    play_episodes(env, None, [1, 2, 3], action_repeat=4)
+    assert all(len(set(game[i : i + 4])) == 1 for game in env.games for i in range(0, LENGTH, 4))
+    assert any(len(set(game)) == 2 for game in env.games)
+
+
+def test_the_learning_rate_begins_whole_and_nothing_is_played_in_vain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rates, update = [], ppo._update
+
+    def watched(policy, optimizer, *given):
+        rates.append(optimizer.param_groups[0]["lr"])
+        update(policy, optimizer, *given)
+
+    monkeypatch.setattr(ppo, "_update", watched)
+    train_ppo(bright_sides(), replace(RECIPE, steps=4 * 8 * RECIPE.rollout), tmp_path, say=quiet)
+    assert rates == pytest.approx([RECIPE.learning_rate * x for x in (1, 0.75, 0.5, 0.25)])
+
+
+def test_an_agent_of_other_games_is_refused(tmp_path: Path):
+    part = replace(RECIPE, steps=256)
+    train_ppo(bright_sides(), part, tmp_path, games="bright sides", say=quiet)
+    with pytest.raises(InputError, match="was trained in bright sides, not in dark ones"):
+        train_ppo(bright_sides(), part, tmp_path, resume=True, games="dark ones", say=quiet)
+    wide = SyncVectorEnv([lambda: WideSide()] * 8, autoreset_mode=AutoresetMode.SAME_STEP)
+    with pytest.raises(InputError, match="pictures of another size"):
+        train_ppo(wide, part, tmp_path, resume=True, games="bright sides", say=quiet)
+
+
+class WideSide(BrightSide):
+    observation_space = spaces.Box(0, 255, (16, 48, 3), np.uint8)
+
+    def _draw(self) -> np.ndarray:
+        return np.tile(super()._draw(), (1, 3, 1))
+
+
+def test_what_training_gains_is_held_against_chance_only_where_it_gains(monkeypatch: pytest.MonkeyPatch):
+    example = load_example("take_cover", monkeypatch)
+    players = {
+        name: {"real": {"mean": mean, "low": mean - 20, "high": mean + 20}}
+        for name, mean in (("random", 300), ("dream", 320), ("real", 400))
+    }
+    assert example.ratio(players) == pytest.approx(0.2)
+    players["real"]["real"]["low"] = 315  # no more than a random player may have
+    assert example.ratio(players) is None
+
+
 def test_a_greedy_player_takes_its_likeliest_actions():
     policy = new_policy(Diary(), RECIPE)  # of a fresh one, hardly likelier than the others
     env, again = Diary(), Diary()
@@ -255,6 +302,8 @@ def test_what_cannot_be_trained_on_is_refused(tiny_world: Path, tmp_path: Path):
         train_ppo(WorldVectorEnv(tiny_world, 2, observation="tokens", autoreset_mode="SameStep"), RECIPE, tmp_path)
     with pytest.raises(InputError, match="reward_scale is above 0"):
         PpoRecipe(reward_scale=0)
+    with pytest.raises(InputError, match="leave as_torch out"):
+        train_ppo(WorldVectorEnv(tiny_world, 2, as_torch=True, autoreset_mode="SameStep"), RECIPE, tmp_path)
 
 
 def test_a_real_game_is_an_environment_that_gymnasium_finds_nothing_to_say_about():

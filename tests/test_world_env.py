@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import pickle
 import subprocess
 import sys
 import warnings
@@ -291,6 +293,32 @@ def test_a_new_episode_can_begin_from_a_snapshot(endless: WorldEnv, tiny_world: 
     np.testing.assert_array_equal(frames_of([fresh.step(action) for action in ACTIONS]), expected)
 
 
+def test_one_snapshot_has_as_many_futures_as_seeds(endless: WorldEnv, tiny_world: Path):
+    play(endless, ACTIONS[:4], seed=6)
+    state = endless.snapshot()
+    futures = {}
+    for seed in (6, 7, np.int64(8)):
+        observation, info = endless.reset(seed=seed, options={"state": state})
+        np.testing.assert_array_equal(observation, state.world.image[0])
+        assert info == {"step": 0, "seed": int(seed)}
+        futures[int(seed)] = frames_of([endless.step(action) for action in ACTIONS])
+    endless.restore(state)
+    np.testing.assert_array_equal(futures[6], frames_of([endless.step(action) for action in ACTIONS]))
+    assert not np.array_equal(futures[6], futures[7])
+    envs = WorldVectorEnv(EndlessWorld.load(tiny_world, batch=3), 3)
+    _, infos = envs.reset(seed=[7, None, 8], options={"state": state})
+    assert infos["seed"].tolist() == [7, 6, 8]
+    beside = np.stack([envs.step(np.full(3, action))[0] for action in ACTIONS], axis=1)
+    for game, seed in zip(beside, (7, 6, 8), strict=True):
+        np.testing.assert_array_equal(game, futures[seed])
+
+
+def test_a_copy_says_what_to_do_instead(env: WorldEnv):
+    for copied in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(InputError, match=r"snapshot\(\) and restore\(\)"):
+            copied(env)
+
+
 def test_a_snapshot_is_not_changed_by_what_comes_after(endless: WorldEnv):
     play(endless, ACTIONS[:3], seed=0)
     state = endless.snapshot()
@@ -427,6 +455,8 @@ def test_the_sound_of_a_clip_reaches_the_world(loud_world: Path):
         ({"start": np.zeros((SIDE, SIDE + 1, 3), np.uint8)}, rf"start.*\({SIDE}, {SIDE}, 3\)"),
         ({"start": np.zeros((SIDE, SIDE, 3))}, "start.*uint8"),
         ({"state": {"step": 3}}, "snapshot"),
+        ("start", "options is a dict, got str"),
+        ({"start_sound": np.zeros((1, 4, 1))}, "include_sound=True"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )
@@ -502,6 +532,19 @@ def test_the_rendered_picture_is_the_observation(tiny_world: Path):
 def test_without_a_render_mode_nothing_is_rendered(env: WorldEnv):
     env.reset(seed=0)
     assert env.render() is None
+
+
+def test_the_one_window_is_of_one_environment(tiny_world: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    one, other = (WorldEnv(EndlessWorld.load(tiny_world), render_mode="human") for _ in range(2))
+    one.reset(seed=0)
+    with pytest.raises(gymnasium.error.Error, match=r"close\(\) it first"):
+        other.reset(seed=0)
+    one.step(0)
+    one.close()
+    other.reset(seed=0)
+    other.close()
 
 
 def test_a_person_sees_every_frame(tiny_world: Path, monkeypatch: pytest.MonkeyPatch):

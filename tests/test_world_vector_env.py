@@ -363,6 +363,8 @@ def test_one_game_of_a_snapshot_plays_alone_and_in_any_slot(tiny_world: Path, en
         np.testing.assert_array_equal(together[:, i], expected[:, 1])
     with pytest.raises(IndexError, match="3 games.*no game 3"):
         state[3]
+    with pytest.raises(gymnasium.error.Error, match=r"a mask is \(3,\) bool, got int64"):
+        endless.restore(state, mask=np.array([0, 2, 1]))
 
 
 def test_a_new_episode_can_begin_from_a_snapshot(endless: WorldVectorEnv):
@@ -426,6 +428,7 @@ def test_a_box_action_outside_its_bounds_names_the_game(tmp_path: Path):
         ({"seed": -1}, "seed is between"),
         ({"seed": 2**63 - 1}, "seed is between"),
         ({"seed": [1, 2, 2**63]}, "seed is between"),
+        ({"seed": 2.0}, "a seed is an integer"),
         ({"options": {"reset_mask": [True]}}, r"reset_mask is \(3,\) bool, got bool \(1,\)"),
         ({"options": {"reset_mask": np.ones(N)}}, r"reset_mask is \(3,\) bool, got float64"),
         ({"options": {"reset_mask": np.zeros(N, bool)}}, "chooses no game"),
@@ -433,6 +436,7 @@ def test_a_box_action_outside_its_bounds_names_the_game(tmp_path: Path):
         ({"options": {"start": [0, 1, 3]}}, r"start 3 .*0\.\.2"),
         ({"options": {"start": [np.zeros((SIDE, SIDE, 3), np.uint8), 0, 0]}}, "differ in shape"),
         ({"options": {"start": np.zeros((2, 4, SIDE, SIDE, 3), np.uint8)}}, "2 starts for 3"),
+        ({"options": {"start": ["random", 1, 2]}}, "'random' is for all"),
         ({"options": {"strat": 0}}, "strat.*reset_mask"),
     ],
     ids=repr,

@@ -127,16 +127,25 @@ def new_policy(envs: Any, recipe: PpoRecipe) -> Policy:
 
 
 def train_ppo(
-    envs: VectorEnv, recipe: PpoRecipe, folder: Path, *, resume: bool = False, say: Callable[[str], None] = print
+    envs: VectorEnv,
+    recipe: PpoRecipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    games: str = "",
+    say: Callable[[str], None] = print,
 ) -> Policy:
     """Trains a policy into folder/policy.safetensors, and its curve into folder/curve.json: rows of steps, seconds, and
     mean return and length of the episodes that ended since the row before; with soft_ends how probably a game ends
-    while an action is held. resume: goes on where a killed run was, with new games; a finished one is loaded."""
+    while an action is held. resume: goes on where a killed run was, with new games; a finished one is loaded. games: in
+    words, which ones these are; an agent of others is refused."""
     if envs.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
         raise InputError('train_ppo takes games that begin anew in the step they end: autoreset_mode="SameStep"')
+    if getattr(envs.unwrapped, "as_torch", False):
+        raise InputError("train_ppo takes arrays: leave as_torch out")
     policy = new_policy(envs, recipe)
     optimizer = torch.optim.Adam(policy.parameters(), recipe.learning_rate, eps=1e-5)
-    curve = _load(folder, policy, optimizer, recipe) if resume else []
+    curve = _load(folder, policy, optimizer, recipe, games) if resume else []
     done = int(curve[-1]["steps"]) if curve else 0
     if done >= recipe.steps:
         return policy
@@ -150,9 +159,9 @@ def train_ppo(
     before = curve[-1]["seconds"] if curve else 0.0
     while done < recipe.steps:
         batch = _play(envs, policy, stack, recipe, generator, returns, lengths, ended)
-        done += recipe.rollout * recipe.action_repeat * envs.num_envs
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * max(0.0, 1 - done / recipe.steps)
+            group["lr"] = recipe.learning_rate * (1 - done / recipe.steps)
+        done += recipe.rollout * recipe.action_repeat * envs.num_envs
         _update(policy, optimizer, batch, recipe, generator)
         row = {"steps": done, "seconds": round(before + time.monotonic() - began, 1), "episodes": len(ended)}
         if recipe.soft_ends:
@@ -164,7 +173,7 @@ def train_ppo(
             ended.clear()
         curve.append(row)
         if done >= recipe.steps or time.monotonic() - saved > SAVE_SECONDS:
-            _save(folder, policy, optimizer, curve, recipe)
+            _save(folder, policy, optimizer, curve, recipe, games)
             saved = time.monotonic()
             told = [r for r in curve if "return" in r][-1:]
             score = f", return {told[0]['return']:.1f} over {told[0]['length']:.0f} steps" if told else ""
@@ -261,19 +270,26 @@ def _update(
 
 
 def _save(
-    folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, curve: list[dict[str, Any]], recipe: PpoRecipe
+    folder: Path,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    curve: list[dict[str, Any]],
+    recipe: PpoRecipe,
+    games: str,
 ) -> None:
     """Weights, optimiser and curve in one file, which is there whole or not at all; the curve beside it for readers."""
     tensors = {f"policy.{k}": v for k, v in policy.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
-    facts = {"recipe": asdict(recipe), "curve": curve}
+    facts = {"recipe": asdict(recipe), "games": games, "curve": curve}
     content = save({k: v.contiguous() for k, v in tensors.items()}, {"training": json.dumps(facts)})
     write_bytes(folder / "policy.safetensors", content)
     write_json(folder / "curve.json", facts)
 
 
-def _load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, recipe: PpoRecipe) -> list[dict[str, Any]]:
+def _load(
+    folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, recipe: PpoRecipe, games: str
+) -> list[dict[str, Any]]:
     """-> the curve so far, empty where there is none"""
     path = folder / "policy.safetensors"
     try:
@@ -288,7 +304,18 @@ def _load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, recipe
     changed = {k for k, v in asdict(recipe).items() if known[k] != v} - {"steps"}
     if changed:
         raise InputError(f"{folder} was trained with another {sorted(changed)[0]}: choose another folder, or delete it")
-    policy.load_state_dict({k.removeprefix("policy."): v for k, v in tensors.items() if k.startswith("policy.")})
+    if kept.get("games", games) != games:
+        raise InputError(
+            f"{folder} was trained in {kept['games']}, not in {games}: choose another folder, or delete it"
+        )
+    weights = {k.removeprefix("policy."): v for k, v in tensors.items() if k.startswith("policy.")}
+    shapes, known_shapes = ({k: v.shape for k, v in x.items()} for x in (policy.state_dict(), weights))
+    if shapes != known_shapes:
+        raise InputError(
+            f"{folder} holds an agent of pictures of another size or of other actions: choose another folder, or "
+            "delete it"
+        )
+    policy.load_state_dict(weights)
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("adam."):
@@ -306,20 +333,21 @@ def play_episodes(
     on_episode: Callable[[dict[str, float]], None] = lambda row: None,
     *,
     is_greedy: bool = False,
+    action_repeat: int = 1,
 ) -> list[dict[str, float]]:
-    """An episode of a single environment for each seed, by the policy or, with None, uniformly random actions. Each
-    depends on its seed alone. is_greedy: the policy takes its likeliest action instead of drawing one -> rows of seed,
-    return and length"""
-    rows = []
+    """An episode of a single environment for each seed, by the policy or, with None, uniformly random actions, each
+    held for action_repeat steps. Each episode depends on its seed alone. is_greedy: the policy takes its likeliest
+    action instead of drawing one -> rows of seed, return and length"""
+    rows, held = [], action_repeat if policy is None else policy.action_repeat
     for seed in seeds:
         picture, _ = env.reset(seed=seed)
         generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng([seed, 1])
         stack = FrameStack(picture[None], 1 if policy is None else policy.stack)
         total, length, is_over = 0.0, 0, False
         while not is_over:
-            if policy is None:
+            if length % held == 0 and policy is None:
                 action = int(rng.integers(env.action_space.n))
-            elif length % policy.action_repeat == 0:
+            elif length % held == 0:
                 action = int(policy.act(stack.pictures, None if is_greedy else generator)[0])
             picture, reward, terminated, truncated, _ = env.step(action)
             stack.push(picture[None], np.zeros(1, bool))

@@ -123,7 +123,8 @@ class TrainOptions:
     out: Path
     """the world's folder"""
     preset: str = "tiny"
-    """tiny (two CPU cores), fine (the same with 8x8-pixel tokens, for small things), small (one GPU) or base"""
+    """tiny (two CPU cores), fine (the same with 8x8-pixel tokens, for small things), pixel (for games drawn pixel by
+    pixel, 128 wide or high), small (one GPU) or base"""
     actions: str = "recorded"
     """recorded, or latent: learn actions from video that has none"""
     labels: float = 0.0

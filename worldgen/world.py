@@ -256,6 +256,12 @@ class World:
     def num_starts(self) -> int:
         return 0 if self._starts is None else len(self._starts.frames)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise InputError(
+            "a world holds an engine, which cannot be copied or pickled: snapshot() and restore() copy where its games "
+            "are; another process loads the world itself"
+        )
+
     def reset(
         self,
         seed: int | Sequence[int] = 0,

@@ -63,9 +63,10 @@ class WorldEnv(gymnasium.Env[Any, Any]):
     ):
         """world: a bundled name, a folder, or a World that no other environment uses. backend, nfe: see World.load.
         max_episode_steps: truncates an episode after so many steps, as Gymnasium's TimeLimit does. gymnasium.make keeps
-            the argument for its TimeLimit, whose count restore() does not put back: for tree search use WorldEnv itself.
+        the argument for its TimeLimit, whose count restore() does not put back: tree search takes WorldEnv itself.
         end_above: terminates it with the first frame of a higher uncertainty (MOReL, Kidambi et al. 2020), so that
-        nothing is to be gained where the model is wrong; 1.5, for example.
+        nothing is to be gained where the model is wrong; 1.5, for example. It does not see a game that has drifted into
+        something usual.
         observation, as_torch: see Observer. context_sigma, temperature: see World; above its own they make a game that
         its agent can exploit less (Ha & Schmidhuber 2018), the latter where the world is shown pure noise.
         draw_ends: see World.draws_ends.

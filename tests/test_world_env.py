@@ -167,8 +167,8 @@ def test_earlier_observations_stay_as_they_were(endless: WorldEnv):
     kept = [observation for observation, *_ in play(endless, ACTIONS, seed=0)]
     copies = [observation.copy() for observation in kept]
     play(endless, ACTIONS[::-1], seed=1)
-    for observation, copy in zip(kept, copies, strict=True):
-        np.testing.assert_array_equal(observation, copy)
+    for observation, copied in zip(kept, copies, strict=True):
+        np.testing.assert_array_equal(observation, copied)
 
 
 def test_info_tells_the_step_and_the_seed(endless: WorldEnv):
@@ -324,8 +324,8 @@ def test_a_snapshot_is_not_changed_by_what_comes_after(endless: WorldEnv):
     state = endless.snapshot()
     copies = state.world.cache.copy(), state.world.image.copy(), state.num_steps.copy()
     play(endless, ACTIONS, seed=1)
-    for array, copy in zip((state.world.cache, state.world.image, state.num_steps), copies, strict=True):
-        np.testing.assert_array_equal(array, copy)
+    for array, copied in zip((state.world.cache, state.world.image, state.num_steps), copies, strict=True):
+        np.testing.assert_array_equal(array, copied)
 
 
 def test_a_snapshot_of_another_world_is_refused(env: WorldEnv, tmp_path: Path):

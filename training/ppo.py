@@ -345,10 +345,12 @@ def play_episodes(
         stack = FrameStack(picture[None], 1 if policy is None else policy.stack)
         total, length, is_over = 0.0, 0, False
         while not is_over:
-            if length % held == 0 and policy is None:
-                action = int(rng.integers(env.action_space.n))
-            elif length % held == 0:
-                action = int(policy.act(stack.pictures, None if is_greedy else generator)[0])
+            if length % held == 0:
+                action = (
+                    int(rng.integers(env.action_space.n))
+                    if policy is None
+                    else int(policy.act(stack.pictures, None if is_greedy else generator)[0])
+                )
             picture, reward, terminated, truncated, _ = env.step(action)
             stack.push(picture[None], np.zeros(1, bool))
             total, length, is_over = total + reward, length + 1, terminated or truncated

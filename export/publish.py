@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from worldgen.bundle import PLAYED_NETWORKS, TRAINED_ON, find_world, load_networks, network_hashes, save_network
 from worldgen.command import fail, run
@@ -17,6 +18,7 @@ from worldgen.errors import InputError
 from worldgen.export.quantise import quantise_weights
 from worldgen.export.to_onnx import export_onnx
 from worldgen.files import new_folder
+from worldgen.models.dynamics import Dynamics
 from worldgen.uncertainty import Uncertainty
 
 
@@ -31,7 +33,7 @@ def publish(world: Path, out: Path, say: Callable[[str], None] = print) -> float
         for name, network in networks.items():
             assert name in PLAYED_NETWORKS
             quantise_weights(name, network)
-            save_network(network.half(), building, name)
+            save_network(_rounded(network), building, name)
         for name in ("world.json", "card.md", "NOTICE.md", TRAINED_ON):
             if (world / name).is_file():
                 shutil.copy(world / name, building / name)
@@ -46,6 +48,16 @@ def publish(world: Path, out: Path, say: Callable[[str], None] = print) -> float
     size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file()) / 1e6
     say(f"{out}: {size:.1f} MB")
     return size
+
+
+def _rounded(network: Any) -> Any:
+    """To half precision, but for the basis that pixels are copied in, frame after frame: rounded it would no longer be
+    orthonormal, and a thousand copies would fade some of the picture and brighten the rest."""
+    basis = network.motion.basis if isinstance(network, Dynamics) else None
+    network = network.half()
+    if basis is not None:
+        network.motion.basis = basis
+    return network
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -59,10 +59,19 @@ def test_chunks_see_as_far_back_as_the_whole_episode(tiny_world, tmp_path, monke
 
 def test_of_a_batch_some_clips_are_played_ones():
     hidden = np.stack([np.arange(20.0), -np.arange(20.0)]).astype(np.float16)[:, :, None, None]
-    states = HiddenStates(Segments(np.array([5, 30]), np.array([15, 40])), np.array([0, 10, 20]), hidden)
+    states = HiddenStates(Segments(np.array([5, 30]), np.array([15, 40])), np.array([0, 10, 20]), hidden, stretch=4)
     rows = np.array([[5, 6], [13, 14], [38, 39]])
     found = states.at(rows, every_second(3))[..., 0, 0]
     assert found.tolist() == [[0, 1], [-8, -9], [18, 19]]
+
+
+def test_a_played_clip_is_of_one_play():
+    segments = Segments(np.array([5, 30]), np.array([15, 40]))  # played in stretches of 4, 4 and 2 frames
+    states = HiddenStates(segments, np.array([0, 10, 20]), np.zeros((2, 20, 1, 1), np.float16), stretch=4)
+    starts = np.array([5, 6, 7, 8, 9, 11, 12, 30, 36, 37])
+    assert states.in_one_play(starts, 3, np.ones(10, bool)).tolist() == [5, 6, 6, 6, 9, 10, 10, 30, 35, 35]
+    assert states.in_one_play(starts, 3, np.zeros(10, bool)).tolist() == starts.tolist()
+    assert states.in_one_play(starts, 5, np.ones(10, bool)).tolist() == starts.tolist()  # none is so long
 
 
 def test_played_frames_are_those_of_a_world_that_is_given_the_same_beginning(tiny_world, tmp_path, monkeypatch):

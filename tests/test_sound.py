@@ -16,12 +16,14 @@ from worldgen.training import sound_metrics as metrics
 
 torch = pytest.importorskip("torch")
 
-from worldgen.models.sound import SoundHead, decide  # noqa: E402
+from worldgen.models.sound import NUM_PLACES, SoundHead, decide  # noqa: E402
 from worldgen.models.sound_codec import SoundCodec, blocks_in  # noqa: E402
 from worldgen.onsets import onsets  # noqa: E402
+from worldgen.training import sound as sound_training  # noqa: E402
+from worldgen.training import sound_figures  # noqa: E402
 from worldgen.training.hidden_states import HiddenStates  # noqa: E402
 from worldgen.training.recorded_sound import choose_format, has_sound, nearest_frame, recorded_sound  # noqa: E402
-from worldgen.training.sound import SoundStage  # noqa: E402
+from worldgen.training.sound import SoundStage, sound_loss  # noqa: E402
 from worldgen.training.sound_codec import SoundCodecStage  # noqa: E402
 from worldgen.training.sound_onsets import recorded_onset_places  # noqa: E402
 
@@ -232,14 +234,15 @@ def test_the_head_learns_when_a_sound_begins_and_lets_as_many_begin(recordings: 
     torch.manual_seed(0)
     wave = SoundCodec(samples=SAMPLES, channels=1, sample_rate=RATE, latent_dim=8, dim=16, num_atoms=16)
     network = SoundHead(hidden_dim=4, latent_dim=8, action_kind="discrete", action_sizes=[5], dim=16, nfe=1)
-    known = HiddenStates(segments, np.append(0, np.cumsum(segments.lengths)), np.stack([hidden, hidden]))
+    known = HiddenStates(segments, np.append(0, np.cumsum(segments.lengths)), np.stack([hidden, hidden]), stretch=12)
     sampler = ClipSampler(cache, segments, 12, with_sound=False)
     stage = SoundStage(
         network, wave, cache.action_map, np.asarray(cache.actions), sound, (known, sampler), (known, sampler), batch=8
     )
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     for step in range(60):
-        loss, _ = stage.loss(network, stage.batch(np.random.default_rng(step)), torch.Generator().manual_seed(step), 0)
+        rng, generator = np.random.default_rng(step), torch.Generator().manual_seed(step)
+        loss, _ = stage.loss(network, stage.batch(rng), generator, step / 60)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -248,7 +251,57 @@ def test_the_head_learns_when_a_sound_begins_and_lets_as_many_begin(recordings: 
     assert figures["onset_f1"] > 0.9 and 0.8 < figures["made_onsets"] / figures["real_onsets"] < 1.25
 
 
+def test_a_clips_own_past_is_what_it_plays():
+    torch.manual_seed(0)
+    head = SoundHead(hidden_dim=4, latent_dim=8, action_kind="discrete", action_sizes=[5], dim=16, nfe=2)
+    hidden, actions = torch.randn(3, 6, 2, 4), torch.randint(5, (3, 6, 1))
+    noise, first = torch.randn(3, 6, head.noise_dim), torch.randn(3, 8 + NUM_PLACES)
+    past = head.own_past(hidden, actions, first, noise)
+    state = torch.cat([torch.zeros(3, 16), first, torch.zeros(3, 1)], dim=-1)
+    for i in range(6):
+        torch.testing.assert_close(past[:, i], state[:, 16:-1])
+        _, state = head.step(hidden[:, i], actions[:, i], noise[:, i], state)
+    assert not past.requires_grad
+
+
+def test_what_sounded_before_is_the_heads_own_in_a_share_of_the_clips(monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    head = SoundHead(hidden_dim=4, latent_dim=8, action_kind="discrete", action_sizes=[5], dim=16, nfe=2)
+    latents = torch.randn(64, 6, 8)
+    told = torch.zeros(64, 6, NUM_PLACES)
+    batch = {
+        "hidden": torch.randn(64, 6, 2, 4),
+        "actions": torch.randint(5, (64, 6, 1)),
+        "latents": latents,
+        "before": torch.cat([latents, told], dim=-1),
+        "told": told,
+        "is_sounding": torch.ones(64, 6, dtype=torch.bool),
+        "weight": torch.ones(64, 6),
+    }
+    seen: list[torch.Tensor] = []
+    context = head.context
+    monkeypatch.setattr(head, "context", lambda h, a, before: seen.append(before) or context(h, a, before))
+    monkeypatch.setattr(sound_training, "PREVIOUS_NOISE", 0.0)
+    monkeypatch.setattr(sound_training, "PREVIOUS_MISSING", 0.0)
+    for share, least, most in ((0.0, 0, 0), (0.5, 16, 48), (1.0, 64, 64)):
+        sound_loss(head, batch, torch.Generator().manual_seed(0), share)
+        is_own = (seen[-1][:, 1:] != batch["before"][:, 1:]).flatten(1).any(1)
+        assert least <= int(is_own.sum()) <= most
+        torch.testing.assert_close(seen[-1][:, 0], batch["before"][:, 0])  # heard before the clip
+
+
 # What is measured
+
+
+def test_a_frame_late_is_as_near_as_a_frame_early_also_through_a_codec():
+    real = np.zeros((1, 40, SAMPLES, 1), np.float32)
+    for i in range(4, 36, 8):
+        real[0, i] = np.resize(beep(), SAMPLES)[:, None]
+    delay = 40  # samples, of the codec
+    for frames, hits in ((-1, 4), (0, 4), (1, 4), (2, 0), (-2, 0)):
+        made = np.roll(real.reshape(1, -1), frames * SAMPLES + delay, axis=1).reshape(real.shape)
+        found = sound_figures._onset_figures(made, real, RATE, sound_figures.tolerance(FPS))
+        assert found["onset_recall"] == hits / 4
 
 
 def test_distances_order_equal_similar_and_silent_sounds():

@@ -158,7 +158,7 @@ def test_the_head_learns_when_which_sound_begins_and_lets_as_many_begin(recordin
     torch.manual_seed(0)
     network = SoundEvents(hidden_dim=4, action_kind="discrete", action_sizes=[5], num_sounds=2, dim=16)
     known = (
-        HiddenStates(segments, np.array([0, 60]), np.stack([hidden, hidden])),
+        HiddenStates(segments, np.array([0, 60]), np.stack([hidden, hidden]), stretch=20),
         ClipSampler(cache, segments, 20, with_sound=False),
     )
     actions = np.zeros((60, 1), np.int64)

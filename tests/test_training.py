@@ -249,7 +249,7 @@ def test_batches_pair_each_frame_with_what_led_to_it(toy_recordings: Path):
     actions, rng = np.asarray(cache.actions), np.random.default_rng(0)
     dynamics = DynamicsStage(None, None, config, cache, numbers, actions, clips, None, 32).batch(rng)
     heads = HeadsStage(
-        Heads(hidden_dim=8), torch.nn.Identity(), TOY_ACTIONS, 0.1, cache, numbers, actions, clips, clips, 32
+        Heads(hidden_dim=8), torch.nn.Identity(), TOY_ACTIONS, 0.1, 1, cache, numbers, actions, clips, clips, 32
     ).batch(rng)  # fmt: skip
     assert len(dynamics["chance"].unique()) == 1  # of all parts alike: processes play on in the same steps
     for batch in (dynamics, heads):

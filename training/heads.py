@@ -53,6 +53,7 @@ class HeadsStage:
         dynamics: Dynamics,
         action_map: ActionMap,
         context_sigma: float,
+        nfe: int,
         cache: Cache,
         tokens: np.ndarray,
         actions: np.ndarray,
@@ -63,7 +64,7 @@ class HeadsStage:
         self.network = network
         self._dynamics: Dynamics = dynamics.eval().requires_grad_(False)
         self._played = self._dynamics
-        self._action_map, self._sigma = action_map, context_sigma
+        self._action_map, self._sigma, self._nfe = action_map, context_sigma, nfe
         self._cache, self._tokens, self._actions = cache, tokens, actions
         self._train, self._validation, self._batch = train, validation, batch
         self._reward = shaped_rewards(cache, network.config.shaping or {})
@@ -114,7 +115,7 @@ class HeadsStage:
         sigma = torch.full((b,), self._sigma, device=tokens.device)
         num_true = torch.randint(1, t, (b,), generator=generator, device=tokens.device)
         dynamics.to(tokens.device)  # type: ignore[arg-type]  # diffusers hides its signature
-        return play_on(dynamics, tokens, batch["actions"], sigma, num_true, generator)[1]
+        return play_on(dynamics, tokens, batch["actions"], sigma, num_true, generator, nfe=self._nfe)[1]
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
         hidden = self._hidden(self._played, batch, generator)[:, 1:]

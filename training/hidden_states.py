@@ -37,11 +37,13 @@ PIECE = 1000  # frames
 @dataclass(frozen=True)
 class HiddenStates:
     """hidden (2, M, m, c) float16 of the frames of `segments`, end to end, recorded ones and played ones; first
-    (S + 1,): where each segment's begin."""
+    (S + 1,): where each segment's begin; stretch: after so many frames what is played begins anew from recorded
+    ones."""
 
     segments: Segments
     first: np.ndarray
     hidden: np.ndarray
+    stretch: int
 
     def at(self, rows: np.ndarray, is_played: np.ndarray) -> np.ndarray:
         """rows (b, t) of the cache, each b inside one segment; is_played (b,) bool -> (b, t, m, c) float32"""
@@ -49,6 +51,17 @@ class HiddenStates:
         places = self.first[which][:, None] + rows - self.segments.starts[which][:, None]
         found = self.hidden[is_played.astype(np.int64)[:, None], places]
         return np.asarray(found).astype(np.float32)
+
+    def in_one_play(self, starts: np.ndarray, length: int, is_played: np.ndarray) -> np.ndarray:
+        """Frames (b,) at which clips begin -> those of played clips moved, to earlier ones, so that nothing begins anew
+        in their midst; where stretches are shorter than clips they stay"""
+        which = np.searchsorted(self.segments.starts, starts, side="right") - 1
+        begins, stops = self.segments.starts[which], self.segments.stops[which]
+        first = begins + (starts - begins) // self.stretch * self.stretch
+        ends = np.minimum(first + self.stretch, stops)
+        ends = np.where(ends - first < length, first, ends)  # the last one is too short: the one before it is whole
+        moved = np.minimum(starts, ends - length)
+        return np.where(is_played & (moved >= begins) & (self.stretch >= length), moved, starts)
 
 
 def every_second(count: int) -> np.ndarray:
@@ -85,7 +98,7 @@ def hidden_states(
     path, facts = folder / "hidden.f16", folder / "hidden.json"
     try:
         if json.loads(facts.read_text()) == key and path.stat().st_size == 2 * int(np.prod(shape)):
-            return HiddenStates(segments, first, np.memmap(path, np.float16, "r", shape=shape))
+            return HiddenStates(segments, first, np.memmap(path, np.float16, "r", shape=shape), stretch)
     except (OSError, ValueError):
         pass
     facts.unlink(missing_ok=True)
@@ -102,7 +115,7 @@ def hidden_states(
         _played(given, config, stretch, out[1])
     out.flush()
     write_json(facts, key)
-    return HiddenStates(segments, first, out)
+    return HiddenStates(segments, first, out, stretch)
 
 
 def _some(segments: Segments, limit: int) -> Segments:

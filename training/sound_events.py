@@ -64,7 +64,9 @@ class SoundEventsStage:
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         hidden, sampler = self._train
-        return self._gather(hidden, self._clips.draw(rng, self._batch), sampler.length, every_second(self._batch))
+        is_played = every_second(self._batch)
+        starts = hidden.in_one_play(self._clips.draw(rng, self._batch), sampler.length, is_played)
+        return self._gather(hidden, starts, sampler.length, is_played)
 
     def _gather(
         self, hidden: HiddenStates, starts: np.ndarray, length: int, is_played: np.ndarray
@@ -92,7 +94,9 @@ class SoundEventsStage:
         and right_music, of all."""
         hidden, sampler = self._validation
         starts = sampler.even_starts(48)
-        batch = self._gather(hidden, starts, sampler.length, every_second(len(starts)))
+        is_played = every_second(len(starts))
+        starts = hidden.in_one_play(starts, sampler.length, is_played)
+        batch = self._gather(hidden, starts, sampler.length, is_played)
         kind, none = batch["kind"], network.config.num_sounds
         inputs = (batch[k].to(network.device) for k in ("hidden", "actions"))
         _, kinds, _, tracks = network(*inputs, begun_before(kind, none).to(network.device))
@@ -110,7 +114,9 @@ class SoundEventsStage:
         each"""
         hidden, sampler = self._validation
         starts = sampler.even_starts(48)
-        batch = self._gather(hidden, starts, sampler.length, np.ones(len(starts), bool))
+        is_played = np.ones(len(starts), bool)
+        starts = hidden.in_one_play(starts, sampler.length, is_played)
+        batch = self._gather(hidden, starts, sampler.length, is_played)
         b, t = batch["kind"].shape
         state = torch.zeros(b, network.state_dim, device=network.device)
         made = []

@@ -19,7 +19,7 @@ from worldgen.backends import open_backend
 from worldgen.bundle import load_network
 from worldgen.errors import InputError
 from worldgen.measure import WARMUP, percentiles
-from worldgen.onsets import is_silent, onsets
+from worldgen.onsets import SLACK_SECONDS, is_silent, onsets
 from worldgen.sound_library import SoundLibrary
 from worldgen.sound_source import GRAPHS, open_sound
 from worldgen.training import sound_metrics as metrics
@@ -40,7 +40,8 @@ KEYS = {
     "through the codec; codec is null without torch",
     "share_of_the_way": "from shuffled (0) to the codec (1); null without torch",
     "hears": "whether the sound goes on from that of the prompt; worlds exported before that was possible do not",
-    "onset_f1": "of sounds that begin within one frame of where they do in the recording; null where there are none",
+    "onset_f1": "of sounds that begin within one frame of where they do in the recording, or 8 ms more, by which they "
+    "are found too early or come late through the codec; null where there are none",
     "codec_onset_f1": "the same of the recorded sound through the codec: as high as it can be; null without torch",
     "shuffled_onset_f1": "the same of another clip's true sound: what chance gives",
     "onset_precision, onset_recall": "its parts",
@@ -105,7 +106,7 @@ def sound_figures(
     )
     codec = _codec(folder, sound.rows(rows)[:count])
     shuffled = np.roll(real, 1, axis=0)
-    rate = world.sample_rate
+    rate, within = world.sample_rate, tolerance(fps)
     distances = {
         "silence": _distance(np.zeros_like(real), real),
         "shuffled": _distance(shuffled, real),
@@ -118,14 +119,19 @@ def sound_figures(
         "clip_frames": span,
         **distances,
         "hears": world.hears,
-        "codec_onset_f1": None if codec is None else _onset_figures(codec, real, rate, 1 / fps)["onset_f1"],
-        "shuffled_onset_f1": _onset_figures(shuffled, real, rate, 1 / fps)["onset_f1"],
+        "codec_onset_f1": None if codec is None else _onset_figures(codec, real, rate, within)["onset_f1"],
+        "shuffled_onset_f1": _onset_figures(shuffled, real, rate, within)["onset_f1"],
         "silent_share": float(is_silent(real).mean()),
         "real_click_rate": float(np.mean([metrics.click_rate(x) for x in real])),
-        **{name: _figures(getattr(heard, name), real, rate, 1 / fps, distances) for name in ("played", "listened")},
+        **{name: _figures(getattr(heard, name), real, rate, within, distances) for name in ("played", "listened")},
         **_cost(folder, world),
     }
     return figures, heard
+
+
+def tolerance(fps: float) -> float:
+    """Seconds by which an onset may be early or late: a frame"""
+    return 1 / fps + SLACK_SECONDS
 
 
 def _play(
@@ -140,7 +146,7 @@ def _play(
 
 
 def _figures(
-    made: np.ndarray, real: np.ndarray, rate: int, tolerance: float, distances: dict[str, float | None]
+    made: np.ndarray, real: np.ndarray, rate: int, within: float, distances: dict[str, float | None]
 ) -> dict[str, Any]:
     distance, shuffled, codec = _distance(made, real), distances["shuffled"], distances["codec"]
     way = None
@@ -149,7 +155,7 @@ def _figures(
     return {
         "stft_distance": distance,
         "share_of_the_way": way,
-        **_onset_figures(made, real, rate, tolerance),
+        **_onset_figures(made, real, rate, within),
         "silence_agreement": float((is_silent(made) == is_silent(real)).mean()),
         "loudness_db": metrics.loudness_db(made) - metrics.loudness_db(real),
         "click_rate": float(np.mean([metrics.click_rate(x) for x in made])),
@@ -160,9 +166,9 @@ def _distance(made: np.ndarray, real: np.ndarray) -> float:
     return float(np.mean([metrics.stft_distance(_line(a), _line(b)) for a, b in zip(made, real, strict=True)]))
 
 
-def _onset_figures(made: np.ndarray, real: np.ndarray, rate: int, tolerance: float) -> dict[str, Any]:
+def _onset_figures(made: np.ndarray, real: np.ndarray, rate: int, within: float) -> dict[str, Any]:
     matches = [
-        metrics.match_onsets(onsets(_line(a), rate), onsets(_line(b), rate), tolerance)
+        metrics.match_onsets(onsets(_line(a), rate), onsets(_line(b), rate), within)
         for a, b in zip(made, real, strict=True)
     ]
     hits, num_made, num_real = (sum(getattr(m, name) for m in matches) for name in ("hits", "made", "real"))

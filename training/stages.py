@@ -113,8 +113,8 @@ def _heads_stage(run: Run, fit: Fit) -> Stage:
     _check_same_shaping(run)
     network = run.fresh(Heads, hidden_dim=dynamics.config.dim, shaping=run.recipe.shaping, **run.preset.heads)
     return HeadsStage(
-        run.begin(network, "heads"), dynamics, run.action_map(), run.config().context_sigma, run.cache, tokens,
-        run.actions(), *_samplers(run, fit), fit.batch,
+        run.begin(network, "heads"), dynamics, run.action_map(), run.config().context_sigma, run.config().nfe,
+        run.cache, tokens, run.actions(), *_samplers(run, fit), fit.batch,
     )  # fmt: skip
 
 

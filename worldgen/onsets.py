@@ -10,7 +10,7 @@ HOP_SECONDS = 0.005  # of the envelope that onsets are found in
 RISE_DB = 9.0  # that makes an onset
 AUDIBLE = 0.01  # root mean square below which nothing is an onset
 APART_SECONDS = 0.08  # two onsets at least
-SLACK_SECONDS = 0.008  # by which an onset may be found too early
+SLACK_SECONDS = 0.008  # by which an onset may be found too early, or come late through a codec
 
 
 def mono(sound: np.ndarray) -> np.ndarray:

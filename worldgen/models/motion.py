@@ -34,7 +34,7 @@ FOLLOWS = 2.0  # the first logit of a block's share of the camera's motion
 
 class BlockMotion(Basis):
     """What says how far blocks move: log odds of displacements across and down, of each block (kernels) and shared by
-    all (camera)."""
+    all (camera). Always in float32: what is rounded in every frame and copied on is grain, or fades, after some."""
 
     def __init__(self, dim: int, token_dim: int, grid: tuple[int, int], patch: int, reach: int):
         """dim: width of the hidden state; grid: rows and columns of tokens; patch: pixels a side of a token; reach:
@@ -47,6 +47,20 @@ class BlockMotion(Basis):
         nn.init.zeros_(self.camera.weight)
         with torch.no_grad():
             self.kernels.bias.zero_().unflatten(0, (-1, self.num_displacements))[:, reach] = STILL
+
+    def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """hidden (f, m, c), tokens (f, n, d) of the previous frame -> its tokens where they are now (f, n, d)"""
+        if not self.reach:
+            return tokens
+        kind = tokens.device.type
+        if not torch.is_autocast_enabled(kind):
+            return self.moved(hidden, tokens)
+        with torch.autocast(kind, enabled=False):
+            return self.moved(hidden.float(), tokens.float())
+
+    def moved(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """As forward(), where something moves"""
+        raise NotImplementedError
 
     def log_odds(self, hidden: Tensor) -> Tensor:
         """hidden (f, m, c) -> of each block's displacements (2, f, r, s, k), r s rows and columns of blocks: where it
@@ -78,12 +92,9 @@ class MotionCompensation(BlockMotion):
         self.register_buffer("places", torch.arange(-reach, reach + 1.0), persistent=False)
         self.register_buffer("terms", terms, persistent=False)
 
-    def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """hidden (f, m, c), tokens (f, n, d) of the previous frame -> its tokens where they are now (f, n, d)"""
-        if not self.reach:
-            return tokens
+    def moved(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         across, down = self.displacement(hidden)
-        picture = self.picture(tokens).float().clamp(-BRIGHTEST, BRIGHTEST)
+        picture = self.picture(tokens).clamp(-BRIGHTEST, BRIGHTEST)
         picture = cubic_sample(picture, across, dim=-1)
         return self.tokens(cubic_sample(picture, down, dim=-2))
 
@@ -95,7 +106,7 @@ class MotionCompensation(BlockMotion):
         shared = rearrange(self.camera(of_all), "f (a k) -> a f 1 1 k", a=2)
         own = ((logits + shared).softmax(-1) * self.places).sum(-1)
         coefficients = rearrange(self.polynomial(of_all), "f (a k) -> a f k 1 1", a=2)
-        turned = (coefficients.float() * self.terms).sum(2)  # not a matrix product, which would be rounded
+        turned = (coefficients * self.terms).sum(2)  # not a matrix product, which engines round
         return self._pixels(self.follows(of_blocks).sigmoid()) * turned + self._pixels(own)
 
     def _pixels(self, of_blocks: Tensor) -> Tensor:

@@ -44,8 +44,7 @@ class PlainMotion(BlockMotion):
         self.register_buffer("spread", spread.flatten(1), persistent=False)
         self.register_buffer("places", torch.arange(-reach, reach + 1.0), persistent=False)
 
-    def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """hidden (f, m, c), tokens (f, n, d) of the previous frame -> its tokens where they are now (f, n, d)"""
+    def moved(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         num_blocks = self.window // BLOCK
         kernels = self.log_odds(hidden).softmax(-1)
         if self.cubic_share is not None:

@@ -24,17 +24,7 @@ from worldgen.models.motion import BLOCK, BRIGHTEST, BlockMotion
 class WholeMotion(BlockMotion):
     """The tokens of the previous frame, moved. reach 0: everything is copied from its place."""
 
-    def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """hidden (f, m, c), tokens (f, n, d) of the previous frame -> its tokens where they are now (f, n, d)"""
-        if not self.reach:
-            return tokens
-        kind = tokens.device.type
-        if not torch.is_autocast_enabled(kind):
-            return self._moved(hidden, tokens)
-        with torch.autocast(kind, enabled=False):  # what is rounded in every frame is grain after some
-            return self._moved(hidden.float(), tokens.float())
-
-    def _moved(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+    def moved(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         across, down = self.log_odds(hidden).argmax(-1) - self.reach
         return self.tokens(copied(self.picture(tokens).clamp(-BRIGHTEST, BRIGHTEST), across, down))
 

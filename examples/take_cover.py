@@ -253,8 +253,9 @@ def _real_games(proof: Proof, world: Path) -> Callable[[], Any]:
 
 def _train_agent(folder: Path, make_envs: Callable[[], Any], recipe: PpoRecipe, say: Say) -> Policy:
     envs = make_envs()
+    prompts = envs.world.prompts if isinstance(envs, WorldVectorEnv) else None
     try:
-        return train_ppo(envs, recipe, folder, resume=True, say=say)
+        return train_ppo(envs, recipe, folder, resume=True, prompts=prompts, say=say)
     finally:
         envs.close()
 

@@ -295,6 +295,29 @@ def test_an_agent_plays_in_a_generated_world(tiny_world: Path, tmp_path: Path):
     assert sum(row["episodes"] for row in curve) == 6 and all(row["length"] == 5 for row in curve)
 
 
+def test_an_agent_sees_what_came_before_a_generated_game(tiny_world: Path, tmp_path: Path, monkeypatch):
+    seen: list[np.ndarray] = []
+    act = ppo.Policy.act
+    monkeypatch.setattr(
+        ppo.Policy, "act", lambda self, pictures, g: seen.append(pictures.numpy().copy()) or act(self, pictures, g)
+    )
+    envs = WorldVectorEnv(EndlessWorld.load(tiny_world, batch=2), 2, autoreset_mode="SameStep", max_episode_steps=2)
+    seeds: list[int] = []
+    prompts = envs.world.prompts
+    train_ppo(
+        envs, PpoRecipe(steps=16, rollout=4, epochs=1, stack=3), tmp_path, say=quiet,
+        prompts=lambda x: seeds.extend(x) or prompts(x),
+    )  # fmt: skip
+    assert seeds[:2] == [0, 1] and len(seeds) == 2 + 2 * 4  # two at first, and after every second step
+    for i, begun in ((0, seeds[:2]), (3, seeds[2:4])):  # two actions, a look at where they are cut, and the next game
+        np.testing.assert_array_equal(seen[i][:, :2], prompts(begun)[:, -3:-1])
+        np.testing.assert_array_equal(seen[i][:, 2], EndlessWorld.load(tiny_world, batch=2).reset(begun).image)
+    np.testing.assert_array_equal(seen[1][:, 0], prompts(seeds[:2])[:, -2])  # and then moves on
+    stack = ppo.FrameStack(np.zeros((1, 4, 4, 3), np.uint8), 4)
+    stack.remember(np.ones(1, bool), np.full((1, 2, 4, 4, 3), 9, np.uint8))  # fewer than it has places for
+    assert stack.pictures[0, :, 0, 0, 0].tolist() == [9, 9, 9, 0]
+
+
 def test_what_cannot_be_trained_on_is_refused(tiny_world: Path, tmp_path: Path):
     with pytest.raises(InputError, match='autoreset_mode="SameStep"'):
         train_ppo(WorldVectorEnv(tiny_world, 2), RECIPE, tmp_path)

@@ -98,11 +98,22 @@ class Policy(nn.Module):
         return action, chances.gather(1, action[:, None])[:, 0].log(), value
 
 
+Prompts = Callable[[np.ndarray], np.ndarray]  # seeds (b,) of games -> the frames that they begin from (b, t, h, w, 3)
+
+
 class FrameStack:
-    """The last s pictures of each game, (n, s, h, w, 3) uint8; a game that begins has its first one s times."""
+    """The last s pictures of each game, (n, s, h, w, 3) uint8; a game that begins has its first one s times, unless
+    remember() says what came before it."""
 
     def __init__(self, first: np.ndarray, stack: int):
         self.pictures = torch.from_numpy(np.repeat(first[:, None], stack, axis=1))
+
+    def remember(self, rows: np.ndarray, prompts: np.ndarray) -> None:
+        """Games that have just begun, (n,) bool, and the frames that each began from (b, t, h, w, 3), its first picture
+        last"""
+        places = np.arange(1 - self.pictures.shape[1], 0) + prompts.shape[1] - 1  # its first frame where there is none
+        before = np.ascontiguousarray(prompts[:, np.maximum(places, 0)])
+        self.pictures[torch.from_numpy(rows), :-1] = torch.from_numpy(before)
 
     def push(self, latest: np.ndarray, begins: np.ndarray) -> None:
         new = torch.from_numpy(np.ascontiguousarray(latest))[:, None]
@@ -133,12 +144,14 @@ def train_ppo(
     *,
     resume: bool = False,
     games: str = "",
+    prompts: Prompts | None = None,
     say: Callable[[str], None] = print,
 ) -> Policy:
     """Trains a policy into folder/policy.safetensors, and its curve into folder/curve.json: rows of steps, seconds, and
     mean return and length of the episodes that ended since the row before; with soft_ends how probably a game ends
     while an action is held. resume: goes on where a killed run was, with new games; a finished one is loaded. games: in
-    words, which ones these are; an agent of others is refused."""
+    words, which ones these are; an agent of others is refused. prompts: of generated games that begin in the midst of
+    something, so that the policy sees what moves from its first action on."""
     if envs.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
         raise InputError('train_ppo takes games that begin anew in the step they end: autoreset_mode="SameStep"')
     if getattr(envs.unwrapped, "as_torch", False):
@@ -152,13 +165,16 @@ def train_ppo(
     say(f"ppo: {recipe.steps} steps of {envs.num_envs} games side by side, from step {done}, into {folder}")
     generator = torch.Generator().manual_seed(recipe.seed + done)
     # later seeds than those of the games played before a kill
-    stack = FrameStack(envs.reset(seed=recipe.seed + done)[0], recipe.stack)
+    first, infos = envs.reset(seed=recipe.seed + done)
+    stack = FrameStack(first, recipe.stack)
+    if prompts is not None:
+        stack.remember(np.ones(envs.num_envs, bool), prompts(infos["seed"]))
     returns, lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, int)
     ended: list[tuple[float, int]] = []
     began, saved = time.monotonic(), time.monotonic()
     before = curve[-1]["seconds"] if curve else 0.0
     while done < recipe.steps:
-        batch = _play(envs, policy, stack, recipe, generator, returns, lengths, ended)
+        batch = _play(envs, policy, stack, recipe, generator, returns, lengths, ended, prompts)
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * (1 - done / recipe.steps)
         done += recipe.rollout * recipe.action_repeat * envs.num_envs
@@ -194,6 +210,7 @@ def _play(
     returns: np.ndarray,
     lengths: np.ndarray,
     ended: list[tuple[float, int]],
+    prompts: Prompts | None = None,
 ) -> dict[str, Tensor]:
     """A rollout with its advantages (GAE, Schulman et al. 2016): pictures (t * n, ...), the rest (t * n,)"""
     rows: dict[str, list[Tensor]] = {k: [] for k in ("pictures", "actions", "log_probs", "values", "rewards", "lives")}
@@ -217,6 +234,8 @@ def _play(
             ended += [(float(returns[i]), int(lengths[i])) for i in np.flatnonzero(ends)]
             returns[ends], lengths[ends] = 0, 0
             stack.push(latest, ends)
+            if prompts is not None and ends.any():
+                stack.remember(ends, prompts(infos["seed"][ends]))
         for part, new in zip(rows.values(), (pictures, action, log_prob, value, gained, lives), strict=True):
             part.append(new)
     next_value = policy.act(stack.pictures, None)[2]

@@ -315,6 +315,11 @@ class World:
         zeros = np.zeros(self._num_slots, np.float32)
         return self._shown(Frame(no_image(self._num_slots), sound, zeros, zeros > 0, None, uncertainty), draw)
 
+    def prompts(self, seeds: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The frames that games of these seeds (b,) begin from unless reset() is given a start: (b, t, h, w, 3) uint8,
+        as recorded; the last one is shown first."""
+        return pick_starts(self._starts, np.asarray(seeds, np.uint64), None)[0]
+
     def step(self, action: Any, *, draw: bool = True) -> Frame:
         """Plays one action (an action per slot with batch=n) and shows the frame it leads to. draw: as in reset()."""
         state = self._current()

@@ -24,7 +24,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from worldgen.export.quietly import quietly
 
 HALF_OPERATORS = ("MatMul", "Gemm", "Conv", "ConvTranspose", "Attention")
-EDGE = 6  # the last matrix products, and those that read the tokens, keep their precision: see inner_products()
+EDGE = 7  # the last matrix products, and those that read the tokens, keep their precision: see inner_products()
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def _half(tensor: TensorProto, name: str, kind: int) -> TensorProto:
 
 def inner_products(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """The matrix products by weights whose numbers may have 8 bits, of a dynamics' graph: not the last ones, whose
-    errors reach the picture at once (where pixels are copied from among them), and not those before the blocks: a stem
-    sees fine detail."""
+    errors reach the picture at once (where pixels are copied from among them; six, with cubic kernels seven), and not
+    those before the blocks: a stem sees fine detail."""
     weights = {x.name for x in graph.initializer if len(x.dims) == 2}
     products = [(i, n) for i, n in enumerate(graph.node) if n.op_type == "MatMul" and n.input[1] in weights]
     last_convolution = max((i for i, n in enumerate(graph.node) if n.op_type == "Conv"), default=-1)

@@ -16,14 +16,13 @@ from worldgen.training import sound_metrics as metrics
 
 torch = pytest.importorskip("torch")
 
-from worldgen.models.sound import NUM_PLACES, SoundHead, decide  # noqa: E402
+from worldgen.models.sound import SoundHead, decide  # noqa: E402
 from worldgen.models.sound_codec import SoundCodec, blocks_in  # noqa: E402
 from worldgen.onsets import onsets  # noqa: E402
-from worldgen.training import sound as sound_training  # noqa: E402
 from worldgen.training import sound_figures  # noqa: E402
 from worldgen.training.hidden_states import HiddenStates  # noqa: E402
 from worldgen.training.recorded_sound import choose_format, has_sound, nearest_frame, recorded_sound  # noqa: E402
-from worldgen.training.sound import SoundStage, sound_loss  # noqa: E402
+from worldgen.training.sound import SoundStage  # noqa: E402
 from worldgen.training.sound_codec import SoundCodecStage  # noqa: E402
 from worldgen.training.sound_onsets import recorded_onset_places  # noqa: E402
 
@@ -249,45 +248,6 @@ def test_the_head_learns_when_a_sound_begins_and_lets_as_many_begin(recordings: 
     stage.finish(network)
     figures, _ = stage.validate(network)
     assert figures["onset_f1"] > 0.9 and 0.8 < figures["made_onsets"] / figures["real_onsets"] < 1.25
-
-
-def test_a_clips_own_past_is_what_it_plays():
-    torch.manual_seed(0)
-    head = SoundHead(hidden_dim=4, latent_dim=8, action_kind="discrete", action_sizes=[5], dim=16, nfe=2)
-    hidden, actions = torch.randn(3, 6, 2, 4), torch.randint(5, (3, 6, 1))
-    noise, first = torch.randn(3, 6, head.noise_dim), torch.randn(3, 8 + NUM_PLACES)
-    past = head.own_past(hidden, actions, first, noise)
-    state = torch.cat([torch.zeros(3, 16), first, torch.zeros(3, 1)], dim=-1)
-    for i in range(6):
-        torch.testing.assert_close(past[:, i], state[:, 16:-1])
-        _, state = head.step(hidden[:, i], actions[:, i], noise[:, i], state)
-    assert not past.requires_grad
-
-
-def test_what_sounded_before_is_the_heads_own_in_a_share_of_the_clips(monkeypatch: pytest.MonkeyPatch):
-    torch.manual_seed(0)
-    head = SoundHead(hidden_dim=4, latent_dim=8, action_kind="discrete", action_sizes=[5], dim=16, nfe=2)
-    latents = torch.randn(64, 6, 8)
-    told = torch.zeros(64, 6, NUM_PLACES)
-    batch = {
-        "hidden": torch.randn(64, 6, 2, 4),
-        "actions": torch.randint(5, (64, 6, 1)),
-        "latents": latents,
-        "before": torch.cat([latents, told], dim=-1),
-        "told": told,
-        "is_sounding": torch.ones(64, 6, dtype=torch.bool),
-        "weight": torch.ones(64, 6),
-    }
-    seen: list[torch.Tensor] = []
-    context = head.context
-    monkeypatch.setattr(head, "context", lambda h, a, before: seen.append(before) or context(h, a, before))
-    monkeypatch.setattr(sound_training, "PREVIOUS_NOISE", 0.0)
-    monkeypatch.setattr(sound_training, "PREVIOUS_MISSING", 0.0)
-    for share, least, most in ((0.0, 0, 0), (0.5, 16, 48), (1.0, 64, 64)):
-        sound_loss(head, batch, torch.Generator().manual_seed(0), share)
-        is_own = (seen[-1][:, 1:] != batch["before"][:, 1:]).flatten(1).any(1)
-        assert least <= int(is_own.sum()) <= most
-        torch.testing.assert_close(seen[-1][:, 0], batch["before"][:, 0])  # heard before the clip
 
 
 # What is measured

@@ -26,6 +26,7 @@ from worldgen.files import allocate, file_hash, write_json
 from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
 from worldgen.training.compiled import multiplies_bfloat16
 from worldgen.training.own_past import play_on
+from worldgen.training.rollout import PROMPT
 
 CHUNK = 128  # frames at a time
 LANES = 8  # segments side by side
@@ -54,7 +55,7 @@ class HiddenStates:
 
     def in_one_play(self, starts: np.ndarray, length: int, is_played: np.ndarray) -> np.ndarray:
         """Frames (b,) at which clips begin -> those of played clips moved, to earlier ones, so that nothing begins anew
-        in their midst; where stretches are shorter than clips they stay"""
+        in their midst"""
         which = np.searchsorted(self.segments.starts, starts, side="right") - 1
         begins, stops = self.segments.starts[which], self.segments.stops[which]
         first = begins + (starts - begins) // self.stretch * self.stretch
@@ -80,18 +81,20 @@ def hidden_states(
     world: Path,
     folder: Path,
     say: Callable[[str], None] = print,
+    clip: int = 1,
 ) -> HiddenStates:
-    """tokens (N, n, d) and led_to (N, width), the actions that led to the frames, of the whole cache."""
+    """tokens (N, n, d) and led_to (N, width), the actions that led to the frames, of the whole cache; clip: frames that
+    are learned from together, the least that are played on."""
     whole, segments = segments, _some(segments, limit)
     begins = whole.starts[np.searchsorted(whole.starts, segments.starts, side="right") - 1]
     first = np.append(0, np.cumsum(segments.lengths))
     shape = (2, int(first[-1]), dynamics.num_tokens + 1, dynamics.config.dim)
-    stretch = max(1, round(PLAYED_SECONDS * cache.fps))
+    stretch = max(clip, round(PLAYED_SECONDS * cache.fps))
     key = {
         "data": cache.path.name,
         "networks": [file_hash(world / name / WEIGHTS) for name in ("tokenizer", "dynamics")],
         "shape": list(shape),
-        "played": [stretch, config.nfe, config.context_sigma],
+        "played": [PROMPT, stretch, config.nfe, config.context_sigma],
         "rows": hashlib.sha256(segments.starts.tobytes() + segments.stops.tobytes()).hexdigest(),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -190,12 +193,12 @@ def _recorded(given: _Given, sigma: float, out: np.ndarray) -> None:
 
 
 def _played(given: _Given, config: WorldConfig, stretch: int, out: np.ndarray) -> None:
-    """Each stretch is played on from the recorded frames before it, or from the first one of its episode, as a game
-    that begins with them: what led to the first frame that is seen is not known"""
+    """Each stretch is played on from the PROMPT recorded frames before it, or from the first one of its episode, as a
+    game that begins with them: what led to the first frame that is seen is not known"""
     dynamics = given.dynamics
     device = dynamics.tokens_in.weight.device
     generator = torch.Generator(device).manual_seed(0)
-    jobs = given.jobs(stretch, dynamics.config.context)
+    jobs = given.jobs(stretch, PROMPT)
     for begin in range(0, len(jobs), PLAYED_LANES):
         group = jobs[begin : begin + PLAYED_LANES]
         tokens, led_to = given.clips(group)

@@ -133,7 +133,7 @@ def _hidden(
     def known(segments: Segments, limit: int, kept: str) -> KnownFrames:
         hidden = hidden_states(
             dynamics, run.cache, tokens, rows, run.config(), sound.segments(run.cache, segments), limit,
-            run.recipe.out, run.recipe.out / "training" / "hidden" / kept, run.say,
+            run.recipe.out, run.recipe.out / "training" / "hidden" / kept, run.say, fit.length,
         )  # fmt: skip
         return hidden, run.sampler(hidden.segments, fit.length)
 

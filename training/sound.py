@@ -1,12 +1,11 @@
 """Trains the sound head on the frozen dynamics' hidden states: which sound belongs to each frame. Half of them are of
-recorded frames, half of frames as the dynamics plays them; and in half of the clips, once it has begun to learn, what
-sounded before is what the head itself has made (scheduled sampling, Bengio et al. 2015), as it is in play.
+recorded frames, half of frames as the dynamics plays them.
 
 worldgen train recordings/ --out worlds/mine --stages sound_codec sound --steps 500
 
 Silence is most of many games: how loud a frame is decides how much its latent counts, and half of the clips are chosen
-because sounds begin in them. The latent of the frame before is otherwise the true one, noised and sometimes missing.
-The threshold at which a sound begins is set at the end, on held-out clips.
+because sounds begin in them. The latent of the frame before is the true one, noised and sometimes missing, so that in
+play the head can go on from its own. The threshold at which a sound begins is set at the end, on held-out clips.
 """
 
 from __future__ import annotations
@@ -28,15 +27,13 @@ from worldgen.training.sound_onsets import OnsetClips, balance, onset_f1, record
 PREVIOUS_NOISE = 0.3  # standard deviation on the latent of the frame before, at most
 PREVIOUS_MISSING = 0.1
 DRAWS = 4  # of noise for each frame: the flow is small, reading the frame is not
-OWN_PAST, OWN_PAST_FROM = 0.5, 0.2  # share of the clips with the head's own sound before them, and since when
 LOUDEST = 4.0  # how much more than an average one a frame can count
 
 
 def sound_loss(
-    network: SoundHead, batch: dict[str, Tensor], generator: torch.Generator | None, own_past: float = 0.0
+    network: SoundHead, batch: dict[str, Tensor], generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """batch: of SoundStage.batch; own_past: share of the clips in which what sounded before is the network's own
-    -> flow matching loss (x-prediction), cross-entropy of silence, and of onsets"""
+    """batch: of SoundStage.batch -> flow matching loss (x-prediction), cross-entropy of silence, and of onsets"""
     latents, told, is_sounding = batch["latents"], batch["told"], batch["is_sounding"]
     b, t, d = latents.shape
 
@@ -49,10 +46,6 @@ def sound_loss(
     before = batch["before"]
     known = (before[..., :d] + PREVIOUS_NOISE * uniform(b, 1, 1) * normal(b, t, d)) * before[..., :d].any(-1, True)
     known = torch.cat([known, before[..., d:]], dim=-1) * (uniform(b, t, 1) > PREVIOUS_MISSING)
-    own = torch.nonzero(uniform(b) < own_past).flatten()
-    if len(own):
-        heard = batch["hidden"][own], batch["actions"][own], before[own, 0]
-        known = known.index_copy(0, own, network.own_past(*heard, normal(len(own), t, network.noise_dim)))
     context = network.context(batch["hidden"], batch["actions"], known)
     onset = onset_loss(*network.onset_logits(context), told)
     informed = context + network.told_in(told)
@@ -137,7 +130,7 @@ class SoundStage:
 
     def loss(self, network, batch, generator, progress) -> tuple[Tensor, dict[str, Tensor]]:
         inner = network.module if hasattr(network, "module") else network
-        flow, silence, onset = sound_loss(inner, batch, generator, OWN_PAST * (progress >= OWN_PAST_FROM))
+        flow, silence, onset = sound_loss(inner, batch, generator)
         parts = {"flow_error": flow.detach(), "silence_error": silence.detach(), "onset_error": onset.detach()}
         return flow + silence + 2 * onset, parts
 

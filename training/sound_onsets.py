@@ -13,7 +13,7 @@ from worldgen.onsets import onset_places
 from worldgen.training.recorded_sound import RecordedSound
 from worldgen.training.sound_metrics import match_onsets
 
-THRESHOLDS = np.linspace(0.05, 0.95, 19)
+THRESHOLDS = np.append([0.01, 0.02, 0.03], np.linspace(0.05, 0.95, 19))
 
 
 def recorded_onset_places(recorded: RecordedSound, segments: Segments) -> np.ndarray:

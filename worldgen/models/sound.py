@@ -114,24 +114,9 @@ class SoundHead(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers dec
     def step(self, hidden: Tensor, action: Tensor, noise: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """hidden (b, m, c), action (b, width), noise (b, d + 1), state (b, state_dim), zero at first -> latent (b, d),
         state"""
-        return self._go_on(self.reading(hidden, action), noise, state)
-
-    @torch.no_grad()
-    def own_past(self, hidden: Tensor, action: Tensor, first: Tensor, noise: Tensor) -> Tensor:
-        """A clip as step() plays it: hidden (b, t, m, c), action (b, t, width), first (b, d + f): latent and told of
-        the frame before the first one, noise (b, t, d + 1) -> those of the frame before each (b, t, d + f)"""
-        dim, condition = self.config.dim, self.reading(hidden, action)
-        state = F.pad(first, (dim, 1))
-        before = [first]
-        for i in range(noise.shape[1] - 1):
-            _, state = self._go_on(condition[:, i], noise[:, i], state)
-            before.append(state[:, dim:-1])
-        return torch.stack(before, dim=1)
-
-    def _go_on(self, condition: Tensor, noise: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """condition (b, e) of a frame; the rest as step()"""
         dim, d = self.config.dim, self.config.latent_dim
         memory, before, urge = state.split([dim, d + NUM_PLACES, 1], dim=-1)
+        condition = self.reading(hidden, action)
         memory = gru_step(self.memory, torch.cat([condition, before], dim=-1), memory)
         context = torch.cat([memory, condition], dim=-1)
         logit, places = self.onset_logits(context)

@@ -79,7 +79,9 @@ def _starts(starts: list | tuple, num_slots: int | None) -> np.ndarray:
         raise EnvError(f"a start is {CHOICES}; got a {type(starts).__name__}")
     each = [np.asarray(start) for start in starts]
     if any(x.dtype.kind not in "iu" for x in each):
-        raise EnvError("a list of starts has an index, an image or a clip for each game; None or 'random' is for all")
+        raise EnvError(
+            "a list of starts has an index, an image or a clip, uint8, for each game; None or 'random' is for all"
+        )
     each = [x[None] if x.ndim == 3 else x for x in each]
     if len(each) != num_slots:
         raise EnvError(f"{len(each)} starts for {num_slots} games")

@@ -56,7 +56,7 @@ def train_and_play(options: Options) -> float:
         **cut,
     )
     recipe = PpoRecipe(steps=options.steps, seed=options.seed)
-    games = f"{options.world} {envs.unwrapped.world.hash}, {options.temperature:g}, {options.seconds:g} s"
+    games = f"world {envs.unwrapped.world.hash} at temperature {options.temperature:g}, for {options.seconds:g} s"
     policy = train_ppo(envs, recipe, options.out, resume=True, games=games, prompts=envs.unwrapped.world.prompts)
     env = gymnasium.wrappers.TimeLimit(single, cut["max_episode_steps"])
     rows = play_episodes(env, policy, list(range(1_000_000, 1_000_000 + options.episodes)))

@@ -693,6 +693,25 @@ def test_what_is_copied_from_is_noised_and_what_is_learned_is_not():
     assert not exact.any() and noised.std((1, 2, 3)).max() < 0.12 and (noised.std((1, 2, 3)) > 0).all()
 
 
+def test_a_finished_frame_is_seen_as_it_was_written_down_and_no_other():
+    network, x = make(), clip(32, 3)
+    null, weight = torch.from_numpy(MAPS["discrete"].null()), weight_in_picture(network.motion)
+    seen = []
+
+    class Watched(Dynamics):
+        def forward(self, noisy, sigma, step_size, previous, context_sigma, action):
+            seen.append((noisy[:, :-1], previous[:, 1:, 1], (sigma == context_sigma)[:, :-1]))
+            return x["tokens"], None
+
+    network.__class__ = Watched
+    recipe = DynamicsLoss(past_noise=0.0, motion_error=0.0)
+    dynamics_loss(network, x["tokens"], x["action"], null, weight, generator(), 0.0, 0.0, recipe)
+    ((noisy, written, is_finished),) = seen
+    assert is_finished[:, 0].all() and (~is_finished[:, 1]).any()
+    torch.testing.assert_close(noisy[is_finished], written[is_finished])
+    assert ((noisy - written)[~is_finished].abs().amax((-2, -1)) > 0.01).all()
+
+
 def test_a_clip_played_on_is_learned_from_its_own_frames_and_not_from_the_recorded_past():
     """Where all clips are played on, the recorded frames of the past are neither shown nor copied."""
     network, x = make(), clip(4, 3)

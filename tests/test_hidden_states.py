@@ -17,9 +17,11 @@ from worldgen.training import hidden_states as module  # noqa: E402
 from worldgen.training.hidden_states import (  # noqa: E402
     HiddenStates,
     committed,
+    evenly,
     every_second,
     hidden_states,
 )
+from worldgen.training.sound_onsets import PlayedClips  # noqa: E402
 
 RECORDED, PLAYED = np.array([False]), np.array([True])
 
@@ -65,13 +67,22 @@ def test_of_a_batch_some_clips_are_played_ones():
     assert found.tolist() == [[0, 1], [-8, -9], [18, 19]]
 
 
-def test_a_played_clip_is_of_one_play():
+def test_played_clips_are_of_one_play():
     segments = Segments(np.array([5, 30]), np.array([15, 40]))  # played in stretches of 4, 4 and 2 frames
     states = HiddenStates(segments, np.array([0, 10, 20]), np.zeros((2, 20, 1, 1), np.float16), stretch=4)
-    starts = np.array([5, 6, 7, 8, 9, 11, 12, 30, 36, 37])
-    assert states.in_one_play(starts, 3, np.ones(10, bool)).tolist() == [5, 6, 6, 6, 9, 10, 10, 30, 35, 35]
-    assert states.in_one_play(starts, 3, np.zeros(10, bool)).tolist() == starts.tolist()
-    assert states.in_one_play(starts, 5, np.ones(10, bool)).tolist() == starts.tolist()  # none is so long
+    starts = [*range(5, 13), *range(30, 38)]
+    sampler = SimpleNamespace(all_starts=lambda: np.array(starts), length=3)
+    allowed = [5, 6, 9, 10, 30, 31, 34, 35]
+    assert states.starts_in_one_play(sampler).tolist() == allowed
+    begins = np.zeros(40, bool)
+    begins[[8, 37]] = True
+    clips = PlayedClips(states, sampler, begins)
+    drawn = clips.draw(np.random.default_rng(0), 4000)
+    assert set(drawn[~every_second(4000)]) == set(starts)
+    assert np.unique(drawn[every_second(4000)], return_counts=True)[0].tolist() == allowed
+    first = drawn[:2000]  # of these each holds a beginning
+    assert all(begins[a : a + 3].any() for a in first)
+    assert evenly(np.arange(10), 4).tolist() == [0, 3, 6, 9] and evenly(np.arange(2), 4).tolist() == [0, 1]
 
 
 def test_played_frames_are_those_of_a_world_that_is_given_the_same_beginning(tiny_world, tmp_path, monkeypatch):

@@ -138,6 +138,7 @@ def test_an_agent_of_other_games_is_refused(tmp_path: Path):
     train_ppo(bright_sides(), part, tmp_path, games="bright sides", say=quiet)
     with pytest.raises(InputError, match="was trained in bright sides, not in dark ones"):
         train_ppo(bright_sides(), part, tmp_path, resume=True, games="dark ones", say=quiet)
+    train_ppo(bright_sides(), part, tmp_path, resume=True, say=quiet)  # who does not say is not asked
     wide = SyncVectorEnv([lambda: WideSide()] * 8, autoreset_mode=AutoresetMode.SAME_STEP)
     with pytest.raises(InputError, match="pictures of another size"):
         train_ppo(wide, part, tmp_path, resume=True, games="bright sides", say=quiet)

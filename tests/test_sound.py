@@ -241,7 +241,7 @@ def test_the_head_learns_when_a_sound_begins_and_lets_as_many_begin(recordings: 
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     for step in range(60):
         rng, generator = np.random.default_rng(step), torch.Generator().manual_seed(step)
-        loss, _ = stage.loss(network, stage.batch(rng), generator, step / 60)
+        loss, _ = stage.loss(network, stage.batch(rng), generator, 0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

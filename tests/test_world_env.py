@@ -305,6 +305,9 @@ def test_one_snapshot_has_as_many_futures_as_seeds(endless: WorldEnv, tiny_world
     endless.restore(state)
     np.testing.assert_array_equal(futures[6], frames_of([endless.step(action) for action in ACTIONS]))
     assert not np.array_equal(futures[6], futures[7])
+    for seed in (2**63, 2**70):
+        with pytest.raises(gymnasium.error.Error, match="a seed is between"):
+            endless.reset(seed=seed, options={"state": state})
     envs = WorldVectorEnv(EndlessWorld.load(tiny_world, batch=3), 3)
     _, infos = envs.reset(seed=[7, None, 8], options={"state": state})
     assert infos["seed"].tolist() == [7, 6, 8]

@@ -120,9 +120,9 @@ def dynamics_loss(
     past = past + recipe.past_noise * uniform(b, 1, 1, 1) * normal()
     is_context[:, 0] = True  # a game begins from a finished frame
     sigma = torch.where(is_context, context_sigma, sigma)
-    noise = normal()  # one for a frame, as in play: what a finished one is seen as, it was written down as
+    is_finished, noise = is_context[..., None, None], normal()  # finished frames have one noise, as in play
     previous = previous_of(past, _mix(past, noise, context_sigma), network.config.history)
-    noisy = _mix(torch.where(is_context[..., None, None], past, tokens), noise, sigma)
+    noisy = _mix(torch.where(is_finished, past, tokens), torch.where(is_finished, noise, normal()), sigma)
     # steps of every size that fits give the mean of what may follow
     step_size = 0.5 ** torch.randint(3, (b, t), generator=generator, device=tokens.device)
     step_size = torch.where(step_size <= sigma, step_size, FINEST_STEP)

@@ -1,9 +1,9 @@
 """The dynamics' hidden states, computed once: what the sound heads learn from.
 
-Of recorded frames, and of the same moments as the dynamics plays on to them for up to PLAYED_SECONDS from recorded
-frames before, under the recorded actions: in play a head sees such ones alone, and what it would be sure of may be
-blurred or gone there. Of as many frames as a limit says, spread over all episodes; beside the training state, in half
-precision. Where the processor multiplies bfloat16 they are computed so, twice as fast.
+Of recorded frames, and of the same moments as the dynamics plays on to them for up to PLAYED_SECONDS, or as long as a
+clip, from recorded frames before, under the recorded actions: in play a head sees such ones alone, and what it would be
+sure of may be blurred or gone there. Of as many frames as a limit says, spread over all episodes; beside the training
+state, in half precision. Where the processor multiplies bfloat16 they are computed so, twice as fast.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from worldgen.bundle import WEIGHTS
 from worldgen.config import WorldConfig
 from worldgen.data.cache import Cache
-from worldgen.data.dataset import Segments
+from worldgen.data.dataset import ClipSampler, Segments
 from worldgen.files import allocate, file_hash, write_json
 from worldgen.models.dynamics import FINEST_STEP, Dynamics, previous_of
 from worldgen.training.compiled import multiplies_bfloat16
@@ -53,21 +53,22 @@ class HiddenStates:
         found = self.hidden[is_played.astype(np.int64)[:, None], places]
         return np.asarray(found).astype(np.float32)
 
-    def in_one_play(self, starts: np.ndarray, length: int, is_played: np.ndarray) -> np.ndarray:
-        """Frames (b,) at which clips begin -> those of played clips moved, to earlier ones, so that nothing begins anew
-        in their midst"""
-        which = np.searchsorted(self.segments.starts, starts, side="right") - 1
-        begins, stops = self.segments.starts[which], self.segments.stops[which]
-        first = begins + (starts - begins) // self.stretch * self.stretch
-        ends = np.minimum(first + self.stretch, stops)
-        ends = np.where(ends - first < length, first, ends)  # the last one is too short: the one before it is whole
-        moved = np.minimum(starts, ends - length)
-        return np.where(is_played & (moved >= begins) & (self.stretch >= length), moved, starts)
+    def starts_in_one_play(self, sampler: ClipSampler) -> np.ndarray:
+        """Frames at which clips of the sampler, which has the same segments, begin, in whose midst nothing that is
+        played begins anew: (s,)"""
+        starts = sampler.all_starts()
+        begins = self.segments.starts[np.searchsorted(self.segments.starts, starts, side="right") - 1]
+        return starts[(starts - begins) % self.stretch + sampler.length <= self.stretch]
 
 
 def every_second(count: int) -> np.ndarray:
     """Which of so many clips are played ones, (count,) bool"""
     return np.arange(count) % 2 == 1
+
+
+def evenly(starts: np.ndarray, count: int) -> np.ndarray:
+    """Some of the starts, at most so many, the same ones every time"""
+    return starts[np.unique(np.linspace(0, len(starts) - 1, min(count, len(starts))).round().astype(int))]
 
 
 def hidden_states(

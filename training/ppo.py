@@ -323,7 +323,7 @@ def _load(
     changed = {k for k, v in asdict(recipe).items() if known[k] != v} - {"steps"}
     if changed:
         raise InputError(f"{folder} was trained with another {sorted(changed)[0]}: choose another folder, or delete it")
-    if kept.get("games", games) != games:
+    if games and kept.get("games") not in (None, "", games):
         raise InputError(
             f"{folder} was trained in {kept['games']}, not in {games}: choose another folder, or delete it"
         )

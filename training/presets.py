@@ -57,7 +57,7 @@ def tiny() -> Preset:
             "between": Fit(steps=1500, batch=16, length=3, learning_rate=2e-3, ema=0.99),
             "sound_codec": Fit(steps=3000, batch=8, length=16, learning_rate=1e-3, ema=0.995),
             "sound": Fit(steps=3000, batch=12, length=40, learning_rate=1e-3, ema=0.995),
-            "sound_events": Fit(steps=3000, batch=24, length=20, learning_rate=1e-3, ema=0.995),
+            "sound_events": Fit(steps=3000, batch=12, length=40, learning_rate=1e-3, ema=0.995),
         },
     )
 

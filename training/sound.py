@@ -19,10 +19,10 @@ from worldgen.actions import ActionMap
 from worldgen.data.dataset import ClipSampler
 from worldgen.models.sound import NUM_PLACES, SoundHead
 from worldgen.models.sound_codec import SoundCodec
-from worldgen.training.hidden_states import HiddenStates, every_second
+from worldgen.training.hidden_states import HiddenStates, evenly, every_second
 from worldgen.training.recorded_sound import RecordedSound
 from worldgen.training.rollout import led_to
-from worldgen.training.sound_onsets import OnsetClips, balance, onset_f1, recorded_onset_places
+from worldgen.training.sound_onsets import PlayedClips, balance, onset_f1, recorded_onset_places
 
 PREVIOUS_NOISE = 0.3  # standard deviation on the latent of the frame before, at most
 PREVIOUS_MISSING = 0.1
@@ -99,7 +99,7 @@ class SoundStage:
         loud = loudness[loudness > 0]
         self._latents[self._is_silent] = 0
         self._weight = 0.25 + np.minimum(LOUDEST, loudness / (loud.mean() if len(loud) else 1.0))
-        self._clips = OnsetClips(train[1], self._places >= 0)
+        self._clips = PlayedClips(*train, self._places >= 0)
 
     @torch.inference_mode()
     def _encode(self, waves: np.ndarray) -> np.ndarray:
@@ -108,9 +108,7 @@ class SoundStage:
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         hidden, sampler = self._train
-        is_played = every_second(self._batch)
-        starts = hidden.in_one_play(self._clips.draw(rng, self._batch), sampler.length, is_played)
-        return self._gather(hidden, starts, sampler.length, is_played)
+        return self._gather(hidden, self._clips.draw(rng, self._batch), sampler.length, every_second(self._batch))
 
     def _gather(
         self, hidden: HiddenStates, starts: np.ndarray, length: int, is_played: np.ndarray
@@ -142,12 +140,10 @@ class SoundStage:
         hidden, sampler = self._validation
         error = power = right = count = 0.0
         generator = torch.Generator(network.device).manual_seed(0)
-        for starts in np.array_split(sampler.even_starts(32), 4):
+        for starts in np.array_split(evenly(hidden.starts_in_one_play(sampler), 32), 4):
             if not len(starts):
                 continue
-            is_played = every_second(len(starts))
-            starts = hidden.in_one_play(starts, sampler.length, is_played)
-            given = self._gather(hidden, starts, sampler.length, is_played)
+            given = self._gather(hidden, starts, sampler.length, every_second(len(starts)))
             batch = {k: v.to(network.device) for k, v in given.items()}
             latents, is_sounding = batch["latents"], batch["is_sounding"]
             context = network.context(batch["hidden"], batch["actions"], batch["before"])
@@ -169,9 +165,8 @@ class SoundStage:
     def _onsets(self, network, is_played: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """What the head lets begin in held-out clips, going on from its own past, and what begins: (b, t) bool each"""
         hidden, sampler = self._validation
-        starts = sampler.even_starts(48)
-        which = np.full(len(starts), is_played)
-        batch = self._gather(hidden, hidden.in_one_play(starts, sampler.length, which), sampler.length, which)
+        starts = evenly(hidden.starts_in_one_play(sampler), 48)
+        batch = self._gather(hidden, starts, sampler.length, np.full(len(starts), is_played))
         b, t = batch["is_sounding"].shape
         generator = torch.Generator(network.device).manual_seed(0)
         memory, urge = torch.zeros(b, network.config.dim), torch.zeros(b, 1)

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from worldgen.actions import ActionMap
 from worldgen.data.dataset import ClipSampler
 from worldgen.models.sound_events import SoundEvents, begun_before
-from worldgen.training.hidden_states import HiddenStates, every_second
+from worldgen.training.hidden_states import HiddenStates, evenly, every_second
 from worldgen.training.rollout import led_to
 from worldgen.training.sound_library import SoundEvent
-from worldgen.training.sound_onsets import OnsetClips, balance, onset_f1
+from worldgen.training.sound_onsets import PlayedClips, balance, onset_f1
 
 
 def event_loss(
@@ -60,13 +60,11 @@ class SoundEventsStage:
         for event in sorted(events, key=lambda e: e.gain):  # of two in a frame the louder one
             self._kind[event.frame] = event.kind
             self._place[event.frame] = event.place, np.log(np.clip(event.gain, 0.05, 2.7))
-        self._clips = OnsetClips(train[1], self._kind != network.config.num_sounds)
+        self._clips = PlayedClips(*train, self._kind != network.config.num_sounds)
 
     def batch(self, rng: np.random.Generator) -> dict[str, Tensor]:
         hidden, sampler = self._train
-        is_played = every_second(self._batch)
-        starts = hidden.in_one_play(self._clips.draw(rng, self._batch), sampler.length, is_played)
-        return self._gather(hidden, starts, sampler.length, is_played)
+        return self._gather(hidden, self._clips.draw(rng, self._batch), sampler.length, every_second(self._batch))
 
     def _gather(
         self, hidden: HiddenStates, starts: np.ndarray, length: int, is_played: np.ndarray
@@ -93,10 +91,8 @@ class SoundEventsStage:
         past. Half of recorded, half of played ones: right_kind, of the frames in which one begins, under the true past,
         and right_music, of all."""
         hidden, sampler = self._validation
-        starts = sampler.even_starts(48)
-        is_played = every_second(len(starts))
-        starts = hidden.in_one_play(starts, sampler.length, is_played)
-        batch = self._gather(hidden, starts, sampler.length, is_played)
+        starts = evenly(hidden.starts_in_one_play(sampler), 48)
+        batch = self._gather(hidden, starts, sampler.length, every_second(len(starts)))
         kind, none = batch["kind"], network.config.num_sounds
         inputs = (batch[k].to(network.device) for k in ("hidden", "actions"))
         _, kinds, _, tracks = network(*inputs, begun_before(kind, none).to(network.device))
@@ -113,10 +109,8 @@ class SoundEventsStage:
         """What the head lets begin in held-out played clips, going on from its own past, and what begins: (b, t) bool
         each"""
         hidden, sampler = self._validation
-        starts = sampler.even_starts(48)
-        is_played = np.ones(len(starts), bool)
-        starts = hidden.in_one_play(starts, sampler.length, is_played)
-        batch = self._gather(hidden, starts, sampler.length, is_played)
+        starts = evenly(hidden.starts_in_one_play(sampler), 48)
+        batch = self._gather(hidden, starts, sampler.length, np.ones(len(starts), bool))
         b, t = batch["kind"].shape
         state = torch.zeros(b, network.state_dim, device=network.device)
         made = []

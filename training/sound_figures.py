@@ -130,7 +130,7 @@ def sound_figures(
 
 
 def tolerance(fps: float) -> float:
-    """Seconds by which an onset may be early or late: a frame"""
+    """Seconds by which an onset may be early or late: a frame, and what finding it is off by"""
     return 1 / fps + SLACK_SECONDS
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from worldgen.data.dataset import ClipSampler, Segments
 from worldgen.onsets import onset_places
+from worldgen.training.hidden_states import HiddenStates, every_second
 from worldgen.training.recorded_sound import RecordedSound
 from worldgen.training.sound_metrics import match_onsets
 
@@ -48,16 +49,28 @@ def balance(network, onsets: Callable[[Any], tuple[np.ndarray, np.ndarray]]) -> 
 class OnsetClips:
     """Draws clips of which a share hold the beginning of a sound, anywhere in them."""
 
-    def __init__(self, sampler: ClipSampler, begins: np.ndarray, share: float = 0.5):
-        """begins (N,) bool, of the frames of the cache"""
-        starts = sampler.all_starts()
+    def __init__(self, starts: np.ndarray, length: int, begins: np.ndarray, share: float = 0.5):
+        """starts (s,): frames of the cache at which clips of `length` may begin; begins (N,) bool, of its frames"""
         before = np.append(0, np.cumsum(begins))
-        self._sampler, self._share = sampler, share
-        self._starts = starts[before[starts + sampler.length] > before[starts]]
+        self._all, self._share = starts, share
+        self._starts = starts[before[starts + length] > before[starts]]
 
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """The frames (count,) at which they begin"""
-        starts = self._sampler.draw(rng, count)
+        starts = rng.choice(self._all, count)
         if len(self._starts):
             starts[: int(self._share * count)] = rng.choice(self._starts, int(self._share * count))
         return starts
+
+
+class PlayedClips:
+    """Draws clips of recorded frames and, every second one, of played ones, each of which is of one play."""
+
+    def __init__(self, hidden: HiddenStates, sampler: ClipSampler, begins: np.ndarray):
+        """begins: as of OnsetClips"""
+        starts = sampler.all_starts(), hidden.starts_in_one_play(sampler)
+        self._clips, self._played = (OnsetClips(each, sampler.length, begins) for each in starts)
+
+    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """The frames (count,) at which they begin; which are played ones: every_second(count)"""
+        return np.where(every_second(count), self._played.draw(rng, count), self._clips.draw(rng, count))

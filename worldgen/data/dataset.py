@@ -147,7 +147,7 @@ class ClipSampler:
             episode = int(np.searchsorted(cache.starts, segments.starts[longest], side="right")) - 1
             raise InputError(
                 f"no episode holds a clip of {length} frames: the longest, {cache.episode_names[episode]}, "
-                f"has {segments.lengths[longest]} here; record longer ones or use shorter clips"
+                f"has {segments.lengths[longest]} here: record longer ones"
             )
         self._first = segments.starts
         self._ends = np.cumsum(fits)  # position p of all that fit lies in the first segment with end > p

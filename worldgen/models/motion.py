@@ -34,7 +34,7 @@ FOLLOWS = 2.0  # the first logit of a block's share of the camera's motion
 
 class BlockMotion(Basis):
     """What says how far blocks move: log odds of displacements across and down, of each block (kernels) and shared by
-    all (camera). Always in float32: what is rounded in every frame and copied on is grain, or fades, after some."""
+    all (camera). In torch always in float32: what is rounded in every frame and copied on is grain after some."""
 
     def __init__(self, dim: int, token_dim: int, grid: tuple[int, int], patch: int, reach: int):
         """dim: width of the hidden state; grid: rows and columns of tokens; patch: pixels a side of a token; reach:

@@ -278,7 +278,7 @@ def test_rewards_are_as_rare_as_in_the_recordings_though_they_are_sought_out(toy
     clips = ClipSampler(cache, all_segments(cache), 4, with_sound=False)
     actions, numbers = np.asarray(cache.actions), np.zeros((cache.num_frames, 1, 1), np.float16)
     network = Heads(hidden_dim=8)
-    stage = HeadsStage(network, torch.nn.Identity(), TOY_ACTIONS, 0.1, cache, numbers, actions, clips, clips, 32)
+    stage = HeadsStage(network, torch.nn.Identity(), TOY_ACTIONS, 0.1, 1, cache, numbers, actions, clips, clips, 32)
     stage._read = lambda network: (np.zeros(1),) * 2 + (np.zeros(1), np.zeros(1, bool), np.ones(1))
     rng = np.random.default_rng(0)
     shown = torch.cat([network.two_hot(stage.batch(rng)["reward"].flatten()) for _ in range(200)]).mean(0)

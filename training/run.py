@@ -124,12 +124,19 @@ class Run:
     def check_lengths(self, stages: tuple[str, ...]) -> None:
         """Raises InputError now rather than hours later where episodes are shorter than the clips of a stage."""
         for name in stages:
-            length = self.preset.fits[name].length
+            length = self._length(name)
             self.sampler(self.train, length)
             self.sampler(self.validation, PROMPT + VALIDATION_HORIZON if name == "dynamics" else length)
 
+    def _length(self, name: str) -> int:
+        """Frames of a stage's clips; those of the sound heads may be as short as episodes are."""
+        length = self.preset.fits[name].length
+        if name not in SOUNDS.values():
+            return length
+        return max(2, min(length, *(int(s.lengths.max(initial=0)) for s in (self.train, self.validation))))
+
     def fit(self, name: str, stages: tuple[str, ...]) -> Fit:
-        fit = self.preset.fits[name]
+        fit = replace(self.preset.fits[name], length=self._length(name))
         if self.recipe.steps is not None:
             fit = replace(fit, steps=self.recipe.steps, warmup=min(fit.warmup, self.recipe.steps // 10 + 1))
         minutes = None

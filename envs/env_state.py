@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from worldgen.envs.env_errors import EnvError
+from worldgen.beginnings import slot_seeds
 from worldgen.world import State
 
 
@@ -36,10 +36,8 @@ class EnvState:
 def branched(state: State, seeds: Sequence[int | None]) -> State:
     """A snapshot of one game, or of as many as there are seeds -> the games as these seeds let them go on; None: as
     before. Noise is drawn by seed and step, so that one snapshot has as many futures as seeds."""
-    if bad := [seed for seed in seeds if seed is not None and not 0 <= seed < 2**63]:
-        raise EnvError(f"a seed is between 0 and 2**63, got {bad[0]}")
     if all(seed is None for seed in seeds) or len(state) not in (1, len(seeds)):
         return state
     games = state[np.zeros(len(seeds), np.int64)] if len(state) == 1 else state
     drawn = [old if seed is None else seed for old, seed in zip(games.seed, seeds, strict=True)]
-    return replace(games, seed=np.array(drawn, np.uint64))
+    return replace(games, seed=slot_seeds(drawn, len(drawn)))

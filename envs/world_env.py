@@ -112,7 +112,7 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         super().reset(seed=seed)
         with as_env_error():
             if chosen.state is not None:
-                state = chosen.state if seed is None else branched(chosen.state, [seed] * len(chosen.state))
+                state = branched(chosen.state, [seed] * len(chosen.state))
                 self._world.restore(state)
                 self._seed, frame = int(state.seed[0]), None
             else:

@@ -12,12 +12,11 @@ torch = pytest.importorskip("torch")
 
 from worldgen.bundle import load_network  # noqa: E402
 from worldgen.config import WorldConfig  # noqa: E402
-from worldgen.data.dataset import Segments  # noqa: E402
+from worldgen.data.dataset import ClipSampler, Segments  # noqa: E402
 from worldgen.training import hidden_states as module  # noqa: E402
 from worldgen.training.hidden_states import (  # noqa: E402
     HiddenStates,
     committed,
-    evenly,
     every_second,
     hidden_states,
 )
@@ -71,9 +70,10 @@ def test_played_clips_are_of_one_play():
     segments = Segments(np.array([5, 30]), np.array([15, 40]))  # played in stretches of 4, 4 and 2 frames
     states = HiddenStates(segments, np.array([0, 10, 20]), np.zeros((2, 20, 1, 1), np.float16), stretch=4)
     starts = [*range(5, 13), *range(30, 38)]
-    sampler = SimpleNamespace(all_starts=lambda: np.array(starts), length=3)
+    sampler = ClipSampler(SimpleNamespace(state=()), segments, 3, with_sound=False)
+    assert sampler.all_starts().tolist() == starts
     allowed = [5, 6, 9, 10, 30, 31, 34, 35]
-    assert states.starts_in_one_play(sampler).tolist() == allowed
+    assert states.in_one_play(sampler).all_starts().tolist() == allowed
     begins = np.zeros(40, bool)
     begins[[8, 37]] = True
     clips = PlayedClips(states, sampler, begins)
@@ -82,7 +82,8 @@ def test_played_clips_are_of_one_play():
     assert np.unique(drawn[every_second(4000)], return_counts=True)[0].tolist() == allowed
     first = drawn[:2000]  # of these each holds a beginning
     assert all(begins[a : a + 3].any() for a in first)
-    assert evenly(np.arange(10), 4).tolist() == [0, 3, 6, 9] and evenly(np.arange(2), 4).tolist() == [0, 1]
+    assert states.in_one_play(sampler).even_starts(4).tolist() == [6, 10, 31, 35]
+    assert states.in_one_play(sampler).even_starts(9).tolist() == allowed
 
 
 def test_played_frames_are_those_of_a_world_that_is_given_the_same_beginning(tiny_world, tmp_path, monkeypatch):

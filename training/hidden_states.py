@@ -53,22 +53,17 @@ class HiddenStates:
         found = self.hidden[is_played.astype(np.int64)[:, None], places]
         return np.asarray(found).astype(np.float32)
 
-    def starts_in_one_play(self, sampler: ClipSampler) -> np.ndarray:
-        """Frames at which clips of the sampler, which has the same segments, begin, in whose midst nothing that is
-        played begins anew: (s,)"""
-        starts = sampler.all_starts()
-        begins = self.segments.starts[np.searchsorted(self.segments.starts, starts, side="right") - 1]
-        return starts[(starts - begins) % self.stretch + sampler.length <= self.stretch]
+    def in_one_play(self, sampler: ClipSampler) -> ClipSampler:
+        """As the sampler, which has the same segments, but in no clip what is played begins anew"""
+        begins = [np.arange(start, stop, self.stretch) for start, stop in self.segments]
+        stops = [np.minimum(x + self.stretch, stop) for x, stop in zip(begins, self.segments.stops, strict=True)]
+        plays = Segments(np.concatenate(begins), np.concatenate(stops))
+        return ClipSampler(sampler.cache, plays, sampler.length, with_sound=False)
 
 
 def every_second(count: int) -> np.ndarray:
     """Which of so many clips are played ones, (count,) bool"""
     return np.arange(count) % 2 == 1
-
-
-def evenly(starts: np.ndarray, count: int) -> np.ndarray:
-    """Some of the starts, at most so many, the same ones every time"""
-    return starts[np.unique(np.linspace(0, len(starts) - 1, min(count, len(starts))).round().astype(int))]
 
 
 def hidden_states(

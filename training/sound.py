@@ -19,7 +19,7 @@ from worldgen.actions import ActionMap
 from worldgen.data.dataset import ClipSampler
 from worldgen.models.sound import NUM_PLACES, SoundHead
 from worldgen.models.sound_codec import SoundCodec
-from worldgen.training.hidden_states import HiddenStates, evenly, every_second
+from worldgen.training.hidden_states import HiddenStates, every_second
 from worldgen.training.recorded_sound import RecordedSound
 from worldgen.training.rollout import led_to
 from worldgen.training.sound_onsets import PlayedClips, balance, onset_f1, recorded_onset_places
@@ -140,7 +140,7 @@ class SoundStage:
         hidden, sampler = self._validation
         error = power = right = count = 0.0
         generator = torch.Generator(network.device).manual_seed(0)
-        for starts in np.array_split(evenly(hidden.starts_in_one_play(sampler), 32), 4):
+        for starts in np.array_split(hidden.in_one_play(sampler).even_starts(32), 4):
             if not len(starts):
                 continue
             given = self._gather(hidden, starts, sampler.length, every_second(len(starts)))
@@ -165,7 +165,7 @@ class SoundStage:
     def _onsets(self, network, is_played: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """What the head lets begin in held-out clips, going on from its own past, and what begins: (b, t) bool each"""
         hidden, sampler = self._validation
-        starts = evenly(hidden.starts_in_one_play(sampler), 48)
+        starts = hidden.in_one_play(sampler).even_starts(48)
         batch = self._gather(hidden, starts, sampler.length, np.full(len(starts), is_played))
         b, t = batch["is_sounding"].shape
         generator = torch.Generator(network.device).manual_seed(0)

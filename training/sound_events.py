@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from worldgen.actions import ActionMap
 from worldgen.data.dataset import ClipSampler
 from worldgen.models.sound_events import SoundEvents, begun_before
-from worldgen.training.hidden_states import HiddenStates, evenly, every_second
+from worldgen.training.hidden_states import HiddenStates, every_second
 from worldgen.training.rollout import led_to
 from worldgen.training.sound_library import SoundEvent
 from worldgen.training.sound_onsets import PlayedClips, balance, onset_f1
@@ -91,7 +91,7 @@ class SoundEventsStage:
         past. Half of recorded, half of played ones: right_kind, of the frames in which one begins, under the true past,
         and right_music, of all."""
         hidden, sampler = self._validation
-        starts = evenly(hidden.starts_in_one_play(sampler), 48)
+        starts = hidden.in_one_play(sampler).even_starts(48)
         batch = self._gather(hidden, starts, sampler.length, every_second(len(starts)))
         kind, none = batch["kind"], network.config.num_sounds
         inputs = (batch[k].to(network.device) for k in ("hidden", "actions"))
@@ -109,7 +109,7 @@ class SoundEventsStage:
         """What the head lets begin in held-out played clips, going on from its own past, and what begins: (b, t) bool
         each"""
         hidden, sampler = self._validation
-        starts = evenly(hidden.starts_in_one_play(sampler), 48)
+        starts = hidden.in_one_play(sampler).even_starts(48)
         batch = self._gather(hidden, starts, sampler.length, np.ones(len(starts), bool))
         b, t = batch["kind"].shape
         state = torch.zeros(b, network.state_dim, device=network.device)

@@ -49,15 +49,16 @@ def balance(network, onsets: Callable[[Any], tuple[np.ndarray, np.ndarray]]) -> 
 class OnsetClips:
     """Draws clips of which a share hold the beginning of a sound, anywhere in them."""
 
-    def __init__(self, starts: np.ndarray, length: int, begins: np.ndarray, share: float = 0.5):
-        """starts (s,): frames of the cache at which clips of `length` may begin; begins (N,) bool, of its frames"""
+    def __init__(self, sampler: ClipSampler, begins: np.ndarray, share: float = 0.5):
+        """begins (N,) bool, of the frames of the cache"""
+        starts = sampler.all_starts()
         before = np.append(0, np.cumsum(begins))
-        self._all, self._share = starts, share
-        self._starts = starts[before[starts + length] > before[starts]]
+        self._sampler, self._share = sampler, share
+        self._starts = starts[before[starts + sampler.length] > before[starts]]
 
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """The frames (count,) at which they begin"""
-        starts = rng.choice(self._all, count)
+        starts = self._sampler.draw(rng, count)
         if len(self._starts):
             starts[: int(self._share * count)] = rng.choice(self._starts, int(self._share * count))
         return starts
@@ -68,8 +69,8 @@ class PlayedClips:
 
     def __init__(self, hidden: HiddenStates, sampler: ClipSampler, begins: np.ndarray):
         """begins: as of OnsetClips"""
-        starts = sampler.all_starts(), hidden.starts_in_one_play(sampler)
-        self._clips, self._played = (OnsetClips(each, sampler.length, begins) for each in starts)
+        samplers = sampler, hidden.in_one_play(sampler)
+        self._clips, self._played = (OnsetClips(each, begins) for each in samplers)
 
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """The frames (count,) at which they begin; which are played ones: every_second(count)"""

@@ -18,6 +18,8 @@ from worldgen.envs.screen_input import DEFAULT_KEYS
 from worldgen.errors import InputError
 from worldgen.interrupts import Lasting
 
+SCREEN_ONLY = {"window": None, "region": None, "keys": None, "height": None, "mouse": False, "sound": True}
+
 
 @dataclass(frozen=True)
 class RecordOptions:
@@ -41,8 +43,8 @@ class RecordOptions:
     """--screen: the motion of the mouse too; actions are numbers then"""
     sound: bool = True
     """--screen: the sound that the desktop plays too, where it can be heard (PulseAudio, PipeWire, Windows)"""
-    height: int = 240
-    """--screen: make larger pictures this high"""
+    height: int | None = None
+    """--screen: make larger pictures this high; 240 by default"""
     policy: Literal["random", "sticky", "scripted", "mix"] = "mix"
     """who plays; mix draws one of the others per episode"""
     seed: int = 0
@@ -61,8 +63,9 @@ def check_record_options(options: RecordOptions) -> None:
         raise InputError("--screen records the desktop: leave out the game and --play")
     if options.env is None and not options.screen:
         raise InputError("which game? source:name, like vizdoom:take_cover, or --screen; see `worldgen record --help`")
-    if not options.screen and (given := [n for n in ("window", "region", "keys") if getattr(options, n) is not None]):
-        raise InputError(f"--{given[0]} belongs to --screen")
+    given = [flag for flag, default in SCREEN_ONLY.items() if getattr(options, flag) is not default]
+    if not options.screen and given:
+        raise InputError(f"--{'no-' * (given[0] == 'sound')}{given[0]} belongs to --screen")
     if options.frames is None and not (options.play or options.screen):
         raise InputError("--frames: how many to record? (--play and --screen go on until they are stopped)")
 
@@ -87,7 +90,7 @@ def record_the_screen(options: RecordOptions) -> dict[str, Any]:
         region=options.region,
         keys=keys,
         with_motion=options.mouse,
-        height=options.height,
+        height=240 if options.height is None else options.height,
         speakers=open_speakers if options.sound else None,
         on_progress=show,
     )

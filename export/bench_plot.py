@@ -6,6 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from worldgen.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".svg", ".pdf")
+
+
+def check_picture(path: Path) -> None:
+    """Raises InputError for a file that plot() cannot draw."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--plot {path}: a picture is {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+
 
 def plot(figures: Mapping[str, Any], path: Path) -> None:
     """Time a frame by engine and nfe, and world-frames a second by batch size where several were timed."""

@@ -33,10 +33,11 @@ from typing import Any
 import numpy as np
 
 from worldgen.backends import Array, Backend, open_backend
-from worldgen.bundle import Starts, find_world
+from worldgen.bundle import find_world
 from worldgen.config import NFE_CHOICES, WorldConfig
 from worldgen.errors import InputError
 from worldgen.export.long_game import YOUNG, describe, long_game
+from worldgen.export.open_game import open_game
 from worldgen.graphs import is_frame_graph
 from worldgen.measure import WARMUP, begin_game, machine, measure_in_new_process, percentiles, random_actions
 from worldgen.world import World
@@ -68,7 +69,7 @@ def benchmark(
         raise InputError(f"--long is more than {YOUNG} frames, or 0 for none, got {long}")
     batch = batches[0]
     folder = find_world(world_name)
-    config, starts = WorldConfig.load(folder / "world.json"), Starts.load(folder)
+    config = WorldConfig.load(folder / "world.json")
     engines: dict[str, Backend] = {}
     for name in backends:
         backend = open_backend(folder, name)
@@ -77,8 +78,8 @@ def benchmark(
     hashes = {backend.weights_hash for backend in engines.values()}
     say(f"{config.name} ({', '.join(sorted(hashes))}): batch {batch}, {frames} frames, {before['cpu']}")
 
-    whole = _time_frames(config, starts, engines, nfe, batch, frames)
-    graphs = _time_graphs(config, starts, engines, batch, frames)
+    whole = _time_frames(folder, engines, nfe, batch, frames)
+    graphs = _time_graphs(folder, engines, batch, frames)
     facts = {name: dict(backend.facts) for name, backend in engines.items()}  # threads may depend on the batch
     figures: dict[str, Any] = {
         "world": config.name,
@@ -91,7 +92,7 @@ def benchmark(
     sweep = {batch: whole}
     for size in batches[1:]:
         say(f"batch {size}")
-        sweep[size] = _time_frames(config, starts, engines, nfe, size, max(BLOCK, frames // size))
+        sweep[size] = _time_frames(folder, engines, nfe, size, max(BLOCK, frames // size))
     if len(sweep) > 1:
         figures["sweep"] = {str(size): timed for size, timed in sweep.items()}
     for name, backend in engines.items():
@@ -105,25 +106,20 @@ def benchmark(
         }
         if long:
             say(f"{name}: a game of {long} frames")
-            figures["engines"][name]["long_game"] = long_game(config, backend, starts, long)
+            figures["engines"][name]["long_game"] = long_game(folder, backend, long)
     for line in table(figures):
         say(line)
     return figures
 
 
 def _time_frames(
-    config: WorldConfig,
-    starts: Starts | None,
-    engines: Mapping[str, Backend],
-    nfe: Sequence[int],
-    batch: int,
-    frames: int,
+    folder: Path, engines: Mapping[str, Backend], nfe: Sequence[int], batch: int, frames: int
 ) -> dict[str, dict[str, dict[str, float]]]:
     """-> {engine: {nfe: figures}}"""
     players = {}
     for name, backend in engines.items():
         for n in nfe:
-            world = World(config, backend, starts, batch)
+            world = open_game(folder, backend, batch)
             world.nfe = n
             players[name, n] = _Player(world, WARMUP + frames)
     for begin in range(0, frames, BLOCK):
@@ -190,15 +186,15 @@ class TimedBackend:
 
 
 def _time_graphs(
-    config: WorldConfig, starts: Starts | None, engines: Mapping[str, Backend], batch: int, frames: int
+    folder: Path, engines: Mapping[str, Backend], batch: int, frames: int
 ) -> dict[str, dict[str, dict[str, float]]]:
     """-> {engine: {graph: figures}}"""
     timed = {name: TimedBackend(backend) for name, backend in engines.items()}
     players, aside = {}, {}
-    size = (WARMUP + min(frames, MAX_PROMPT), config.height, config.width, 3)
-    prompt = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     for name, backend in timed.items():
-        world = World(config, backend, starts, batch)
+        world = open_game(folder, backend, batch)
+        size = (WARMUP + min(frames, MAX_PROMPT), world.config.height, world.config.width, 3)
+        prompt = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
         world.reconstruct(prompt)
         if "between" in backend.specs:
             world.between(prompt[:-1], prompt[1:])

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from worldgen.backends import Backend
-from worldgen.bundle import Starts
-from worldgen.config import WorldConfig
+from worldgen.export.open_game import open_game
 from worldgen.measure import begin_game, random_actions, resident_megabytes
-from worldgen.world import World
 
 YOUNG = 100  # the frame that the late one is compared with
 ROUNDS, BLOCK = 20, 10  # the two games take turns, a block of frames each
 
 
-def long_game(config: WorldConfig, backend: Backend, starts: Starts | None, frames: int) -> dict[str, Any]:
-    """Plays `frames` frames, then times that game and one at frame YOUNG in turns.
+def long_game(folder: Path, backend: Backend, frames: int) -> dict[str, Any]:
+    """folder: the world's. Plays `frames` frames, then times that game and one at frame YOUNG in turns.
 
     frames; young_ms, old_ms, medians; ratio, old over young; young_megabytes, old_megabytes, what the process held
     (None where the system does not tell).
     """
-    old, young = (World(config, backend, starts) for _ in range(2))
+    old, young = (open_game(folder, backend) for _ in range(2))
     begin_game(old)
     begin_game(young)
     megabytes = {}

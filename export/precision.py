@@ -24,6 +24,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from worldgen.export.quietly import quietly
 
 HALF_OPERATORS = ("MatMul", "Gemm", "Conv", "ConvTranspose", "Attention")
+LARGEST_HALF = 65504.0
 EDGE = 7  # the last matrix products, and those that read the tokens, keep their precision: see inner_products()
 
 

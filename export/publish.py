@@ -26,8 +26,7 @@ def publish(world: Path, out: Path, say: Callable[[str], None] = print) -> float
     """Writes the folder `out`, whole or not at all -> its size in MB. Most weights are quantised to int8 (quantise.py),
     the others rounded to half precision; the graphs are exported from those, so every engine computes with the same
     numbers."""
-    if out.resolve() == world.resolve():
-        raise InputError(f"{out} is the world itself: choose another folder")
+    _check_replaceable(out, world)
     networks = load_networks(world)
     with new_folder(out) as building:
         for name, network in networks.items():
@@ -48,6 +47,17 @@ def publish(world: Path, out: Path, say: Callable[[str], None] = print) -> float
     size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file()) / 1e6
     say(f"{out}: {size:.1f} MB")
     return size
+
+
+def _check_replaceable(out: Path, world: Path) -> None:
+    """Raises InputError unless nothing but an older world is lost where `out` is replaced."""
+    if out.resolve() == world.resolve():
+        raise InputError(f"{out} is the world itself: choose another folder")
+    if out.resolve() in world.resolve().parents:
+        raise InputError(f"{out} holds the world {world} and would be replaced: choose a folder beside it")
+    is_empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not is_empty and not (out / "world.json").is_file():
+        raise InputError(f"{out} is no world (no world.json in it) and would be replaced: choose a new folder")
 
 
 def _rounded(network: Any) -> Any:

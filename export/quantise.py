@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from worldgen.errors import RunError
+from worldgen.export.precision import LARGEST_HALF
 
 QUANTISED = ("tokenizer.", "dynamics.blocks.", "sound_codec.", "sound.")
 LARGEST = 127
 SHORTEST = 8  # numbers of a row that are worth a scale
 SMALLEST = 1024  # numbers; weights of fewer stay as they are
 CLIPPED = (1.0, 0.9, 0.8, 0.7, 0.6)  # shares of a row's largest number at which it may be clipped
-HALF_LARGEST = 65504.0
 UNIT = 2.0**-24  # of which every half-precision number is a multiple
 
 
@@ -57,7 +57,7 @@ def _four_bits(scale: Tensor) -> Tensor:
 
 def is_half(array: np.ndarray) -> bool:
     """Whether every number is finite and one of half precision"""
-    is_within = bool((np.abs(array) <= HALF_LARGEST).all())  # NaN is not
+    is_within = bool((np.abs(array) <= LARGEST_HALF).all())  # NaN is not
     return is_within and np.array_equal(array, array.astype(np.float16))
 
 

@@ -9,9 +9,7 @@ import onnx
 import onnxruntime
 
 from worldgen.errors import RunError
-from worldgen.export.precision import HALF_OPERATORS
-
-LARGEST_HALF = 65504.0
+from worldgen.export.precision import HALF_OPERATORS, LARGEST_HALF
 
 
 def find_ranges(

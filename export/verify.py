@@ -20,13 +20,12 @@ import onnx
 
 from worldgen.backends import Array, Backend
 from worldgen.backends.onnxruntime_backend import OnnxRuntimeBackend
-from worldgen.bundle import Starts
-from worldgen.config import NFE_CHOICES, WorldConfig
+from worldgen.config import NFE_CHOICES
 from worldgen.errors import RunError
+from worldgen.export.open_game import open_game
 from worldgen.export.precision import Precision
 from worldgen.graphs import GraphSpec, frame_graph, is_frame_graph
 from worldgen.measure import random_actions
-from worldgen.sound_library import SoundLibrary
 from worldgen.world import World
 
 SEEDS = (0, 1, 2)
@@ -105,7 +104,7 @@ def verify(
         if decibels:
             pictures[name] = min(decibels)
         say(f"  {name}: relative error {parity[name]:.1e}" + (f", {pictures[name]:.1f} dB" if decibels else ""))
-    game = new_game(world, engine, upscale=False)
+    game = open_game(world, engine, len(SEEDS), upscale=False)
     begin(game)
     have, shown = play(game)
     if not np.isfinite(have).all():
@@ -128,7 +127,7 @@ def record_games(world: Path, reference: Backend) -> Games:
     recorder = Recorder(reference)
     every = tuple(recorder.specs)
     parts = tuple(name for name in every if not is_frame_graph(name))
-    game = new_game(world, recorder)
+    game = open_game(world, recorder, len(SEEDS), between=True)
     recorder.offer(parts)
     begin(game)
     beginning = game.snapshot()
@@ -145,13 +144,6 @@ def record_games(world: Path, reference: Backend) -> Games:
             recorder.offer(every)
             recorder.run(name, {x.name: recorder.asarray(x.zeros(2)) for x in recorder.specs[name].inputs})
     return Games(recorder.runs, tokens, frames)
-
-
-def new_game(world: Path, backend: Backend, upscale: bool = True) -> World:
-    config, starts = WorldConfig.load(world / "world.json"), Starts.load(world)
-    return World(
-        config, backend, starts, len(SEEDS), upscale=upscale, between=upscale, library=SoundLibrary.load(world)
-    )
 
 
 def begin(game: World) -> None:

@@ -123,11 +123,12 @@ class Commands:
         if player.recorder is not None:
             self._say("this play is recorded already")
             return
-        folder = self._free("")
+        folder = self._free("", ".mp4")
         try:
             scale = max(1, CLIP_HEIGHT // player.world.config.height)
-            clip = ClipRecorder(folder / "clip.mp4", player.world, scale=scale)
             recordings = EpisodeRecorder(folder, player.world)
+            # beside the folder: what is in it is trained on
+            clip = ClipRecorder(folder.with_suffix(".mp4"), player.world, scale=scale)
         except (OSError, InputError) as error:
             self._say(f"no recording: {error}")
             return
@@ -153,8 +154,11 @@ class Commands:
         if recording is self._recording:
             self._stop_recording()
 
-    def _free(self, suffix: str) -> Path:
+    def _free(self, *suffixes: str) -> Path:
+        """The next name that none of these has, with the first."""
         number = 1
-        while (path := self._folder / f"worldgen-{self._name}-{number}{suffix}").exists():
+        while True:
+            paths = [self._folder / f"worldgen-{self._name}-{number}{suffix}" for suffix in suffixes]
+            if not any(path.exists() for path in paths):
+                return paths[0]
             number += 1
-        return path

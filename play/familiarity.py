@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from worldgen.bundle import Starts
+from worldgen.play.area_means import area_means
 
 TILES = 6, 8  # a picture is compared by the mean colours of this many tiles
 MARGIN = 1.5  # times as far as any of the world's starts is from the others
@@ -37,11 +38,7 @@ def note_on(starts: Starts | None, image: np.ndarray) -> str | None:
 
 def _tiles(image: np.ndarray) -> np.ndarray:
     h, w, _ = image.shape
-    rows, columns = (min(n, size) for n, size in zip(TILES, (h, w), strict=True))
-    ys, xs = (np.linspace(0, size, n, endpoint=False).astype(int) for size, n in ((h, rows), (w, columns)))
-    sums = np.add.reduceat(np.add.reduceat(image.astype(np.float64), ys, axis=0), xs, axis=1)
-    areas = np.diff(np.append(ys, h))[:, None] * np.diff(np.append(xs, w))[None]
-    return sums / areas[..., None]
+    return area_means(image, min(TILES[0], h), min(TILES[1], w))
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -48,7 +48,7 @@ class View:
 class LivePlayer:
     """Plays in real time.
 
-    choose: the next action, called as a frame becomes due; None pauses the game (a replay is over). Where keys chose
+    choose: the next action, called as a frame becomes due; None pauses the game, as a replay is over. Where keys chose
         it, it says when they were pressed: live.pressed_at.
     on_view: called in the game's thread with every view, right after it exists.
     on_notice: called in the game's thread with what a person should be told.
@@ -186,8 +186,9 @@ class LivePlayer:
         return True
 
     def show_loaded(self, point: SavePoint) -> None:
-        """Goes on from a moment of another play, which the player is at now."""
+        """Goes on from a moment of another play, which the player is at now: there is no way back into this one."""
         self._rewind.clear()
+        self.fork = None
         self._saved = point
         self._show(self.player.frame)
 
@@ -244,6 +245,7 @@ class LivePlayer:
         action = self._choose(self.player)
         if action is None:
             self.paused, self.is_led = True, False
+            self._on_notice("the replay is over: unpause to play on")
             self._steps_wanted = 0
             return
         self._note()

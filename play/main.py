@@ -30,7 +30,7 @@ from worldgen.play.real_beside import CLIP_SECONDS, RealBeside
 from worldgen.play.recorded_clips import PROMPT, RecordedClips
 from worldgen.play.report import Progress, compare, report
 from worldgen.play.session import Session, SessionLog
-from worldgen.play.terminal import play_in_terminal
+from worldgen.play.terminal import check_terminal, play_in_terminal
 
 if TYPE_CHECKING:
     from worldgen.play.window_display import Display
@@ -52,6 +52,8 @@ def _play(options: PlayOptions, load_world: Callable[..., World] | None) -> dict
         say("no display here: playing without a window")
     session = Session.load(options.replay) if options.replay is not None else None
     check_options(options, has_window)
+    if options.terminal:
+        check_terminal()
     if has_window and not _names_a_game(options):
         from worldgen.play.console import play_console
 
@@ -145,14 +147,16 @@ def _play_world(
             seconds, problem = _play_in_window(player, display, options, choose, max_frames, real, is_led, note or "")
         else:
             _play_headless(player, options, choose, length, real)
+    is_played = player.stats.frames > 0 or not errors  # what failed before its first frame overwrites nothing
     with _kept(errors):
         if recorder is not None:
             recorder.close()
     stats = player.summary(seconds)
     with _kept(errors):
-        write_figures(stats, options.json)
+        if is_played:
+            write_figures(stats, options.json)
     with _kept(errors):
-        if options.record is not None:
+        if options.record is not None and is_played:
             log.session().save(options.record)
             say(f"wrote {options.record}")
     if errors:

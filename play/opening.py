@@ -53,9 +53,13 @@ def open_world(options: PlayOptions, session: Session | None, load: Callable[...
 
 def open_start(world: World, options: PlayOptions) -> int | np.ndarray | None:
     """As World.reset takes it."""
+    is_own = options.start is None or (options.start.isdecimal() and not Path(options.start).exists())
+    if is_own and not world.num_starts:
+        flag = "" if options.start is None else f"--start {options.start}: "
+        raise InputError(f"{flag}{world.config.name} has no starts of its own: give a picture or clip, --start FILE")
     if options.start is None:
         return None
-    if options.start.isdecimal() and not Path(options.start).exists():
+    if is_own:
         index = int(options.start)
         if index >= world.num_starts:
             raise InputError(f"--start {index}: {world.config.name} has starts 0..{world.num_starts - 1}")

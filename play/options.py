@@ -52,7 +52,7 @@ class PlayOptions:
     recordings: Path | None = None
     """A folder to write the play to as recordings, to train on or look at."""
     scale: int = 4
-    """Clip pixels per world pixel."""
+    """How many times the world's own size a clip has, to the nearest whole multiple of the frames that are shown."""
     legend: bool = True
     """Show the pressed keys under the picture of a clip."""
     fullscreen: bool = False
@@ -95,6 +95,11 @@ def check_options(options: PlayOptions, has_window: bool) -> None:
             raise InputError(f"--{name} {real}: no such file or folder")
     if options.blind is not None and not has_window:
         raise InputError("--blind asks a person: it needs a window")
+    of_a_game = [n for n in ("start", "actions", "out", "record", "recordings") if getattr(options, n) is not None]
+    if options.blind is not None and of_a_game:
+        raise InputError(f"--blind asks about clips and plays no game: leave out --{of_a_game[0]}")
+    if options.scale < 1:
+        raise InputError(f"--scale is at least 1, got {options.scale}")
     if options.out is not None and options.out.suffix not in CLIP_SUFFIXES:
         raise InputError(f"--out {options.out}: a clip is {' or '.join(CLIP_SUFFIXES)}")
     if options.actions not in (None, "random") and not Path(options.actions).is_file():

@@ -20,8 +20,8 @@ PREVIEW = "worldgen preview"  # name of its threads
 
 
 class Preview:
-    """open() loads the world and plays at random until close(). image: newest (h, w, 3) uint8, None until there is one.
-    world: loaded, to go on with; error: why it could not be, in one line."""
+    """Loads the world and plays at random until close(). image: newest (h, w, 3) uint8, None until there is one, always
+    in a world without starts. world: loaded, to go on with; error: why it could not be, in one line."""
 
     def __init__(self, load: Callable[[], World], on_frame: Callable[[], None], world: World | None = None):
         self.world = world
@@ -63,7 +63,7 @@ class Preview:
         try:
             if self.world is None:
                 self.world = self._load()
-            if self._is_closed.is_set():
+            if self._is_closed.is_set() or not self.world.num_starts:
                 return
             player = Player(self.world, start=self._start)
             choose = sticky_random(self.world.config.actions, self.world.config.fps, 0)

@@ -96,9 +96,10 @@ class Session:
         if not isinstance(self.actions, list) or not isinstance(self.checksums, list):
             raise TypeError("actions and checksums are lists")
         for change in self.changes:
-            kind = set(change) - {"frame", "start"}
+            kind = set(change) - {"start"}
             numbers = [v for k, v in change.items() if k not in ("start", "upscaling")]
-            if kind not in ({"restart"}, {"nfe"}, {"upscaling"}) or not all(isinstance(x, int) for x in numbers):
+            kinds = ({"frame", name} for name in ("restart", "nfe", "upscaling"))
+            if kind not in kinds or not all(isinstance(x, int) for x in numbers):
                 raise TypeError(f"unknown change {change!r}")
             if change.get("upscaling", "nearest") not in UPSCALING[:2]:
                 raise ValueError(f"upscaling {change['upscaling']!r}")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from worldgen.errors import InputError
+from worldgen.play.area_means import area_means
 from worldgen.play.bindings import Bindings
 from worldgen.play.commands import Commands
 from worldgen.play.live import LivePlayer
@@ -46,29 +47,32 @@ def play_in_terminal(
     out: TextIO | None = None,
 ) -> tuple[float, str]:
     """Plays until it is left (Esc, q, Ctrl-C) -> seconds played, and Commands.problem. captures: where recordings go.
-    hold_rate: less effort where frames take too long. is_led: as Window's. InputError where there is no terminal."""
+    choose, hold_rate, is_led: as Window's. InputError where there is no terminal."""
     out = sys.stdout if out is None else out
-    if not (sys.stdin.isatty() and out.isatty()):
-        raise InputError("--terminal draws on a terminal and reads its keys: this is none (a pipe or a file?)")
-    try:
-        import termios  # noqa: F401
-    except ImportError:
-        raise InputError("--terminal needs a POSIX terminal: play in a window, or in WSL") from None
+    check_terminal(out)
     held = TerminalKeys()
     actions = player.world.config.actions
     bindings, _ = Bindings.load(player.world.config.name, actions)
     bound = {**bind_commands(actions, bindings.keys), "q": "quit"}
     bound = {key: command for key, command in bound.items() if key not in bindings.keys}
+    autopilot = choose
 
-    def from_keys(_: Player) -> Any:
-        return actions.from_keys({bindings.keys[key] for key in held.now(time.monotonic()) if key in bindings.keys})
+    def choose_or_keys(player: Player) -> Any:
+        nonlocal autopilot
+        if autopilot is None:
+            pressed = held.now(time.monotonic())
+            return actions.from_keys({bindings.keys[key] for key in pressed if key in bindings.keys})
+        action = autopilot(player)
+        if action is None:
+            autopilot = None  # the keys play on
+        return action
 
     said: list[tuple[float, str]] = []
 
     def say(message: str) -> None:
         said.append((time.monotonic() + SAID_SECONDS, message))
 
-    live = LivePlayer(player, choose or from_keys, max_frames=max_frames, on_notice=say)
+    live = LivePlayer(player, choose_or_keys, max_frames=max_frames, on_notice=say)
     live.governor.is_on, live.governor.may_change_game = hold_rate, choose is None
     live.is_led = is_led
     commands = Commands(live, captures, say)
@@ -76,6 +80,7 @@ def play_in_terminal(
         live.start()
         try:
             show_figures = True
+            view, drawn = None, ("", False, True)
             while not live.is_over:
                 for key in read_keys(fd, 0.01):
                     if key in bindings.keys:
@@ -86,10 +91,14 @@ def play_in_terminal(
                         live.is_over = True
                     elif key in bound and bound[key] not in WINDOW_ONLY:
                         commands.run(bound[key])
-                view = live.take_view()
-                if view is not None:
-                    line = status_line(live, view.action) if show_figures else ""
-                    line = said[-1][1] if said and said[-1][0] > time.monotonic() else line
+                new = live.take_view()
+                view = new or view
+                message = said[-1][1] if said and said[-1][0] > time.monotonic() else ""
+                # a paused game has no new frames to be drawn with
+                wanted = (message, live.paused, show_figures)
+                if view is not None and (new is not None or wanted != drawn):
+                    drawn = wanted
+                    line = message or (status_line(live, view.action) if show_figures else "")
                     out.write(draw(view.frame.image, *shutil.get_terminal_size(), line))
                     out.flush()
         except KeyboardInterrupt:
@@ -100,6 +109,16 @@ def play_in_terminal(
             finally:
                 commands.close()
     return live.seconds, commands.problem
+
+
+def check_terminal(out: TextIO | None = None) -> None:
+    """Raises InputError where no game can be shown and no key be heard."""
+    if not (sys.stdin.isatty() and (sys.stdout if out is None else out).isatty()):
+        raise InputError("--terminal draws on a terminal and reads its keys: this is none (a pipe or a file?)")
+    try:
+        import termios  # noqa: F401
+    except ImportError:
+        raise InputError("--terminal needs a POSIX terminal: play in a window, or in WSL") from None
 
 
 class TerminalKeys:
@@ -173,10 +192,7 @@ def _reduced(image: np.ndarray, h: int, w: int) -> np.ndarray:
     height, width, _ = image.shape
     if h >= height and w >= width:
         return image[: 2 * (height // 2)]
-    ys, xs = (np.linspace(0, size, n, endpoint=False).astype(int) for size, n in ((height, h), (width, w)))
-    sums = np.add.reduceat(np.add.reduceat(image.astype(np.uint32), ys, axis=0), xs, axis=1)
-    areas = np.diff(np.append(ys, height))[:, None] * np.diff(np.append(xs, width))[None]
-    return (sums / areas[..., None]).astype(np.uint8)
+    return area_means(image, h, w).astype(np.uint8)
 
 
 @contextmanager

@@ -135,8 +135,7 @@ class Window:
             return self._config.actions.from_keys(keys)
         action = self._autopilot(player)
         if action is None:
-            self._autopilot = None
-            self._say("the replay is over: unpause to play on")
+            self._autopilot = None  # the keys play on
         return action
 
     def _on_view(self, view: View) -> None:

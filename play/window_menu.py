@@ -114,6 +114,9 @@ class Menu:
         if world is None:
             self.display.say(self._preview.error)
             return
+        if start is None and not world.num_starts:
+            self.display.say("no starts of its own: drop a picture or a clip here, or play it with --start FILE")
+            return
         self._choice, self._is_over = Choice(found, world, start), True
 
     # events

@@ -130,3 +130,12 @@ class FakeWorld:
             sound = (0.2 * np.sin(2 * np.pi * tone * t / self.sample_rate)).astype(np.float32)[:, None]
         is_end = self._ends_after is not None and state.step >= self._ends_after
         return Frame(image, sound, 1.0 if is_end else 0.0, is_end, uncertainty=self.uncertainty)
+
+
+class FakeWorldWithoutStarts(FakeWorld):
+    num_starts = 0
+
+    def reset(self, seed: int = 0, start: int | np.ndarray | None = None) -> Frame:
+        if not isinstance(start, np.ndarray):
+            raise InputError("this world has no starts: reset(start=FRAMES)")
+        return super().reset(seed, start)

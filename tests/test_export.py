@@ -364,6 +364,21 @@ def test_a_world_is_not_published_onto_itself(tiny_world: Path):
         publish(tiny_world, tiny_world)
 
 
+@pytest.mark.parametrize("name", [".", "worlds", "worlds/mine", "photos", "photos/cat.jpg"])
+def test_publishing_replaces_nothing_but_an_older_world(tiny_world: Path, tmp_path: Path, name: str):
+    world, out = tmp_path / "worlds" / "mine" / "better", tmp_path / name
+    shutil.copytree(tiny_world, world)
+    files = [tmp_path / "worlds" / "mine" / "world.json", tmp_path / "photos" / "cat.jpg"]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("precious")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=f"{out} .*would be replaced: choose") as caught:
+        publish(world, out, say=lambda text: None)
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before and [file.read_text() for file in files] == ["precious"] * 2
+
+
 # One copy of the weights
 
 

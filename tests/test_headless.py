@@ -8,16 +8,16 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from fake_world import ACTIONS, FakeWorld
+from fake_world import ACTIONS, FakeWorld, FakeWorldWithoutStarts
 
 from worldgen.actions import ActionMap
-from worldgen.errors import InputError
+from worldgen.errors import InputError, RunError
 from worldgen.legend import draw_legend, legend_keys, pressed_keys
 from worldgen.play.action_source import read_actions, sticky_random
-from worldgen.play.headless import play_headless, run_headless
+from worldgen.play.headless import run_headless
 from worldgen.play.loop import Player
 from worldgen.play.main import has_display, play
-from worldgen.play.options import PlayOptions
+from worldgen.play.options import PlayOptions, check_options
 from worldgen.play.start_image import MAX_FRAMES, load_start
 from worldgen.text import draw_text, text_mask
 
@@ -45,10 +45,24 @@ def load_fake(*_: object, **__: object) -> FakeWorld:
     return FakeWorld()
 
 
+@pytest.fixture
+def play_headless(tmp_path_factory):
+    """Plays a world as the command does; actions: of a file."""
+
+    def play_it(world: FakeWorld, actions: list | None = None, **options) -> dict:
+        if actions is not None:
+            path = tmp_path_factory.mktemp("actions") / "actions.json"
+            path.write_text(json.dumps(actions))
+            options["actions"] = str(path)
+        return play(PlayOptions(headless=True, **options), load_world=lambda *_, **__: world)
+
+    return play_it
+
+
 # The clip
 
 
-def test_a_clip_holds_exactly_the_frames_that_were_counted_four_times_enlarged(tmp_path):
+def test_a_clip_holds_exactly_the_frames_that_were_counted_four_times_enlarged(tmp_path, play_headless):
     stats = play_headless(FakeWorld(fps=15), frames=20, out=tmp_path / "clip.mp4", legend=False)
     frames, samples, fps = read_clip(tmp_path / "clip.mp4")
     assert stats["frames"] == len(frames) == 20
@@ -58,7 +72,7 @@ def test_a_clip_holds_exactly_the_frames_that_were_counted_four_times_enlarged(t
     assert (stats["width"], stats["height"], stats["dropped"]) == (32, 24, 0)
 
 
-def test_a_clip_of_a_world_with_in_between_frames_has_twice_the_rate_and_the_same_sound(tmp_path):
+def test_a_clip_of_a_world_with_in_between_frames_has_twice_the_rate_and_the_same_sound(tmp_path, play_headless):
     world = FakeWorld(fps=15, sample_rate=24000, between=True)
     stats = play_headless(world, frames=20, out=tmp_path / "clip.mp4", legend=False)
     frames, samples, fps = read_clip(tmp_path / "clip.mp4")
@@ -71,14 +85,14 @@ def test_a_clip_of_a_world_with_in_between_frames_has_twice_the_rate_and_the_sam
         assert np.abs(shown.astype(int) - alone).mean() < 3
 
 
-def test_a_clip_has_the_sound_of_its_frames(tmp_path):
+def test_a_clip_has_the_sound_of_its_frames(tmp_path, play_headless):
     stats = play_headless(FakeWorld(sample_rate=24000, ends_after=11), frames=45, out=tmp_path / "clip.mp4")
     _, samples, _ = read_clip(tmp_path / "clip.mp4")
     assert stats["sound_seconds"] == pytest.approx(1.5)
     assert samples / 24000 == pytest.approx(1.5, abs=0.05)  # aac pads its last block
 
 
-def test_a_clip_has_sound_of_any_rate_at_its_own_pitch(tmp_path):
+def test_a_clip_has_sound_of_any_rate_at_its_own_pitch(tmp_path, play_headless):
     """AAC refuses the Atari's 30,720 Hz."""
     stats = play_headless(FakeWorld(sample_rate=30720, fps=60), frames=60, actions=[0], out=tmp_path / "clip.mp4")
     assert stats["sound_seconds"] == pytest.approx(1.0)
@@ -93,7 +107,7 @@ def test_a_clip_has_sound_of_any_rate_at_its_own_pitch(tmp_path):
     assert heard == pytest.approx(tone, abs=2)
 
 
-def test_a_clip_shows_each_action_with_the_frame_it_led_to(tmp_path):
+def test_a_clip_shows_each_action_with_the_frame_it_led_to(tmp_path, play_headless):
     world = FakeWorld(height=48, width=64)
     actions = [LEFT] * 5 + [RIGHT] * 5
     play_headless(world, frames=10, actions=actions, out=tmp_path / "clip.mp4")
@@ -106,7 +120,7 @@ def test_a_clip_shows_each_action_with_the_frame_it_led_to(tmp_path):
         assert np.abs(strip[: len(other)].astype(int) - other).mean() > 12
 
 
-def test_a_gif_shows_every_frame_at_its_time_and_the_keys_that_led_to_it(tmp_path):
+def test_a_gif_shows_every_frame_at_its_time_and_the_keys_that_led_to_it(tmp_path, play_headless):
     world = FakeWorld(fps=17.5)
     actions = [LEFT, RIGHT] * 65  # more than its colours are chosen from
     play_headless(world, actions=actions, out=tmp_path / "play.gif")
@@ -124,7 +138,7 @@ def test_a_gif_shows_every_frame_at_its_time_and_the_keys_that_led_to_it(tmp_pat
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
 @pytest.mark.parametrize("frames", [0, 1, 40])
-def test_a_play_that_fails_leaves_no_clip_behind_and_an_older_one_alone(tmp_path, frames, suffix):
+def test_a_play_that_fails_leaves_no_clip_behind_and_an_older_one_alone(tmp_path, frames, suffix, play_headless):
     class Failing(FakeWorld):
         def step(self, action):
             if len(self.calls) == 1 + frames:
@@ -139,20 +153,23 @@ def test_a_play_that_fails_leaves_no_clip_behind_and_an_older_one_alone(tmp_path
 
 
 def test_a_clip_has_its_name_only_when_it_is_whole(tmp_path):
-    def look(done: int, frames: int) -> None:
+    def look(player: Player) -> int:
         assert not (tmp_path / "clip.mp4").exists()
+        return LEFT
 
-    play_headless(FakeWorld(), frames=10, out=tmp_path / "clip.mp4", on_progress=look)
+    run_headless(Player(FakeWorld()), look, 10, out=tmp_path / "clip.mp4")
     assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"]
 
 
-def test_an_interrupted_play_keeps_the_clip_so_far(tmp_path):
-    def interrupt(done: int, frames: int) -> None:
-        if done == 7:
-            raise KeyboardInterrupt
+def test_an_interrupted_play_keeps_the_clip_so_far(tmp_path, play_headless):
+    class Interrupted(FakeWorld):
+        def step(self, action):
+            if len(self.calls) == 1 + 7:
+                raise KeyboardInterrupt
+            return super().step(action)
 
     with pytest.raises(KeyboardInterrupt):
-        play_headless(FakeWorld(), frames=100, out=tmp_path / "clip.mp4", on_progress=interrupt)
+        play_headless(Interrupted(), frames=100, out=tmp_path / "clip.mp4")
     frames, _, _ = read_clip(tmp_path / "clip.mp4")
     assert len(frames) == 7
 
@@ -182,13 +199,13 @@ def test_random_actions_follow_from_the_seed_and_are_held_for_a_while():
     assert set(choices(1)) == set(range(6))
 
 
-def test_a_list_of_actions_is_played_in_order_and_again_from_its_first():
+def test_a_list_of_actions_is_played_in_order_and_again_from_its_first(play_headless):
     world = FakeWorld()
     play_headless(world, frames=7, actions=[LEFT, UP, JUMP])
     assert played(world) == [LEFT, UP, JUMP, LEFT, UP, JUMP, LEFT]
 
 
-def test_without_a_number_of_frames_a_list_is_played_once():
+def test_without_a_number_of_frames_a_list_is_played_once(play_headless):
     world = FakeWorld()
     assert play_headless(world, actions=[LEFT, UP, JUMP])["frames"] == 3
     assert played(world) == [LEFT, UP, JUMP]
@@ -245,7 +262,7 @@ def test_a_file_without_playable_actions_is_named_with_its_row(tmp_path, name, t
     assert "\n" not in str(caught.value)
 
 
-def test_nothing_is_played_when_an_action_of_a_list_is_wrong(tmp_path):
+def test_nothing_is_played_when_an_action_of_a_list_is_wrong(tmp_path, play_headless):
     world = FakeWorld()
     with pytest.raises(InputError, match="row 1"):
         play_headless(world, frames=10, actions=[LEFT, 99], out=tmp_path / "clip.mp4")
@@ -330,6 +347,19 @@ def test_a_start_that_the_world_does_not_have_is_refused():
         play(PlayOptions(headless=True, start="4"), load_world=load_fake)
 
 
+@pytest.mark.parametrize("start", [None, "0"])
+def test_a_world_without_starts_asks_for_a_picture(tmp_path, start):
+    def load(*_, **__):
+        return FakeWorldWithoutStarts()
+
+    with pytest.raises(InputError, match="fake has no starts of its own.*--start FILE") as caught:
+        play(PlayOptions(headless=True, start=start), load_world=load)
+    assert str(caught.value).startswith("--start 0: ") is (start is not None)
+    write_picture(tmp_path / "start.png", 24, 32, [(160, 160, 160)])
+    options = PlayOptions(headless=True, frames=2, start=str(tmp_path / "start.png"))
+    assert play(options, load_world=load)["frames"] == 2
+
+
 # The command
 
 
@@ -392,6 +422,7 @@ def never(*_: object, **__: object) -> FakeWorld:
         ({"record": Path("/proc/nowhere/s.json")}, "--record .* cannot be written"),
         ({"recordings": Path("/proc/nowhere")}, "--recordings .* cannot be written"),
         ({"frames": 0}, "--frames is at least 1, got 0"),
+        ({"scale": 0}, "--scale is at least 1, got 0"),
         ({"nfe": 3}, "--nfe .*3"),
         ({"actions": "absent.jsonl"}, "--actions absent.jsonl: no such file"),
         ({"replay": Path("absent.json")}, "absent.json"),
@@ -409,6 +440,29 @@ def test_an_out_folder_is_made_and_a_folder_is_no_out(tmp_path):
     (tmp_path / "folder.mp4").mkdir()
     with pytest.raises(InputError, match="it is a folder"):
         play(PlayOptions(headless=True, out=tmp_path / "folder.mp4"), load_world=never)
+
+
+@pytest.mark.parametrize("reason", ["no terminal", "no scale", "died"])
+def test_a_play_that_fails_before_its_first_frame_leaves_what_was_written_before(tmp_path, reason):
+    class Dying(FakeWorld):
+        def step(self, action):
+            raise RunError("the graphics card is gone")
+
+    files = {"record": tmp_path / "s.json", "json": str(tmp_path / "f.json"), "out": tmp_path / "c.mp4"}
+    for path in files.values():
+        Path(path).write_text("older")
+    how = {"terminal": True} if reason == "no terminal" else {"headless": True, "scale": int(reason == "died")}
+    with pytest.raises((InputError, RunError), match="this is none|--scale|graphics card"):
+        play(PlayOptions(**files, **how), load_world=lambda *_, **__: Dying())
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["older"] * 3
+
+
+@pytest.mark.parametrize("name", ["record", "out", "recordings", "actions", "start"])
+def test_what_a_blind_test_does_not_use_is_refused(tmp_path, name):
+    value = {"actions": "random", "start": "0", "out": Path("c.mp4")}.get(name, tmp_path / "x")
+    with pytest.raises(InputError, match=f"--blind .* leave out --{name}"):
+        check_options(PlayOptions(blind=tmp_path, **{name: value}), has_window=True)
+    assert not list(tmp_path.iterdir())
 
 
 # The legend

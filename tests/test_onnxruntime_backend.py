@@ -75,7 +75,7 @@ def test_a_wrong_option_is_refused_with_those_there_are(tiny_world: Path, name: 
 def test_a_frame_too_small_to_be_shared_runs_on_one_thread_and_gives_the_same(
     tiny_world: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(onnxruntime_backend, "_usable_cores", lambda: 2)
+    monkeypatch.setattr(onnxruntime_backend, "usable_cores", lambda: 2)
     images, threads = [], []
     for limit in (onnxruntime_backend.LIGHT, 0):
         monkeypatch.setattr(onnxruntime_backend, "LIGHT", limit)

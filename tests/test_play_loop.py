@@ -19,6 +19,7 @@ from worldgen.play.loop import Player
 from worldgen.play.pacing import Pacer
 from worldgen.play.panel import Figures, hud_lines
 from worldgen.play.rewind import Rewind
+from worldgen.play.saves import read_save, write_save
 from worldgen.play.session import SessionLog
 from worldgen.play.ui_keys import COMMANDS, HeldKeys, bind_commands, help_lines
 
@@ -329,6 +330,30 @@ def test_a_fork_ends_where_the_game_goes_elsewhere():
     live.post(live.restart)
     play_for(live, clock, 0.5)
     assert live.fork is None
+
+
+def test_a_fork_ends_where_a_moment_of_an_earlier_play_is_loaded_and_outlives_one_of_its_own(tmp_path):
+    clock = Clock()
+
+    def new_live(name: str) -> LivePlayer:
+        world = FakeWorld(fps=10)
+        player = Player(world, log=SessionLog(world, name=name), clock=clock)
+        return LivePlayer(player, lambda player: LEFT, clock=clock, sleep=clock.pass_)
+
+    earlier = new_live("earlier")
+    play_for(earlier, clock, 2.0)
+    write_save(tmp_path / "s.npz", earlier.quick_save(), earlier.player.log.session())
+    live = new_live("this")
+    play_for(live, clock, 1.0)
+    live.toggle_fork()
+    live.show_loaded(read_save(tmp_path / "s.npz", live.player))  # of the same seed, and later
+    assert live.fork is None
+    frames = live.player.position
+    assert live.toggle_fork().startswith("future 1")
+    play_for(live, clock, 0.5)
+    assert live.quick_load() and live.fork is not None
+    assert live.toggle_fork().startswith("future 2") and live.player.position == frames
+    assert live.player.log.session() == earlier.player.log.session()
 
 
 class WorldOnABusyMachine(FakeWorld):

@@ -109,6 +109,7 @@ def test_a_headless_play_that_is_recorded_can_be_replayed(tmp_path, capsys):
         lambda raw: json.dumps({**raw, "nfe": 3}),
         lambda raw: json.dumps({**raw, "changes": [{"frame": 1, "explode": 1}]}),
         lambda raw: json.dumps({**raw, "changes": [{"frame": 1, "upscaling": "best"}]}),
+        lambda raw: json.dumps({**raw, "changes": [{"restart": 1}]}),
         lambda raw: json.dumps({**raw, "changes": 7}),
         lambda raw: json.dumps({**raw, "sound": 3}),
         lambda raw: json.dumps({k: v for k, v in raw.items() if k != "seed"}),

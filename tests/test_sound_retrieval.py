@@ -98,6 +98,10 @@ def test_a_users_own_sounds_stand_in_for_those_most_like_them(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no .wav"):
         replace_with(two_sounds(), tmp_path / "empty")
+    with wave.open(str(tmp_path / "silent.wav"), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+    with pytest.raises(InputError, match=r"silent.wav: there is no sound in it: remove it"):
+        replace_with(two_sounds(), tmp_path)
 
 
 def test_a_saved_library_is_the_same_and_a_damaged_one_is_refused(tmp_path: Path):
@@ -223,3 +227,11 @@ def test_a_published_world_has_its_library_and_needs_no_starts(retrieving: Path,
     world = World.load(tmp_path / "published", backend="onnxruntime")
     world.reset(0, start=toy_frame(np.array([4, 6]), 0))
     assert world.step(1).sound.shape == (SAMPLES, 1)
+
+
+def test_a_world_that_retrieves_its_sound_can_be_timed(retrieving: Path):
+    from worldgen.export.benchmark import benchmark
+
+    figures = benchmark(retrieving, backends=("torch",), nfe=(1,), frames=2, long=101, say=lambda text: None)
+    engine = figures["engines"]["torch"]
+    assert engine["graphs"]["sound_events"]["a_frame"] == 1 and engine["long_game"]["frames"] == 101

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import select
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
+from waiting import until
 
 from worldgen.errors import InputError
 from worldgen.play.loop import Player
@@ -70,6 +73,48 @@ def test_without_a_terminal_it_says_so():
 
     with pytest.raises(InputError, match="--terminal.*none"):
         play_in_terminal(Player(FakeWorld()))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_after_a_replay_the_keys_play_on(monkeypatch):
+    import pty
+
+    from fake_world import FakeWorld
+
+    left, right = 1, 2
+    replay, world = iter([left] * 5), FakeWorld(fps=100)
+    seen: list[bytes] = []
+    failures: list[BaseException] = []
+    is_over = threading.Event()
+    master, slave = pty.openpty()
+
+    def screen() -> str:
+        while select.select([master], [], [], 0)[0]:
+            seen.append(os.read(master, 65536))
+        return b"".join(seen).decode("utf-8", "ignore")
+
+    def person() -> None:
+        try:
+            until(lambda: "the replay is over: unpause to play on" in screen())
+            os.write(master, b"p\x1b[C")
+            until(lambda: screen() and right in world.calls)
+        except BaseException as error:
+            failures.append(error)
+        os.write(master, b"q")
+        while not is_over.wait(0.01):
+            screen()  # what nobody reads would block the game
+
+    thread = threading.Thread(target=person)
+    with os.fdopen(slave, "r+b", buffering=0) as tty:
+        out = io.TextIOWrapper(tty, "utf-8", write_through=True)
+        monkeypatch.setattr("sys.stdin", out)
+        thread.start()
+        play_in_terminal(Player(world), choose=lambda player: next(replay, None), is_led=True, out=out)
+        is_over.set()
+        thread.join()
+    os.close(master)
+    assert not failures
+    assert [call for call in world.calls if not isinstance(call, tuple)][:5] == [left] * 5
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")

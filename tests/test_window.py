@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from fake_world import ACTIONS, FakeWorld
+from fake_world import ACTIONS, FakeWorld, FakeWorldWithoutStarts
 from waiting import until
 
 from worldgen.errors import InputError, RunError
@@ -485,9 +486,24 @@ def test_a_recording_begun_in_the_window_is_a_clip_and_training_data(tmp_path):
     folder = tmp_path / "worldgen-fake-1"
     reports = {f.report.path: f.report for f in check_folder(folder).files}
     assert {report.status for report in reports.values()} == {"ok"}
-    recording = reports[str(folder / "play-0000.mkv")]
+    (recording,) = reports.values()  # the clip, enlarged and with a legend, is not trained on
+    assert Path(recording.path).name == "play-0000.mkv"
     assert recording.num_frames >= 30 and recording.has_actions and recording.has_sound
-    assert reports[str(folder / "clip.mp4")].num_frames == recording.num_frames
+    with av.open(str(tmp_path / "worldgen-fake-1.mp4")) as clip:
+        assert len(list(clip.decode(video=0))) == recording.num_frames
+
+
+def test_a_recording_begun_in_the_window_overwrites_no_clip_without_its_folder(tmp_path):
+    (tmp_path / "worldgen-fake-1.mp4").write_text("of a folder that was moved away")
+    window = open_window(FakeWorld(fps=60), folder=tmp_path)
+
+    def script(window):
+        key("v")
+        until(lambda: "recording to worldgen-fake-2" in window.display.message)
+
+    run_with(window, script)
+    assert (tmp_path / "worldgen-fake-1.mp4").read_text() == "of a folder that was moved away"
+    assert (tmp_path / "worldgen-fake-2.mp4").stat().st_size > 500
 
 
 def test_a_recording_that_cannot_be_written_is_a_message_and_the_game_goes_on(tmp_path):
@@ -679,6 +695,30 @@ def test_the_start_screen_shows_the_worlds_and_plays_the_chosen_one(tmp_path):
     display.close()
     assert choice is not None and choice.found.name == "b" and loaded[-1] == "b"
     assert isinstance(choice.world, FakeWorld)
+
+
+@pytest.mark.parametrize("is_quick", [False, True], ids=["loaded", "loading"])
+def test_a_world_without_starts_is_played_from_a_dropped_picture(tmp_path, is_quick):
+    from worldgen.play.shelf import Found
+    from worldgen.play.window_display import Display
+    from worldgen.play.window_menu import Menu
+
+    pygame.image.save(pygame.Surface((32, 24)), str(tmp_path / "photo.png"))
+    world = FakeWorldWithoutStarts()
+    display = Display((640, 480))
+    menu = Menu(display, [Found("a", tmp_path / "a", world.config, None)], lambda name: world)
+
+    def script():
+        if not is_quick:
+            until(lambda: menu._preview is not None and not menu._preview._thread.is_alive())
+        key("return")
+        until(lambda: "drop a picture" in display.message and "--start FILE" in display.message)
+        pygame.event.post(pygame.event.Event(pygame.DROPFILE, file=str(tmp_path / "photo.png")))
+
+    choice = run_beside(script, menu.run, lambda: key("escape"))
+    display.close()
+    assert choice is not None and choice.world is world and choice.start.shape == (1, 24, 32, 3)
+    assert not world.calls  # nothing was tried to begin from
 
 
 def test_the_blind_test_counts_answers_and_not_the_keys_typed_before_a_clip(tmp_path):

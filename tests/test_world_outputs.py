@@ -410,6 +410,21 @@ def test_recorded_sounds_play_over_music_and_rewind_with_it(retrieving_world: Pa
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
+def test_a_snapshot_of_the_other_kind_of_sound_is_refused_and_the_game_goes_on(retrieving_world: Path, engine: str):
+    pytest.importorskip(engine)
+    worlds = [World.load(retrieving_world, backend=engine, sound=kind) for kind in ("generated", "retrieved")]
+    for world in worlds:
+        world.reset(0)
+    for world, other in (worlds, worlds[::-1]):
+        before = world.snapshot()
+        with pytest.raises(InputError, match="other sound"):
+            world.restore(other.snapshot())
+        first = world.step(1).sound
+        world.restore(before)
+        np.testing.assert_array_equal(world.step(1).sound, first)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
 def test_larger_frames_of_a_game_with_few_colours_are_mixed_of_them(retrieving_world: Path, engine: str):
     pytest.importorskip(engine)
     world = World.load(retrieving_world, backend=engine, sound="off")

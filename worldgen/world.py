@@ -57,6 +57,7 @@ class World:
         """whether games end by chance, each frame with its probability of an end, rather than above end_threshold: as
         often as the real game on average, and no agent can live on just below the threshold"""
         self._sound = open_sound(config, backend, sound, library)
+        self._sound_shape = None if self._sound is None else backend.numpy(self._sound.empty(1)).shape[1:]
         self._uncertainty = uncertainty
         self._maker = FrameMaker(
             config, backend, upscale=upscale, between=between, sound=self._sound, uncertainty=uncertainty
@@ -400,7 +401,8 @@ class World:
         self._maker.jump()
         if self.keeps_hidden and state.hidden is None:
             raise InputError("the snapshot was taken without the hidden state, which this world keeps")
-        if (state.sound is None) != (self._sound is None) or state.image.shape[1:3] != self.image_size:
+        sound_shape = None if state.sound is None else state.sound.shape[1:]  # generated and retrieved differ
+        if sound_shape != self._sound_shape or state.image.shape[1:3] != self.image_size:
             raise InputError("the snapshot was taken with other sound or super-resolution than this world plays with")
         rows = np.zeros(self._num_slots, np.int64) if len(state) == 1 else np.arange(self._num_slots)
         state, asarray = state[rows[chosen]], self._backend.asarray  # copies, as a ring is written where it lies

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime import InferenceSession, OrtValue
 
+from worldgen.backends.cores import usable_cores
 from worldgen.backends.memory import refuse_out_of_memory
 from worldgen.bundle import onnx_folder, read_manifest
 from worldgen.errors import BackendUnavailableError, InputError
@@ -41,7 +41,7 @@ class OnnxRuntimeBackend:
         self.position_period = manifest.position_period
         self.weights_hash = manifest.weights_hash
         self._paths = manifest.paths
-        self._threads = min(MAX_THREADS, _usable_cores())
+        self._threads = min(MAX_THREADS, usable_cores())
         weights = manifest.raw["weights_file"]["file"]
         self._num_bytes = manifest.paths["decode"].with_name(weights).stat().st_size
         self._sessions: dict[tuple[str, int], InferenceSession] = {}
@@ -142,10 +142,6 @@ class OnnxRuntimeBackend:
         whole = whole.copy()
         whole[rows] = values.numpy()
         return self.asarray(whole)
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _refuse_double_install() -> None:

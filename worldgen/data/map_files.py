@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
+from worldgen.backends.cores import usable_cores
 from worldgen.data.progress import Progress
 from worldgen.data.ray_files import is_on_ray, map_on_ray
 from worldgen.errors import InputError, RunError
@@ -35,8 +36,7 @@ def map_files(
     if items and is_on_ray():
         return map_on_ray(function, items, paths, on_progress)
     results: list[Any] = [None] * len(items)
-    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    num_workers = min(len(items), num_cores)
+    num_workers = min(len(items), usable_cores())
     size = sum(p.stat().st_size for p in paths if p.is_file())
     if num_workers < 2 or size < MIN_POOL_BYTES:
         for i, item in enumerate(items):

@@ -151,6 +151,13 @@ def test_keys_may_be_plain_words_in_json():
     assert ActionMap.from_json(raw).keys == (("left",), (), ("left", "space"))
 
 
+def test_names_alone_are_a_list_of_actions():
+    actions = ActionMap.from_json({"names": ["stay", "left"], "keys": ["", "left"]})
+    assert actions == ActionMap.discrete(["stay", "left"], [(), ("left",)])
+    with pytest.raises(InputError, match="'kind': 'multi_binary'.* has no 'sizes'"):
+        ActionMap.from_json({"kind": "multi_binary", "names": ["fire"]})
+
+
 def test_idle_need_not_come_first():
     actions = ActionMap.discrete(["left", "idle"], [("left",), ()])
     assert actions.from_keys([]) == 1

@@ -19,8 +19,10 @@ from worldgen.bundle import save_network  # noqa: E402
 from worldgen.cli import main  # noqa: E402
 from worldgen.config import WorldConfig  # noqa: E402
 from worldgen.models.latent_action import LatentActionModel  # noqa: E402
+from worldgen.naming import MAX_NAME, renamed  # noqa: E402
 from worldgen.training.action_clips import ActionClips, effects, sheet  # noqa: E402
 from worldgen.training.button_map import button_map_figures, names_and_keys  # noqa: E402
+from worldgen.training.code_scores import ButtonMap  # noqa: E402
 from worldgen.training.latent_action import latent_action_map  # noqa: E402
 
 NUM_CODES = 6
@@ -135,3 +137,28 @@ def test_200_labels_are_nearly_as_good_as_all_where_codes_mean_something():
     named, keys = names_and_keys(fitted, TOY_ACTIONS, latent_action_map(NUM_CODES))
     assert [named[i] for i in range(5)] == names and keys[0] == () and keys[1] == ("left",)
     assert named[5].endswith("(2)") or named[5] == "code 5"
+
+
+def bound(button_of: list[int], buttons: ActionMap, num_codes: int) -> ActionMap:
+    codes_of = tuple(tuple(np.flatnonzero(np.array(button_of) == i).tolist()) for i in range(buttons.sizes[0]))
+    fitted = ButtonMap(np.array(button_of), codes_of, labels=9)
+    actions = latent_action_map(num_codes)
+    return renamed(actions, *names_and_keys(fitted, buttons, actions))
+
+
+def test_long_names_are_cut_and_told_apart():
+    long = [f"forward+strafe left+fire+jump+{x}" for x in ("crouch", "weapon 1", "weapon 2", "weapon 1")]
+    actions = bound([0, 1, 2, 3, 0], ActionMap.discrete(long, [(k,) for k in ("up", "down", "left", "right")]), 5)
+    assert all(len(name) <= MAX_NAME for name in actions.names)
+    ends = ("re+jump+crouch", "+jump+weapon 1", "+jump+weapon 2", "ump+weapon 1 (2)", "+jump+crouch (2)")
+    for name, end in zip(actions.names, ends, strict=True):
+        assert name.startswith("forward+stra") and "..." in name and name.endswith(end), name
+
+
+def test_no_two_codes_share_a_key():
+    weapons = ActionMap.discrete(["idle", "two", "one", "jump"], [(), ("2",), ("1",), ("1", "space")])
+    actions = bound([2, 2, 1, 1, 0, 3, 3, 0], weapons, 8)
+    assert actions.keys[0] == ("1",) and actions.keys[2] == ("2",) and actions.keys[4] == ()
+    assert [actions.keys[i] for i in (1, 3, 6, 7)] == [("3",), ("4",), ("7",), ("8",)]
+    many = bound([*range(3), *[0] * 9], ActionMap.discrete(["a", "b", "c"], [("3",), ("3",), ("Mouse",)]), 12)
+    assert len(set(many.keys)) == 12 and many.keys[0] == ("3",) and all(len(held) == 1 for held in many.keys)

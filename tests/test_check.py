@@ -11,11 +11,14 @@ import pytest
 from recordings import HEIGHT, WALK, WIDTH, game_frames, number_of, record, write_video
 
 from worldgen import cli
+from worldgen.actions import ActionMap
 from worldgen.data import contact_sheet
 from worldgen.data.cache import open_cache
+from worldgen.data.cache_build import checksum
 from worldgen.data.check import check_folder, inspect_file
+from worldgen.data.container import cleaned_from
 from worldgen.data.decode import read_frames
-from worldgen.data.recording import RecordingInfo, RecordingWriter
+from worldgen.data.recording import RecordingInfo, RecordingWriter, read_info
 from worldgen.data.sidecar import read_sidecar
 from worldgen.data.sound import read_sound
 from worldgen.errors import InputError
@@ -218,6 +221,37 @@ def test_fixing_keeps_rows_in_which_no_action_is_known(tmp_path):
     assert np.flatnonzero(fixed.terminated).tolist() == [58]
     assert fixed.state["health"].tolist() == [100 - t for t in range(60)]
     assert inspect_file(tmp_path / "out" / "a.mkv").report.status == "ok"
+
+
+def test_fixing_states_nothing_that_the_recordings_do_not(tmp_path):
+    """Each file by itself looks like another game: the one presses two actions, the other three."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    for k, name in ((2, "a"), (3, "b")):
+        write_video(data / f"{name}.mp4", game_frames(60, seed=k))
+        (data / f"{name}.jsonl").write_text("".join(json.dumps({"action": t % k}) + "\n" for t in range(60)))
+    record(tmp_path / "stated" / "c.mkv", 60)
+    assert cli.main(["check", str(data), "--fix", str(out)]) == 0
+    cache = open_cache(out, height=HEIGHT, width=WIDTH, cache_dir=tmp_path / "cache")
+    assert cache.num_episodes == 2 and cache.action_map == ActionMap("discrete", (3,))
+    for name in "ab":
+        facts = json.loads((out / f"{name}.json").read_text())
+        assert "action_space" not in facts and facts["source"] == "" and facts["fps"] == 30
+    assert cli.main(["check", str(tmp_path / "stated"), "--fix", str(tmp_path / "c")]) == 0
+    stated = read_info(tmp_path / "c" / "c.mkv")
+    assert stated.actions == WALK and stated.source == "test"
+
+
+def test_what_was_cleaned_says_from_what(tmp_path):
+    (tmp_path / "data").mkdir()
+    write_video(tmp_path / "data" / "a.mkv", game_frames(60))
+    record(tmp_path / "data" / "b.mkv", 60)
+    assert cli.main(["check", str(tmp_path / "data"), "--fix", str(tmp_path / "once")]) == 0
+    assert cli.main(["check", str(tmp_path / "once"), "--fix", str(tmp_path / "twice")]) == 0
+    for name in ("a.mkv", "b.mkv"):
+        assert cleaned_from(tmp_path / "data" / name) == ""
+        for folder in ("once", "twice"):
+            assert cleaned_from(tmp_path / folder / name) == checksum(tmp_path / "data" / name)
 
 
 def test_fixing_never_overwrites_and_never_writes_into_the_recordings(tmp_path):

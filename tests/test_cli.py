@@ -13,6 +13,7 @@ import pytest
 
 from worldgen import __version__, cli
 from worldgen.errors import BackendUnavailableError, InputError, RunError
+from worldgen.files import write_json
 
 COMMANDS = ("play", "record", "check", "train", "eval", "export", "bench", "info")
 
@@ -207,6 +208,15 @@ def test_a_folder_that_could_not_be_written_is_refused_before_the_work(
         assert f"{tmp_path / 'file'} is a file" in refused(capsys, *argv, tmp_path / "file")
 
 
+@pytest.mark.parametrize("name", ["bench.bmp", "bench"])
+def test_a_picture_that_could_not_be_drawn_is_refused_before_the_work(
+    capsys: pytest.CaptureFixture, tiny_world: Path, tmp_path: Path, name: str
+):
+    line = refused(capsys, "bench", tiny_world, "--plot", tmp_path / name)
+    assert f"--plot {tmp_path / name}" in line and ".png" in line
+    assert not list(tmp_path.iterdir())
+
+
 def test_stale_graphs_are_refused_with_their_command(capsys: pytest.CaptureFixture, tiny_world: Path, tmp_path: Path):
     world = Path(shutil.copytree(tiny_world, tmp_path / "tiny"))
     with (world / "onnx" / "weights.bin").open("ab") as file:
@@ -353,6 +363,25 @@ def use_micro_preset(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setitem(presets.PRESETS, "micro", micro)
+
+
+def test_a_world_that_cannot_be_measured_is_trained_all_the_same(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tiny_world: Path, toy_recordings: Path, tmp_path
+):
+    world, summary = Path(shutil.copytree(tiny_world, tmp_path / "tiny")), tmp_path / "summary.json"
+    names = [video.name for video in toy_recordings.glob("*.mkv")]
+    write_json(world / "training" / "data.json", {"data": "x", "train": names, "held_out": []})
+    trained = {"world": str(world), "preset": "tiny", "stages": {"heads": {"steps": 600, "seconds": 9.0}}}
+    monkeypatch.setattr("worldgen.training.pipeline.train_world", lambda recipe, say: dict(trained))
+    monkeypatch.setattr("worldgen.export.to_onnx.export_onnx", lambda world, say: {"parity": {}})
+    given = ("--out", world, "--stages", "heads", "--json", summary)
+    code, out, err = run(capsys, "train", toy_recordings, *given)
+    assert code == 0, err
+    why = f"the world was trained on all 4 episodes of {toy_recordings}"
+    assert f"no report: {why}" in out and f"play it: worldgen play {world}" in out
+    assert json.loads(summary.read_text()) == trained | {"parity": {}, "evaluation": None}
+    card = (world / "card.md").read_text()
+    assert f"Not measured: {why}" in card and "heads 600 steps in 9 s" in card and "has not been measured" in card
 
 
 @pytest.mark.slow

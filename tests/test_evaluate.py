@@ -7,10 +7,12 @@ import shutil
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
+import torch
 from conftest import FPS, NUM_EPISODES, SIDE, TOY_ACTIONS, record_toy
 from oracle import OracleWorld, ToyFork, blurred
 from recordings import write_video
@@ -24,6 +26,7 @@ from worldgen.files import write_json
 from worldgen.training import by_action, control, outcomes
 from worldgen.training.by_action import Choice, choices, held_actions
 from worldgen.training.card import write_card
+from worldgen.training.checkpoint import Progress, save_checkpoint
 from worldgen.training.evaluate import evaluate, for_json, measure
 from worldgen.training.findings import findings
 from worldgen.training.glossary import GLOSSARY, TITLES
@@ -493,6 +496,30 @@ def test_the_card_says_where_the_world_comes_from_and_what_it_cannot_do(tiny_wor
     empty = evaluated[0] | {"presence": {"things": {"monster": {"f1": 0.8, "frames": frames}}}}
     text = write_card(world, empty, facts).read_text()
     assert "The monster fades: seen in 5% of frames 5-16, in the recordings in 25%" in text
+
+
+def test_the_card_names_the_stages_of_earlier_runs_too(tiny_world, tmp_path):
+    world = Path(shutil.copytree(tiny_world, tmp_path / "w"))
+    for name in ("tokenizer", "dynamics", "sound"):  # no sound head is there
+        save_checkpoint(world / "training" / name, Progress(step=4000, seconds=1800.0), {"x": torch.zeros(1)})
+    facts = {"preset": "tiny", "stages": {"heads": {"steps": 600, "seconds": 90.0}}}
+    text = write_card(world, None, facts, "nothing is held out").read_text()
+    assert "Not measured: nothing is held out." in text and "Preset of heads: tiny." in text
+    done = "tokenizer 4,000 steps in 30 min; dynamics 4,000 steps in 30 min; heads 600 steps in 90 s; 62 min in all"
+    assert f"Training: {done}." in text
+
+
+def test_guessing_is_of_the_actions_that_were_compared(monkeypatch):
+    actions = ActionMap("multi_discrete", (2, 9))
+    found = {c.name: {"count": 3, "recognised": 0.5} for c in choices(actions)}
+    monkeypatch.setattr(control, "by_action_figures", lambda *given: found)
+    monkeypatch.setattr(control, "delta_psnr_figures", lambda *given: {})
+    world = SimpleNamespace(config=SimpleNamespace(actions=actions))
+    figures = control.control_figures(world, None, None, None, None, None)
+    assert figures["recognised"] == 0.5 and figures["recognised_chance"] == pytest.approx(2 / 11)
+    for choice in choices(actions)[2:]:  # never pressed
+        found[choice.name] = {"count": 0}
+    assert control.control_figures(world, None, None, None, None, None)["recognised_chance"] == 0.5
 
 
 def test_unlabelled_video_gives_picture_figures_and_says_what_they_mean(tiny_world, tmp_path):

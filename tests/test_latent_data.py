@@ -58,6 +58,12 @@ def test_a_menu_is_left_out_with_its_file_and_place():
     assert "menus and standstills are left out: b.mp4: nothing moves for 5 s, from 4.0 s on" in said
 
 
+def test_places_count_from_the_beginning_of_the_recording():
+    cache, said = cache_of(np.concatenate([play(90, 0) // 4, play(50, 1) // 4 + 180, still(50, 2), play(40, 2)])), []
+    playable(cache, Segments(np.array([50]), np.array([230])), 8, said.append)  # as of one that is split
+    assert "the first at 9.0 s" in " ".join(said) and "from 14.0 s on" in " ".join(said)
+
+
 def test_a_short_pause_is_play():
     assert stretches(np.concatenate([play(40, 1), still(20, 1), play(30, 1)]))[0] == [(0, 90)]
 
@@ -102,6 +108,19 @@ def test_two_games_in_one_folder_are_refused_by_name(tmp_path: Path, second: tup
     record(tmp_path / "two.mkv", *second)
     with pytest.raises(InputError, match=said):
         check_one_game(tmp_path, open_cache(tmp_path, height=16, width=16))
+
+
+def test_a_recording_that_is_not_used_is_of_no_game(tmp_path: Path):
+    record(tmp_path / "one.mkv", "mario", (24, 32))
+    for name, facts in (("two", "{"), ("three", None)):
+        record(tmp_path / f"{name}.mkv", "pong", (24, 32))
+        if facts is None:
+            (tmp_path / f"{name}.mkv").write_bytes(b"damaged")
+        else:
+            (tmp_path / f"{name}.json").write_text(facts)
+    cache = open_cache(tmp_path, height=16, width=16)
+    assert cache.episode_names == ("one.mkv",)
+    check_one_game(tmp_path, cache)
 
 
 def test_recordings_of_one_game_pass(toy_recordings: Path, tmp_path: Path):

@@ -13,6 +13,7 @@ from conftest import FPS, SIDE, TINY_DYNAMICS, TOY_ACTIONS, move, toy_frame
 from worldgen.bundle import Starts, load_network, save_network
 from worldgen.config import WorldConfig
 from worldgen.data.cache import open_cache
+from worldgen.data.dataset import split_episodes
 from worldgen.data.recording import RecordingInfo, RecordingWriter
 from worldgen.errors import InputError
 from worldgen.sound_library import LIBRARY
@@ -193,7 +194,7 @@ def test_a_users_own_sounds_need_the_stage_that_plays_them(trained: Path, record
 def test_the_default_stages_are_those_that_the_recordings_allow(tmp_path: Path):
     from worldgen.training.run import Run
 
-    record(tmp_path / "a.mkv", 0, scale=1, rate=None)
+    record(tmp_path / "d.mkv", 0, scale=1, rate=None)  # with b and c it is not the one held out
     plain = Run(Recipe(tmp_path, tmp_path / "out", preset="micro"), micro(), say=lambda text: None)
     assert plain.default_stages() == ("tokenizer", "dynamics")
     record(tmp_path / "b.mkv", 1, scale=3)
@@ -202,7 +203,35 @@ def test_the_default_stages_are_those_that_the_recordings_allow(tmp_path: Path):
     assert rich.default_stages() == tuple(s for s in STAGES[:-1] if s != "between")  # for those who ask for it
 
 
-def test_small_and_silent_recordings_are_refused_by_name(trained: Path, tmp_path: Path):
+@pytest.mark.parametrize("side", ["training", "held-out"])
+def test_a_stage_that_one_side_of_the_split_lacks_is_left_out_and_refused_by_name(side: str, tmp_path: Path):
+    """Not after hours, and each time that it is resumed."""
+    from worldgen.training.run import Run
+
+    plain, data = tmp_path / "plain", tmp_path / "data"
+    data.mkdir()
+    for i in range(4):
+        record(plain / f"{i}.mkv", i, scale=1, rate=None)
+    cache = open_cache(plain, height=SIDE, width=SIDE)
+    held = {cache.episode_names[i] for i in np.searchsorted(cache.starts, split_episodes(cache)[1].starts)}
+    for i, video in enumerate(sorted(plain.glob("*.mkv"))):
+        if (video.name in held) == (side == "held-out"):
+            for path in plain.glob(f"{video.stem}.*"):
+                shutil.copy(path, data)
+        else:  # most frames are large, whichever side they are of
+            record(data / video.name, i, scale=3, num_frames=180 if side == "training" else 50)
+    said: list[str] = []
+    run = Run(Recipe(data, tmp_path / "out", preset="micro"), micro(), say=said.append)
+    assert run.default_stages() == ("tokenizer", "dynamics")
+    assert f"  super_resolution left out: no {side} recording holds 2 frames of 48x48 or larger" in said
+    assert f"  sound_codec and sound left out: no {side} recording holds 5 frames with sound" in said
+    for stage in ("super_resolution", "sound_codec", "sound", "sound_events"):
+        with pytest.raises(InputError, match=f"no {side} recording holds .*, or leave {stage} out"):
+            train(data, tmp_path / "out", stages=("tokenizer", "dynamics", stage))
+    assert not (tmp_path / "out").exists()
+
+
+def test_small_and_silent_recordings_are_refused_by_name(trained: Path, recordings: Path, tmp_path: Path):
     (tmp_path / "data").mkdir()
     for i in range(2):
         record(tmp_path / "data" / f"plain{i}.mkv", i, scale=1, rate=None)
@@ -212,7 +241,7 @@ def test_small_and_silent_recordings_are_refused_by_name(trained: Path, tmp_path
     with pytest.raises(InputError, match="no recording has sound"):
         train(tmp_path / "data", tmp_path / "world", stages=("sound_codec",))
     with pytest.raises(InputError, match="has no sound_codec: train it"):
-        train(tmp_path / "data", tmp_path / "world", stages=("sound",))
+        train(recordings, tmp_path / "world", stages=("sound",))
 
 
 def test_both_are_measured_and_shown(trained: Path, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

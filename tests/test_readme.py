@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import tomllib
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from worldgen import cli
+from worldgen.data.recording import RecordingInfo
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -39,6 +41,12 @@ def test_every_extra_that_the_readme_names_exists():
 def test_every_command_of_the_project_is_in_the_readme():
     for name in cli.COMMANDS:
         assert f"`worldgen {name} " in README, name
+
+
+def test_the_facts_of_a_recording_are_understood():
+    (example,) = blocks("json")
+    actions = RecordingInfo.from_json(json.loads(example)).actions
+    assert actions is not None and actions.from_keys(["left", "space"]) == 2 and actions.from_keys([]) == 0
 
 
 def test_every_play_and_record_command_is_understood():

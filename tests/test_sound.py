@@ -21,7 +21,13 @@ from worldgen.models.sound_codec import SoundCodec, blocks_in  # noqa: E402
 from worldgen.onsets import onsets  # noqa: E402
 from worldgen.training import sound_figures  # noqa: E402
 from worldgen.training.hidden_states import HiddenStates  # noqa: E402
-from worldgen.training.recorded_sound import choose_format, has_sound, nearest_frame, recorded_sound  # noqa: E402
+from worldgen.training.recorded_sound import (  # noqa: E402
+    choose_format,
+    has_sound,
+    is_whole,
+    nearest_frame,
+    recorded_sound,
+)
 from worldgen.training.sound import SoundStage  # noqa: E402
 from worldgen.training.sound_codec import SoundCodecStage  # noqa: E402
 from worldgen.training.sound_onsets import recorded_onset_places  # noqa: E402
@@ -145,7 +151,7 @@ def test_sound_is_that_of_the_frame_and_files_without_are_left_out(recordings: P
     cache = open_cache(recordings, height=16, width=16)
     said: list[str] = []
     sound = recorded_sound(cache, recordings, choose_format(cache, recordings), tmp_path, said.append)
-    assert has_sound(cache, recordings)
+    assert (has_sound(cache) == sound.is_usable).all() and is_whole(cache).all()
     assert dict(zip(cache.episode_names, sound.is_usable.tolist(), strict=True))["silent.mkv"] is False
     assert sound.is_usable.sum() == 4 and any("no sound" in note for note in sound.notes)
     beeps = np.asarray(cache.actions)[:, 0]
@@ -170,9 +176,19 @@ def test_stereo_at_an_odd_rate_is_moved_to_whole_blocks(tmp_path: Path):
 def test_recordings_without_sound_are_refused_in_one_line(tmp_path: Path):
     record(tmp_path / "a.mkv", rate=None)
     cache = open_cache(tmp_path, height=16, width=16)
-    assert not has_sound(cache, tmp_path)
+    assert not has_sound(cache).any()
     with pytest.raises(InputError, match="no recording has sound"):
         choose_format(cache, tmp_path)
+
+
+def test_a_track_that_cannot_be_decoded_is_no_sound(recordings: Path, tmp_path: Path):
+    for name, codec in (("a", b"A_FLAC"), ("b", b"A_XLAC")):
+        video = (recordings / "beeps0.mkv").read_bytes()
+        assert video.count(b"A_FLAC") == 1
+        (tmp_path / f"{name}.mkv").write_bytes(video.replace(b"A_FLAC", codec))
+    cache = open_cache(tmp_path, height=16, width=16)
+    sound = recorded_sound(cache, tmp_path, choose_format(cache, tmp_path), say=lambda text: None)
+    assert sound.is_usable.tolist() == has_sound(cache).tolist() == [True, False]
 
 
 # The head

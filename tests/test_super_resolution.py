@@ -102,7 +102,7 @@ def test_native_clips_are_the_caches_frames_only_larger(recordings: Path, tmp_pa
     cache = open_cache(recordings, height=16, width=16)
     train, _ = split_episodes(cache)
     said: list[str] = []
-    assert best_scale(cache, recordings) == 4 and best_scale(cache, recordings, 3) == 3
+    assert best_scale(cache) == 4 and best_scale(cache, 3) == 3
     clips = native_clips(cache, recordings, train, 4, 12, 2, tmp_path, said.append)
     assert clips.frames.shape[1:] == (2, 64, 64, 3) and len(clips.rows) >= 8
     small = cache.frames[clips.rows[:, None] + np.arange(2)]

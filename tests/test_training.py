@@ -19,12 +19,14 @@ pytest.importorskip("accelerate")
 
 from safetensors.torch import load_file  # noqa: E402
 
+from worldgen.actions import ActionMap  # noqa: E402
 from worldgen.bundle import WEIGHTS, Starts, load_network, save_network  # noqa: E402
 from worldgen.cli import main  # noqa: E402
 from worldgen.config import WorldConfig  # noqa: E402
 from worldgen.data.cache import open_cache  # noqa: E402
 from worldgen.data.dataset import ClipSampler, all_segments, split_episodes  # noqa: E402
 from worldgen.errors import InputError, RunError  # noqa: E402
+from worldgen.files import write_json  # noqa: E402
 from worldgen.models.dynamics import Dynamics  # noqa: E402
 from worldgen.models.heads import Heads  # noqa: E402
 from worldgen.models.latent_action import PATCH  # noqa: E402
@@ -269,6 +271,18 @@ def test_batches_pair_each_frame_with_what_led_to_it(toy_recordings: Path):
             assert reward == (place_of(cache.frames[after]) < 7).all()
             assert end == (after + 1 in cache.starts)
     assert heads["reward"].any() and heads["terminated"].any()  # events are sought out
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 16])
+def test_small_batches_hold_ends_too(toy_recordings: Path, size: int):
+    """Each of several processes has its share of a batch alone."""
+    cache = open_cache(toy_recordings, height=SIDE, width=SIDE)
+    clips = ClipSampler(cache, all_segments(cache), 4, with_sound=False)
+    actions, numbers = np.asarray(cache.actions), np.zeros((cache.num_frames, 1, 1), np.float16)
+    network = torch.nn.Identity(), TOY_ACTIONS, 0.1, 1
+    stage = HeadsStage(Heads(hidden_dim=8), *network, cache, numbers, actions, clips, clips, size)
+    found = [stage.batch(np.random.default_rng(seed))["terminated"].any(1).sum() for seed in range(20)]
+    assert min(found) >= {1: 0, 2: 1, 4: 1, 16: 3}[size]
 
 
 def test_rewards_are_as_rare_as_in_the_recordings_though_they_are_sought_out(toy_recordings: Path):
@@ -552,6 +566,39 @@ def test_a_stage_says_which_one_it_stands_on(toy_recordings: Path, tmp_path: Pat
         train(toy_recordings, tmp_path / "toy", stages=("dynamics",))
 
 
+@pytest.mark.parametrize(
+    "choices, named",
+    [
+        ({"actions": "latent", "stages": ("dynamics",)}, "no latent_action.*--stages latent_action dynamics"),
+        ({"actions": "latent", "stages": ("dynamics", "heads")}, "no latent_action"),
+        ({"stages": ("heads",)}, "no dynamics.*--stages dynamics heads"),
+    ],
+)
+def test_what_a_stage_stands_on_is_missed_before_frames_are_encoded(
+    toy_recordings: Path, tmp_path: Path, trained: Path, choices: dict, named: str
+):
+    out = tmp_path / "toy"
+    shutil.copytree(trained / "tokenizer", out / "tokenizer")
+    with pytest.raises(InputError, match=named):
+        train(toy_recordings, out, **choices)
+    assert [p.name for p in out.iterdir()] == ["tokenizer"]
+
+
+def test_names_and_keys_that_somebody_gave_stay_when_training_goes_on(
+    toy_recordings: Path, tmp_path: Path, trained: Path
+):
+    data, out = tmp_path / "data", Path(shutil.copytree(trained, tmp_path / "toy"))
+    shutil.copytree(toy_recordings, data, ignore=shutil.ignore_patterns("*.json"))  # no names, no keys
+    config = WorldConfig.load(out / "world.json")
+    write_json(out / "world.json", replace(config, actions=ActionMap("discrete", (5,))).to_json())
+    named = rename_actions(out, {1: "walk"}, {1: ("left",)})
+    train(data, out, resume=True)
+    assert WorldConfig.load(out / "world.json").actions == named
+    rename_actions(out, {}, {1: ("a",)})
+    train(toy_recordings, out, resume=True)  # whose NAME.json say what they are called
+    assert WorldConfig.load(out / "world.json").actions == TOY_ACTIONS
+
+
 def test_resuming_with_another_preset_is_refused(
     toy_recordings: Path, tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -754,7 +801,6 @@ def test_heads_may_learn_another_reward_from_the_same_recordings(
 
 
 def test_heads_of_another_game_are_refused(trained: Path, tmp_path: Path):
-    from worldgen.actions import ActionMap
     from worldgen.data.recording import RecordingInfo, RecordingWriter
 
     world, clips = tmp_path / "world", tmp_path / "clips"

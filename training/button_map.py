@@ -6,14 +6,17 @@ episodes that it was not fitted on, beside one that was fitted on every labelled
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from worldgen.actions import ActionMap
+from worldgen.naming import distinct_names, is_key
 from worldgen.training.code_scores import ButtonMap, counts_of, fit_button_map, mean_recall, nmi
 
+FREE_KEYS = string.digits[1:] + "0" + string.ascii_lowercase  # of codes that have no button's
 DRAWS = 8  # of the labelled frames: one draw of few says little
 
 KEYS = {
@@ -79,15 +82,21 @@ def names_and_keys(
     fitted: ButtonMap, buttons: ActionMap, actions: ActionMap
 ) -> tuple[Mapping[int, str], Mapping[int, tuple[str, ...]]]:
     """What the codes of a world are called and pressed with, by the buttons they mean: the best code of each takes the
-    button's name and keys, others are numbered and keep a key of their own."""
+    button's name and keys, others are numbered and have a key that no other has."""
     names: dict[int, str] = {}
     keys: dict[int, tuple[str, ...]] = {}
     for button, codes in enumerate(fitted.codes_of):
         own = [c for c in codes if fitted.button_of[c] == button]
-        for rank, code in enumerate(own):
-            names[code] = buttons.names[button] if rank == 0 else f"{buttons.names[button]} ({rank + 1})"
-            keys[code] = tuple(buttons.keys[button]) if rank == 0 and buttons.keys else (str(code + 1),)
+        names |= dict.fromkeys(own, buttons.names[button])
+        held = tuple(buttons.keys[button]) if buttons.keys else None
+        if own and held is not None and all(map(is_key, held)) and set(held) not in map(set, keys.values()):
+            keys[own[0]] = held
+    used = {key for held in keys.values() for key in held}
     for code in range(actions.sizes[0]):
         names.setdefault(code, f"code {code}")
-        keys.setdefault(code, (str(code + 1),))
-    return names, keys
+        free = next((key for key in (str(code + 1), *FREE_KEYS) if is_key(key) and key not in used), None)
+        if code not in keys and free is not None:
+            keys[code] = (free,)
+            used.add(free)
+        keys.setdefault(code, ())
+    return dict(zip(names, distinct_names([*names.values()]), strict=True)), keys

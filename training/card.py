@@ -11,17 +11,22 @@ from worldgen.bundle import NETWORKS, WEIGHTS
 from worldgen.config import WorldConfig
 from worldgen.files import write_bytes
 from worldgen.measure import machine
+from worldgen.training.checkpoint import read_progress
 from worldgen.training.findings import findings
+from worldgen.training.recipe import STAGES
 
 FADED = 0.5  # seen so much more seldom than in the recordings a thing is missed
 
 
-def write_card(world: Path, figures: Mapping[str, Any], facts: Mapping[str, Any]) -> Path:
+def write_card(
+    world: Path, figures: Mapping[str, Any] | None, facts: Mapping[str, Any], why_not_measured: str = ""
+) -> Path:
     """Writes WORLD/card.md -> its path.
 
-    figures: of evaluate(). facts: of train_world(), {"preset": str, "stages": {name: {"steps", "seconds"}}}, and if
-    known "recordings" (what they are, in words), "licence" (of the recordings), "hardware" and "notes" (list of str);
-    without a licence or hardware those of the recordings evaluated on and of this machine stand there.
+    figures: of evaluate(), None where there are none. facts: of train_world(), {"preset": str, "stages": {name:
+    {"steps", "seconds"}}} of its run, and if known "recordings" (what they are, in words), "licence" (of the
+    recordings), "hardware" and "notes" (list of str); without a licence or hardware those of the recordings evaluated
+    on and of this machine stand there. Stages that were trained before are read from WORLD/training.
     """
     config = WorldConfig.load(world / "world.json")
     parts = [
@@ -30,7 +35,7 @@ def write_card(world: Path, figures: Mapping[str, Any], facts: Mapping[str, Any]
         "## Trained on",
         _trained(world, figures, facts),
         "## Measured",
-        _measured(figures),
+        f"Not measured: {why_not_measured}." if figures is None else _measured(figures),
         "## What it cannot do",
         _list(limits(config, figures)),
         "## Playing it",
@@ -48,8 +53,8 @@ def _summary(config: WorldConfig) -> str:
     )
 
 
-def _trained(world: Path, figures: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    data = figures["data"]
+def _trained(world: Path, figures: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> str:
+    data = {"sources": [], "licences": []} if figures is None else figures["data"]
     recordings = facts.get("recordings") or ", ".join(data["sources"]) or "recordings whose source is not known"
     lines = [f"Recordings: {recordings}{_episodes(world)}."]
     lines.append(f"Licence of the recordings: {facts.get('licence') or ', '.join(data['licences']) or 'not stated'}.")
@@ -59,9 +64,12 @@ def _trained(world: Path, figures: Mapping[str, Any], facts: Mapping[str, Any]) 
     if config.shaping:
         terms = ", ".join(f"{weight:g} for each 1 that {name} rises by" for name, weight in config.shaping.items())
         lines.append(f"Reward: the recorded one, and {terms}.")
+    stages = _stages(world, facts)
     if facts.get("preset"):
-        lines.append(f"Preset: {facts['preset']}.")
-    if stages := facts.get("stages"):
+        of_run = facts.get("stages", {})
+        named = f" of {', '.join(of_run)}" if of_run and len(of_run) < len(stages) else ""
+        lines.append(f"Preset{named}: {facts['preset']}.")
+    if stages:
         done = [f"{name} {s['steps']:,} steps in {_duration(s['seconds'])}" for name, s in stages.items()]
         total = sum(s["seconds"] for s in stages.values())
         lines.append(f"Training: {'; '.join(done)}; {_duration(total)} in all.")
@@ -72,6 +80,17 @@ def _trained(world: Path, figures: Mapping[str, Any], facts: Mapping[str, Any]) 
     if sizes:
         lines.append(f"Weights: {', '.join(f'{name} {size:.1f} MB' for name, size in sizes.items())}.")
     return _list([*lines, *facts.get("notes", [])])
+
+
+def _stages(world: Path, facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{name: {"steps", "seconds"}} of all that the world's networks were trained in, in this run or before"""
+    given, found = dict(facts.get("stages", {})), {}
+    for name in STAGES:
+        if name in given:
+            found[name] = given[name]
+        elif (world / name).is_dir() and (progress := read_progress(world / "training" / name)) is not None:
+            found[name] = {"steps": progress.step, "seconds": progress.seconds}
+    return found
 
 
 def _episodes(world: Path) -> str:
@@ -104,13 +123,28 @@ def _measured(figures: Mapping[str, Any]) -> str:
     return f"{where}\n\n" + "\n".join(rows) + f"\n\n{said}"
 
 
-def limits(config: WorldConfig, figures: Mapping[str, Any]) -> list[str]:
+def limits(config: WorldConfig, figures: Mapping[str, Any] | None) -> list[str]:
     """What a player would find missing or broken, from the facts and the figures."""
     seconds = config.context / config.fps
     said = [
         f"It remembers {seconds:.1f} s: what has been out of sight for longer comes back different.",
         "It knows only situations like those recorded; anything else it makes up.",
     ]
+    if figures is None:
+        said.append("How close it is to the game, and whether it does what it is told, has not been measured.")
+    else:
+        said += _measured_limits(config, figures)
+    if not (config.has_reward or config.has_terminated):
+        said.append("It gives no reward and never ends a game.")
+    if config.sound == "off":
+        said.append("It has no sound.")
+    if config.action_source == "latent":
+        said.append("Its actions are codes without names: what each does is for the player to find out.")
+    return said
+
+
+def _measured_limits(config: WorldConfig, figures: Mapping[str, Any]) -> list[str]:
+    said = []
     horizons = {int(h): f for h, f in figures["horizons"].items()}
     if lost := [h for h in horizons if all(f["skill"] <= 0 for later, f in horizons.items() if later >= h)]:
         said.append(
@@ -134,12 +168,6 @@ def limits(config: WorldConfig, figures: Mapping[str, Any]) -> list[str]:
         said.append("Whether it does what it is told has not been measured.")
     elif control["delta_psnr"] < 0.5:
         said.append("It hardly does what it is told.")
-    if not (config.has_reward or config.has_terminated):
-        said.append("It gives no reward and never ends a game.")
-    if config.sound == "off":
-        said.append("It has no sound.")
-    if config.action_source == "latent":
-        said.append("Its actions are codes without names: what each does is for the player to find out.")
     return said
 
 

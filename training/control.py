@@ -5,6 +5,7 @@ Every rollout of a clip begins with the same prompt and the same noise, so two o
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ KEYS = {
     "psnr_random": "the second, over several random sequences a clip",
     "recognised": "share of clips in which the frame made under the recorded action is nearer to the true one than "
     "those made under every other action; the mean over the actions; null of continuous ones",
-    "recognised_chance": "what guessing would give",
+    "recognised_chance": "what guessing would give, the mean over the same actions",
     "per_action": "the figures of each action, see by_action",
 }
 
@@ -46,13 +47,14 @@ def control_figures(
     """frames (b, t, h, w, 3), actions (b, t, width), row i chosen on frame i; made (b, >= AT, h, w, 3): the frames
     after the prompt under those actions, with the same seed"""
     per_action = by_action_figures(world, held_out, frames, actions, seed, on_actions)
-    hits = [f["recognised"] for f in per_action.values() if f.get("recognised") is not None]
     tried = choices(world.config.actions)
-    num_values = [sum(c.component == i for c in tried) for i in {c.component for c in tried}]
+    num_values = Counter(c.component for c in tried)
+    compared = [c for c in tried if per_action.get(c.name, {}).get("recognised") is not None]
+    hits = [per_action[c.name]["recognised"] for c in compared]
     return {
         **delta_psnr_figures(world, frames, actions, made, episode, seed),
         "recognised": float(np.mean(hits)) if hits else None,
-        "recognised_chance": float(np.mean([1 / n for n in num_values])) if hits else None,
+        "recognised_chance": float(np.mean([1 / num_values[c.component] for c in compared])) if hits else None,
         "per_action": per_action,
     }
 

@@ -91,8 +91,13 @@ class HeadsStage:
 
     def _sought(self) -> list[tuple[int, np.ndarray]]:
         """How many clips of a batch are drawn from which: the others are from anywhere."""
-        groups = ((int(REWARD_SHARE * self._batch), self._with_reward), (int(END_SHARE * self._batch), self._with_end))
-        return [(count, choices) for count, choices in groups if count and len(choices)]
+        sought, room = [], self._batch // 2
+        for share, choices in ((END_SHARE, self._with_end), (REWARD_SHARE, self._with_reward)):
+            count = min(room, max(1, int(share * self._batch)))  # of a small batch, as each process has, one at least
+            if count and len(choices):
+                sought.append((count, choices))
+                room -= count
+        return sought
 
     def _gather(self, starts: np.ndarray, length: int) -> dict[str, Tensor]:
         rows = starts[:, None] + np.arange(length)

@@ -13,18 +13,19 @@ import numpy as np
 
 from worldgen.actions import check_same_actions
 from worldgen.bundle import WEIGHTS
-from worldgen.config import WorldConfig
+from worldgen.config import MAX_WORLD_FPS, WorldConfig
 from worldgen.data.cache import Cache, open_cache
 from worldgen.data.dataset import ClipSampler, Segments
 from worldgen.data.decode import read_frames
-from worldgen.data.ingest import find_videos
+from worldgen.data.ingest import REFUSALS, find_videos
 from worldgen.data.probe import probe
 from worldgen.data.progress import say_progress
-from worldgen.data.recording import read_info
+from worldgen.data.recording import RecordingInfo, read_info
 from worldgen.errors import InputError
 from worldgen.training.metrics import blockiness
+from worldgen.training.native_frames import episode_files
 from worldgen.training.rollout import PROMPT
-from worldgen.training.trained_on import TrainedOn, file_hashes, first_frames
+from worldgen.training.trained_on import TrainedOn, file_hashes, first_frames, origins
 
 KEYS = {
     "path": "folder of the recordings",
@@ -96,7 +97,7 @@ def open_held_out(world: Path, config: WorldConfig, data: Path, say: Callable[[s
     trained = known_segments(trained, known) if source == "recorded" else NOTHING
     if source == "recorded":
         segments = known_segments(segments, known)
-    infos = _infos(data)
+    infos = _infos(cache, data)
     facts |= {
         "frames": segments.num_frames,
         "prompt": PROMPT,
@@ -111,11 +112,22 @@ def open_held_out(world: Path, config: WorldConfig, data: Path, say: Callable[[s
 def open_for(config: WorldConfig, data: Path, say: Callable[[str], None]) -> Cache:
     """Recordings at a world's size and rate. Training asks for the recordings' own rate: where that is the world's, the
     cache that it built is found again instead of decoding everything once more."""
-    if any(info.fps is not None and abs(info.fps - config.fps) < 1e-3 for info in _infos(data)[:1]):
+    if (rate := _own_rate(data)) is not None and abs(rate - config.fps) < 1e-3:
         cache = open_cache(data, height=config.height, width=config.width, on_progress=say_progress(say))
         if abs(cache.fps - config.fps) < 1e-3:
             return cache
     return open_cache(data, height=config.height, width=config.width, fps=config.fps, on_progress=say_progress(say))
+
+
+def _own_rate(data: Path) -> float | None:
+    """Of the first recording that can be read, at most a world's"""
+    for video in find_videos(data):
+        try:
+            info = read_info(video)
+            return min(probe(video, info.fps if info else None).fps, MAX_WORLD_FPS)
+        except REFUSALS:
+            continue
+    return None
 
 
 def known_segments(segments: Segments, known: np.ndarray) -> Segments:
@@ -137,6 +149,8 @@ def _leave_out_trained(
     trained, held_from = _trained_names(world)
     by_content = TrainedOn.load(world)
     hashes, firsts = file_hashes(cache, data), first_frames(cache)
+    known = by_content.recordings if by_content is not None else {}
+    cleaned = origins(cache, data) if known else [""] * len(names)
     is_known = by_content.is_complete if by_content is not None else (world / "training" / "data.json").is_file()
     if not is_known:
         notes.append("the world does not say what it was trained on: some of these recordings may have been in it")
@@ -144,17 +158,21 @@ def _leave_out_trained(
     seen: list[tuple[int, int]] = []
     for e, name in enumerate(names):
         start, stop = int(cache.starts[e]), int(cache.starts[e + 1])
-        if by_content is not None and hashes[e] in by_content.recordings:
-            begins = by_content.recordings[hashes[e]]
+        if hashes[e] in known:
+            begins = known[hashes[e]]
             start = stop if begins is None else min(stop, max(start, int(firsts[e]) + begins))
+        elif cleaned[e] in known:
+            start = stop
+        elif by_content is not None and by_content.is_complete and hashes[e]:
+            pass  # a new one, whatever it is called
         elif name in held_from:  # trained on the first part of it
             start = min(stop, start + int(held_from[name]))
-        elif name in trained:  # perhaps cleaned or packed anew since then
+        elif name in trained:  # perhaps packed anew since then
             start = stop
         if stop > start:
             starts.append(start)
             stops.append(stop)
-        elif name not in held_from:
+        else:
             seen.append((int(cache.starts[e]), stop))
     if not starts:
         raise InputError(
@@ -164,6 +182,8 @@ def _leave_out_trained(
     if left_out := len(seen):
         notes.append(
             f"{left_out} of {len(names)} episodes were left out: the world was trained on them, or on others so called"
+            if by_content is None or not by_content.is_complete
+            else f"{left_out} of {len(names)} episodes were left out: the world was trained on them"
         )
     facts = {"path": str(data), "episodes": len(starts), "episodes_left_out": left_out, "is_held_out": is_known}
     trained_on = np.array(seen, np.int64).reshape(-1, 2)
@@ -252,8 +272,5 @@ def video_blockiness(data: Path) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _infos(data: Path) -> list[Any]:
-    try:
-        return [info for video in find_videos(data) if (info := read_info(video)) is not None]
-    except InputError:
-        return []
+def _infos(cache: Cache, data: Path) -> list[RecordingInfo]:
+    return [info for file in filter(None, episode_files(cache, data)) if (info := read_info(file)) is not None]

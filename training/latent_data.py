@@ -14,10 +14,10 @@ import numpy as np
 from worldgen.data.cache import Cache
 from worldgen.data.dataset import Segments
 from worldgen.data.findings import find_cuts
-from worldgen.data.ingest import find_videos
 from worldgen.data.recording import read_info
 from worldgen.data.signals import THUMB_HEIGHT, THUMB_WIDTH
 from worldgen.errors import InputError
+from worldgen.training.native_frames import episode_files
 
 NAMED = 5  # files that are named where many have the same
 # a picture stands still where no more of it changes by so many grey levels: less than a ball of two pixels in 64x64
@@ -26,10 +26,10 @@ OTHER_SHAPE = 1.15  # two games where the pictures of some files are so much wid
 
 
 def check_one_game(data: Path, cache: Cache) -> None:
-    """Raises InputError where recordings say that they are of several games, or their pictures are of several shapes:
-    a code means one thing in one game."""
+    """Raises InputError where recordings that are used say that they are of several games, or their pictures are of
+    several shapes: a code means one thing in one game."""
     by_source: dict[str, Path] = {}
-    for video in find_videos(data):
+    for video in filter(None, episode_files(cache, data)):
         if (info := read_info(video)) is not None and info.source:
             by_source.setdefault(info.source, video)
     if len(by_source) > 1:
@@ -54,7 +54,8 @@ def playable(cache: Cache, segments: Segments, min_length: int, say: Callable[[s
     starts, stops = [], []
     cut, still, short = {}, {}, {}
     for start, stop in segments:
-        name = cache.episode_names[int(np.searchsorted(cache.starts, start, side="right")) - 1]
+        episode = int(np.searchsorted(cache.starts, start, side="right")) - 1
+        name, before = cache.episode_names[episode], (start - cache.starts[episode]) / cache.fps
         frames = cache.frames[start:stop]
         cuts = find_cuts(_thumbs(frames), np.arange(stop - start) / cache.fps)
         spans = _still(frames, max(2, round(STILL_SECONDS * cache.fps)))
@@ -69,10 +70,10 @@ def playable(cache: Cache, segments: Segments, min_length: int, say: Callable[[s
         starts += [start + a for a, _ in kept]
         stops += [start + b for _, b in kept]
         if cuts:
-            cut[name] = f"{len(cuts)} cut{'s' * (len(cuts) > 1)}, the first at {cuts[0]:.1f} s"
+            cut[name] = f"{len(cuts)} cut{'s' * (len(cuts) > 1)}, the first at {before + cuts[0]:.1f} s"
         if spans:
             seconds = sum(b - a for a, b in spans) / cache.fps
-            still[name] = f"nothing moves for {seconds:.0f} s, from {spans[0][0] / cache.fps:.1f} s on"
+            still[name] = f"nothing moves for {seconds:.0f} s, from {before + spans[0][0] / cache.fps:.1f} s on"
         if not kept:
             short[name] = f"no {min_length} frames in a row in which something happens"
     for found, what in ((cut, "cuts are no actions"), (still, "menus and standstills are left out")):

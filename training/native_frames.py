@@ -18,7 +18,6 @@ from worldgen.data.cache import Cache
 from worldgen.data.dataset import Segments
 from worldgen.data.decode import resample
 from worldgen.data.ingest import open_recording
-from worldgen.data.probe import probe
 from worldgen.errors import InputError
 from worldgen.files import write_json
 
@@ -34,15 +33,18 @@ class NativeClips:
     frames: np.ndarray
 
 
-def best_scale(cache: Cache, data: Path, max_scale: int = MAX_SCALE) -> int:
+def best_scale(cache: Cache, max_scale: int = MAX_SCALE) -> int:
     """How many times larger than the world's frame most recorded frames are, at most max_scale; 1: not larger."""
     frames: Counter[int] = Counter()
-    for e, file in enumerate(episode_files(cache, data)):
-        if file is not None:
-            facts = probe(file)
-            frames[min(facts.width // cache.width, facts.height // cache.height)] += int(cache.lengths[e])
-    most = frames.most_common(1)[0][0] if frames else 1
-    return max(1, min(most, max_scale))
+    for report, length in zip(cache.file_reports(), cache.lengths.tolist(), strict=True):
+        frames[min(report.width // cache.width, report.height // cache.height)] += length
+    return max(1, min(frames.most_common(1)[0][0], max_scale))
+
+
+def is_large(cache: Cache, scale: int) -> np.ndarray:
+    """(E,) bool: the episodes of files that are `scale` times the world's frame or larger"""
+    reports = cache.file_reports()
+    return np.array([r.width >= scale * cache.width and r.height >= scale * cache.height for r in reports])
 
 
 def native_clips(
@@ -105,23 +107,22 @@ def _choose(
 ) -> list[tuple[Path, np.ndarray]]:
     """-> files and the rows of the cache at which their clips begin"""
     by_file: dict[Path, list[tuple[int, int]]] = {}
-    files = episode_files(cache, data)
-    too_small = 0
+    files, is_usable = episode_files(cache, data), is_large(cache, scale)
+    too_small = set()
     for start, stop in segments:
-        file = files[int(np.searchsorted(cache.starts, start, side="right")) - 1]
+        episode = int(np.searchsorted(cache.starts, start, side="right")) - 1
+        file = files[episode]
         if file is None or stop - start < length:
             continue
-        if file not in by_file:
-            facts = probe(file)
-            if facts.width < scale * cache.width or facts.height < scale * cache.height:
-                too_small += 1
-                continue
+        if not is_usable[episode]:
+            too_small.add(file)
+            continue
         by_file.setdefault(file, []).append((start, stop))
     size = f"{scale * cache.width}x{scale * cache.height}"
     if not by_file:
         raise InputError(f"{data}: no recording is {size} or larger, {scale} times the world's frame")
     if too_small:
-        say(f"  {too_small} recordings are smaller than {size}: left out")
+        say(f"  {len(too_small)} recordings are smaller than {size}: left out")
     order = sorted(by_file, key=lambda f: hashlib.blake2b(f.name.encode(errors="surrogateescape")).digest())
     picked, total = [], 0
     for file in order:

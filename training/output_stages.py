@@ -11,7 +11,6 @@ import numpy as np
 
 from worldgen.bundle import load_network
 from worldgen.data.dataset import ClipSampler, Segments
-from worldgen.errors import InputError
 from worldgen.models.between import Between
 from worldgen.models.conditioning import action_arguments
 from worldgen.models.dynamics import Dynamics
@@ -45,15 +44,9 @@ KnownFrames = tuple[HiddenStates, ClipSampler]
 
 
 def super_resolution_stage(run: Run, fit: Fit, tokenizer: Tokenizer, tokens: np.ndarray) -> SuperResolutionStage:
-    """With --from the other world's palette stays. Raises InputError where the recordings are not larger than the
-    world's frame."""
+    """With --from the other world's palette stays."""
     cache, data = run.cache, run.recipe.data
-    scale = best_scale(cache, data)
-    if scale < 2:
-        raise InputError(
-            f"{data}: most recordings are less than twice the world's {run.width}x{run.height}, so there is nothing "
-            "for super_resolution to learn: record larger ones, or leave the stage out"
-        )
+    scale = best_scale(cache)
     kept = run.recipe.out / "training" / "super_resolution"
     train = native_clips(cache, data, run.train, scale, NATIVE_CLIPS, fit.length, kept, run.say)
     validation = native_clips(cache, data, run.validation, scale, NATIVE_HELD_OUT, fit.length, say=lambda text: None)
@@ -73,7 +66,7 @@ def between_stage(run: Run, fit: Fit, tokenizer: Tokenizer, tokens: np.ndarray) 
 
 
 def sound_codec_stage(run: Run, fit: Fit) -> SoundCodecStage:
-    """With --from the other world's codec decides the format. Raises InputError where no recording has sound."""
+    """With --from the other world's codec decides the format."""
     known = run.source_config("sound_codec")
     sound_format = choose_format(run.cache, run.recipe.data) if known is None else SoundFormat.of(known)
     sound = _recorded_sound(run, sound_format)

@@ -78,6 +78,7 @@ def _train_world(recipe: Recipe, say: Say) -> dict[str, Any]:
         run = Run(recipe, preset, say, is_main)
     stages = recipe.stages or run.default_stages()
     run.check_lengths(stages)
+    _check_parents(recipe, run, stages)
     with sole_training(recipe.out) if is_main else contextlib.nullcontext():
         return _train_stages(recipe, run, stages, processes, say)
 
@@ -144,6 +145,19 @@ def _check_out(recipe: Recipe) -> None:
 
     if not recipe.resume and (again := [s for s in recipe.stages or STAGES if is_begun(s)]):
         raise InputError(f"{recipe.out} already holds a trained {again[0]}: add --resume, or choose another --out")
+
+
+def _check_parents(recipe: Recipe, run: Run, stages: Sequence[str]) -> None:
+    """Raises InputError before any frame is encoded where a stage stands on a network that is not there."""
+    folders = [folder for folder in (recipe.out, recipe.source) if folder is not None]
+    for name in stages:
+        # codes are read for all that follows actions
+        needed = [*PARENTS[name], *(["latent_action"] if "dynamics" in PARENTS[name] else [])]
+        for parent in needed:
+            if parent == "latent_action" and run.action_source != "latent":
+                continue
+            if parent not in stages and not any((folder / parent).is_dir() for folder in folders):
+                raise InputError(f"{recipe.out} has no {parent}: train it first, with --stages {parent} {name}")
 
 
 def _copy_untrained(recipe: Recipe, stages: Sequence[str]) -> None:

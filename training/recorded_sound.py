@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from worldgen.data.cache import Cache
-from worldgen.data.container import open_container
-from worldgen.data.dataset import Segments
+from worldgen.data.container import audio_streams, open_container
+from worldgen.data.dataset import Segments, segments_of
 from worldgen.data.ingest import REFUSALS
-from worldgen.data.probe import probe
 from worldgen.data.sound import read_sound
 from worldgen.errors import InputError
 from worldgen.files import write_json
@@ -30,6 +29,7 @@ from worldgen.training.native_frames import episode_files
 MAX_RATE = 24_000  # Hz: what small worlds have to say lies below 12 kHz
 MIN_BLOCK, MAX_BLOCK = 160, 400  # samples: of a frame's parts, for the codec
 CLIPPED = 32_700  # of int16
+MAX_OFF = 1.2  # frames by which a file and its episode may differ: one, and a report's seconds are rounded
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,7 @@ class RecordedSound:
 
     def segments(self, cache: Cache, segments: Segments) -> Segments:
         """Those of the segments whose sound is known."""
-        episode = np.searchsorted(cache.starts, segments.starts, side="right") - 1
-        keep = self.is_usable[episode]
-        return Segments(segments.starts[keep], segments.stops[keep])
+        return segments_of(cache, segments, self.is_usable)
 
     def rows(self, rows: np.ndarray) -> np.ndarray:
         """rows (...,) of the cache -> (..., samples, channels) float32 in [-1, 1]"""
@@ -72,8 +70,16 @@ class RecordedSound:
         return np.concatenate(loudest) < SILENT * 32768
 
 
-def has_sound(cache: Cache, data: Path) -> bool:
-    return any(_track(file) is not None for file in dict.fromkeys(episode_files(cache, data)) if file is not None)
+def has_sound(cache: Cache) -> np.ndarray:
+    """(E,) bool: the episodes of files with an audio track"""
+    return np.array([report.has_sound for report in cache.file_reports()])
+
+
+def is_whole(cache: Cache) -> np.ndarray:
+    """(E,) bool: the episodes that are all of their file, so that its sound lies on their frames"""
+    expected = np.array([report.seconds for report in cache.file_reports()]) * cache.fps
+    num_pieces = np.bincount(cache.episode_files)[cache.episode_files]
+    return (num_pieces == 1) & (np.abs(cache.lengths - expected) < MAX_OFF)
 
 
 def choose_format(cache: Cache, data: Path) -> SoundFormat:
@@ -137,20 +143,17 @@ def _read_all(
 ) -> tuple[np.ndarray, list[str]]:
     is_usable = np.zeros(cache.num_episodes, bool)
     silent, cut, clipped = [], [], []
-    files = episode_files(cache, data)
+    files, has_track, is_undamaged = episode_files(cache, data), has_sound(cache), is_whole(cache)
     for e in sorted({int(e) for e in episodes}):
         file = files[e]
         start, stop = int(cache.starts[e]), int(cache.starts[e + 1])
-        track = None if file is None else _track(file)
-        if file is None or track is None:
+        if file is None or not has_track[e]:
             silent.append(cache.episode_names[e])
             continue
-        facts = probe(file)
-        expected = facts.seconds * cache.fps
-        if files.count(file) > 1 or abs(stop - start - expected) > 1.01:  # pieces, or frames left out
+        if not is_undamaged[e]:  # pieces, or frames left out
             cut.append(cache.episode_names[e])
             continue
-        sound = read_sound(file, wanted.sample_rate, wanted.channels, facts)
+        sound = read_sound(file, wanted.sample_rate, wanted.channels)
         if sound is None or not len(sound):
             silent.append(cache.episode_names[e])
             continue
@@ -178,9 +181,6 @@ def _track(file: Path) -> tuple[int, int] | None:
     """Rate and channels of the first audio track"""
     try:
         with open_container(file) as container:
-            if not container.streams.audio:
-                return None
-            stream = container.streams.audio[0]
-            return (stream.rate, stream.channels) if stream.rate else None
+            return next(((stream.rate, stream.channels) for stream in audio_streams(container)), None)
     except REFUSALS:
         return None

@@ -15,7 +15,7 @@ from worldgen.actions import ActionMap, check_same_actions
 from worldgen.bundle import load_network, network_hashes
 from worldgen.config import WorldConfig
 from worldgen.data.cache import Cache, open_cache
-from worldgen.data.dataset import ClipSampler, Segments, split_episodes
+from worldgen.data.dataset import ClipSampler, Segments, segments_of, split_episodes
 from worldgen.data.ingest import find_videos
 from worldgen.data.probe import probe
 from worldgen.data.progress import say_progress
@@ -26,10 +26,10 @@ from worldgen.training.fit import Fit
 from worldgen.training.held_out import open_for
 from worldgen.training.latent_action import kept_codes, latent_action_map
 from worldgen.training.latent_data import check_one_game, playable
-from worldgen.training.native_frames import best_scale
+from worldgen.training.native_frames import best_scale, is_large
 from worldgen.training.presets import Preset, frame_size
 from worldgen.training.recipe import Recipe
-from worldgen.training.recorded_sound import has_sound
+from worldgen.training.recorded_sound import has_sound, is_whole
 from worldgen.training.rollout import PROMPT
 from worldgen.training.tokens import tokenize
 from worldgen.training.world_facts import known_names
@@ -39,6 +39,7 @@ SHARES = {  # of --minutes
     "sound_codec": 0.05, "sound": 0.1, "sound_events": 0.05,
 }  # fmt: skip
 SOUNDS = {"generated": "sound", "retrieved": "sound_events"}  # what a world plays unless told otherwise, the best first
+HEARING = ("sound_codec", *SOUNDS.values())  # stages that learn from recorded sound
 NUM_CODES = 8  # of latent actions, the most
 VALIDATION_HORIZON = 16
 Say = Callable[[str], None]
@@ -117,23 +118,59 @@ class Run:
         has_rewards = bool(self.recipe.shaping or (self.cache.reward != 0).any() or self.cache.terminated.any())
         stages = ["tokenizer"] + (["latent_action"] if self.recipe.actions == "latent" else []) + ["dynamics"]
         stages += ["heads"] if has_rewards else []
-        stages += ["super_resolution"] if best_scale(self.cache, self.recipe.data) > 1 else []
-        stages += ["sound_codec", "sound"] if has_sound(self.cache, self.recipe.data) else []
+        if best_scale(self.cache) > 1:
+            stages += self._taught(["super_resolution"])
+        if has_sound(self.cache).any():
+            stages += self._taught(["sound_codec", "sound"])
         return tuple(stages)
 
+    def _taught(self, stages: list[str]) -> list[str]:
+        """These, or none where the recordings do not teach all of them, which is said"""
+        lack = next(filter(None, map(self._lack, stages)), "")
+        if lack:
+            self.say(f"  {' and '.join(stages)} left out: {lack}")
+        return [] if lack else stages
+
+    def _lack(self, name: str) -> str:
+        """What super-resolution or a stage of sound cannot do without, in words; "" where the recordings have it"""
+        scale = best_scale(self.cache)
+        if name == "super_resolution" and scale < 2:
+            return f"most recordings are less than twice the world's {self.width}x{self.height}"
+        if name in HEARING and not has_sound(self.cache).any():
+            return "no recording has sound"
+        kind = "with sound" if name in HEARING else f"of {scale * self.width}x{scale * self.height} or larger"
+        for side, segments in zip(("training", "held-out"), self._segments(name), strict=True):
+            if not (segments.lengths >= self._length(name)).any():
+                return f"no {side} recording holds {self._length(name)} frames {kind}"
+        return ""
+
     def check_lengths(self, stages: tuple[str, ...]) -> None:
-        """Raises InputError now rather than hours later where episodes are shorter than the clips of a stage."""
+        """Raises InputError now rather than hours later where the recordings, or those held out, lack what a stage
+        needs, or episodes are shorter than its clips."""
         for name in stages:
+            if name in ("super_resolution", *HEARING) and (lack := self._lack(name)):
+                raise InputError(f"{self.recipe.data}: {lack}: add recordings, or leave {name} out")
             length = self._length(name)
-            self.sampler(self.train, length)
-            self.sampler(self.validation, PROMPT + VALIDATION_HORIZON if name == "dynamics" else length)
+            train, validation = self._segments(name)
+            self.sampler(train, length)
+            self.sampler(validation, PROMPT + VALIDATION_HORIZON if name == "dynamics" else length)
+
+    def _segments(self, name: str) -> tuple[Segments, Segments]:
+        """Of training and held out, what a stage can learn from, as far as that is known without decoding"""
+        if name in HEARING:
+            is_kept = has_sound(self.cache) & is_whole(self.cache)
+        elif name == "super_resolution":
+            is_kept = is_large(self.cache, best_scale(self.cache))
+        else:
+            return self.train, self.validation
+        return segments_of(self.cache, self.train, is_kept), segments_of(self.cache, self.validation, is_kept)
 
     def _length(self, name: str) -> int:
         """Frames of a stage's clips; those of the sound heads may be as short as episodes are."""
         length = self.preset.fits[name].length
         if name not in SOUNDS.values():
             return length
-        return max(2, min(length, *(int(s.lengths.max(initial=0)) for s in (self.train, self.validation))))
+        return max(2, min(length, *(int(s.lengths.max(initial=0)) for s in self._segments(name))))
 
     def fit(self, name: str, stages: tuple[str, ...]) -> Fit:
         fit = replace(self.preset.fits[name], length=self._length(name))
@@ -193,7 +230,22 @@ class Run:
         if self.action_source == "latent":
             return self._code_map()
         assert self.cache.action_map is not None
-        return self.cache.action_map
+        return self._named(self.cache.action_map)
+
+    def _named(self, actions: ActionMap) -> ActionMap:
+        """With the names and keys that the same actions have in the world that is gone on with"""
+        path = self.recipe.out / "world.json"
+        if not path.is_file():
+            return actions
+        world = WorldConfig.load(path)
+        known = world.actions
+        try:
+            check_same_actions(known, actions)
+        except InputError:
+            return actions
+        if world.action_source != self.action_source or known.sizes != actions.sizes:
+            return actions
+        return replace(actions, names=known.names, keys=known.keys or actions.keys)
 
     def _code_map(self) -> ActionMap:
         """With --from under the other world's names, where its latent-action model was not trained any further."""

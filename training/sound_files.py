@@ -115,6 +115,8 @@ def read_file(path: Path, folder: Path, library: SoundLibrary) -> SoundFile:
             blocks += resampler.resample(None)
     except (av.FFmpegError, IndexError, OSError) as error:
         raise InputError(f"{path}: cannot be read as sound ({error})") from None
+    if not sum(b.samples for b in blocks):
+        raise InputError(f"{path}: there is no sound in it: remove it from {folder}")
     sound = np.concatenate([b.to_ndarray().reshape(-1, library.channels) for b in blocks]).astype(np.float32) / 32768
     is_music = len(sound) >= MUSIC_SECONDS * library.sample_rate
     longest = round(LONGEST_SECONDS["music" if is_music else "effect"] * library.sample_rate)

@@ -14,6 +14,7 @@ import numpy as np
 from worldgen.bundle import TRAINED_ON
 from worldgen.data.cache import Cache
 from worldgen.data.cache_build import checksum
+from worldgen.data.container import cleaned_from
 from worldgen.data.dataset import Segments
 from worldgen.errors import InputError
 from worldgen.files import write_json
@@ -67,6 +68,13 @@ class TrainedOn:
             if (name := hashes[episode]) in recordings:
                 recordings[name] = int(start - firsts[episode])
         return cls(recordings)
+
+
+def origins(cache: Cache, data: Path) -> list[str]:
+    """The checksum of the recording that each episode's file was cleaned from (`check --fix`), "" of others"""
+    files = episode_files(cache, data)
+    known = {file: cleaned_from(file) for file in dict.fromkeys(files) if file is not None}
+    return ["" if file is None else known[file] for file in files]
 
 
 def file_hashes(cache: Cache, data: Path) -> list[str]:

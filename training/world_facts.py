@@ -45,7 +45,7 @@ def write_facts(run: Run) -> None:
         },
     }
     if run.action_source == "latent":
-        facts["latent_action"] = network_hashes(run.recipe.out, ("latent_action",))["latent_action"]
+        facts |= network_hashes(run.recipe.out, ("latent_action",))  # a published world has come without it
     write_json(run.recipe.out / "world.json", run.config().to_json())
     path = run.recipe.out / "training" / "data.json"
     if run.finished is None or not path.is_file():
@@ -61,7 +61,10 @@ def _trained_on(run: Run) -> TrainedOn:
     """With what this world, and the one it began from, had seen before"""
     out, source = run.recipe.out, run.recipe.source
     seen = TrainedOn.of_split(run.cache, run.recipe.data, run.train, run.validation)
-    if (before := TrainedOn.load(out)) is not None:
+    before = TrainedOn.load(out)
+    if before is None and run.finished is not None:
+        before = TrainedOn({}, is_complete=False)
+    if before is not None:
         seen |= before
     if source is not None:
         seen |= TrainedOn.load(source) or TrainedOn({}, is_complete=False)

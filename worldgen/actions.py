@@ -179,16 +179,21 @@ class ActionMap:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> ActionMap:
+        """Names alone are those of discrete actions."""
         try:
+            kind, names = raw.get("kind", "discrete"), tuple(raw.get("names", ()))
+            sizes = [len(names)] if kind == "discrete" and names and "sizes" not in raw else raw["sizes"]
             return cls(
-                kind=raw["kind"],
-                sizes=tuple(int(n) for n in raw["sizes"]),
-                names=tuple(raw.get("names", ())),
+                kind=kind,
+                sizes=tuple(int(n) for n in sizes),
+                names=names,
                 keys=tuple((k,) if k and isinstance(k, str) else tuple(k) for k in raw.get("keys", ())),
                 low=tuple(float(x) for x in raw.get("low", ())),
                 high=tuple(float(x) for x in raw.get("high", ())),
             )
-        except (KeyError, TypeError) as error:
+        except KeyError as error:
+            raise InputError(f"not an action space: {raw!r} has no {error}") from None
+        except (TypeError, AttributeError) as error:
             raise InputError(f"not an action space: {raw!r} ({error})") from None
         except ValueError as error:  # InputError among them, which says enough by itself
             raise InputError(f"not an action space: {error}") from None

@@ -14,6 +14,7 @@ import tyro
 
 from worldgen.bundle import DEFAULT_WORLD
 from worldgen.command import fail, parse, run, say_beside, write_figures
+from worldgen.errors import InputError
 from worldgen.files import check_folder_writable, check_writable
 
 
@@ -181,10 +182,15 @@ def train(argv: Sequence[str]) -> int:
         return 0
     if (options.out / "world.json").is_file():  # --from brings a dynamics before one is trained
         summary["parity"] = export_onnx(options.out, say=say)["parity"]
-        summary["evaluation"] = evaluate(
-            options.out, facts["data"], horizons=(1, 4, 16, 64), report=options.out / "training" / "report", say=say
-        )
-        write_card(options.out, summary["evaluation"], summary)
+        report, why_not = options.out / "training" / "report", ""
+        try:
+            summary["evaluation"] = evaluate(
+                options.out, facts["data"], horizons=(1, 4, 16, 64), report=report, say=say
+            )
+        except InputError as error:  # the world itself is trained and plays
+            summary["evaluation"], why_not = None, str(error)
+            say(f"no report: {why_not}")
+        write_card(options.out, summary["evaluation"], summary, why_not)
         say(f"play it: worldgen play {options.out}")
     write_figures(summary, options.json)
     return 0
@@ -293,11 +299,12 @@ class BenchOptions:
 def bench(argv: Sequence[str]) -> int:
     """time a world: per graph and per frame"""
     options = _parse(BenchOptions, "bench", argv)
-    from worldgen.export.bench_plot import plot
+    from worldgen.export.bench_plot import check_picture, plot
     from worldgen.export.benchmark import benchmark
 
     if options.plot is not None:  # what would stop it at the end is said now
         import_module("matplotlib")
+        check_picture(options.plot)
         check_writable(options.plot, "--plot")
     figures = benchmark(
         options.world,

@@ -6,6 +6,7 @@ snapshots and saved games stay valid, those of a published world too.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,13 +52,32 @@ def renamed(actions: ActionMap, names: Mapping[int, str], keys: Mapping[int, Seq
             raise InputError(f"actions {first} and {i} would both be called {name!r}")
     for i, held in enumerate(all_keys):
         for key in held:
-            if not (key in NAMED_KEYS or (len(key) == 1 and key.isprintable() and key == key.lower() and key != " ")):
+            if not is_key(key):
                 raise InputError(f"action {i}: {key!r} is no key: a letter, a digit, or one of {', '.join(NAMED_KEYS)}")
         first = next(j for j, other in enumerate(all_keys) if set(other) == set(held))
         if first < i and not keys.keys().isdisjoint((first, i)):
             both = " + ".join(held) if held else "no key at all"
             raise InputError(f"actions {first} ({all_names[first]}) and {i} ({all_names[i]}) would both have {both}")
     return ActionMap.discrete(all_names, all_keys if any(all_keys) else ())
+
+
+def is_key(key: str) -> bool:
+    return key in NAMED_KEYS or (len(key) == 1 and key.isprintable() and key == key.lower() and key != " ")
+
+
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """Each cut in its middle to MAX_NAME letters where it is longer, and numbered where one before is called so"""
+    out: list[str] = []
+    for name in names:
+        numbered = (_shortened(name, f" ({k})" if k > 1 else "") for k in itertools.count(1))
+        out.append(next(short for short in numbered if short not in out))
+    return out
+
+
+def _shortened(name: str, end: str) -> str:
+    room = MAX_NAME - len(end)
+    half = (room - 3) // 2
+    return (name if len(name) <= room else f"{name[:half]}...{name[-half:]}") + end
 
 
 def parse_names(words: Sequence[str]) -> dict[int, str]:

@@ -87,6 +87,11 @@ class Cache:
         """(E,) frames of each episode."""
         return np.diff(self.starts)
 
+    def file_reports(self) -> list[FileReport]:
+        """(E): what is known of each episode's file."""
+        usable = [r for r in self.reports if r.status != "refused"]
+        return [usable[file] for file in self.episode_files]
+
 
 def open_cache(
     folder: Path,

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from worldgen.data.cache_build import checksum
 from worldgen.data.cache_shard import output_rows
 from worldgen.data.check import FileCheck, FolderCheck
+from worldgen.data.container import cleaned_from
 from worldgen.data.decode import VideoNotes, resample
 from worldgen.data.ingest import Recording, open_recording
 from worldgen.data.recording import RecordingInfo, RecordingWriter
@@ -141,6 +143,7 @@ def _write(
     name: Path, recording: Recording, plan: _Plan, piece: np.ndarray, pictures: Any, sound: _SoundReader | None
 ) -> None:
     fps, space = recording.facts.fps, recording.action_map
+    origin = cleaned_from(recording.path) or checksum(recording.path)
     rate, channels = (sound.rate, sound.channels) if sound else (None, 1)
     with contextlib.ExitStack() as stack:
         recorder: RecordingWriter | None = None
@@ -155,14 +158,14 @@ def _write(
                 if video is None:
                     height, width, _ = frame.shape
                     video = stack.enter_context(
-                        VideoWriter(name, width, height, fps, sample_rate=rate, channels=channels)
+                        VideoWriter(name, width, height, fps, sample_rate=rate, channels=channels, cleaned_from=origin)
                     )
                 video.write(frame, heard)
             else:
                 if recorder is None:
-                    known = recording.info or RecordingInfo(fps, space, recording.path.name)
-                    info = replace(known, fps=fps, actions=space or known.actions)
-                    recorder = stack.enter_context(RecordingWriter(name, info, rate, channels))
+                    # what is not stated stays so: each file by itself would look like another game
+                    info = replace(recording.info or RecordingInfo(fps, None, ""), fps=fps)
+                    recorder = stack.enter_context(RecordingWriter(name, info, rate, channels, origin))
                 columns = {k: float(v[i]) for k, v in plan.rows.items() if k.startswith("state.")}
                 recorder.write(frame, heard, {k.removeprefix("state."): v for k, v in columns.items()})
                 action = None

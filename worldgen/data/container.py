@@ -13,6 +13,7 @@ from worldgen.errors import InputError
 
 # a damaged header may ask for a picture of gigabytes
 MAX_PIXELS = 8192 * 8192
+CLEANED_FROM = "WORLDGEN_CLEANED_FROM"  # tag of what `check --fix` wrote
 
 
 def open_container(path: Path) -> Any:
@@ -65,6 +66,12 @@ def video_stream(container: Any, path: Path) -> Any:
 def audio_streams(container: Any) -> list[Any]:
     """The audio tracks that can be decoded."""
     return [s for s in container.streams.audio if s.codec_context is not None and getattr(s, "rate", None)]
+
+
+def cleaned_from(path: Path) -> str:
+    """The checksum of the recording that `check --fix` made this one of; "" of any other file."""
+    with open_container(path) as container:
+        return str(container.metadata.get(CLEANED_FROM, ""))
 
 
 def packets(container: Any, stream: Any) -> Iterator[Any]:

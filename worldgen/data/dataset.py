@@ -69,6 +69,12 @@ def all_segments(cache: Cache, episodes: Sequence[int] | np.ndarray | None = Non
     return Segments(cache.starts[:-1][chosen], cache.starts[1:][chosen])
 
 
+def segments_of(cache: Cache, segments: Segments, is_kept: np.ndarray) -> Segments:
+    """Those of the segments that lie in the episodes that are kept, (E,) bool."""
+    kept = is_kept[np.searchsorted(cache.starts, segments.starts, side="right") - 1]
+    return Segments(segments.starts[kept], segments.stops[kept])
+
+
 def split_episodes(cache: Cache, validation: float = 0.1, seed: int = 0) -> tuple[Segments, Segments]:
     """(training, validation), by file: no two clips of one recording are on both sides.
 

@@ -62,14 +62,21 @@ class RecordingWriter:
     write(frame, sound) shows a frame; act(action, ...) closes it with the action chosen on it; close() pads the end.
     """
 
-    def __init__(self, path: Path, info: RecordingInfo, sample_rate: int | None = None, channels: int = 1):
-        """path: of the .mkv; its folder is made. Refuses to overwrite."""
+    def __init__(
+        self,
+        path: Path,
+        info: RecordingInfo,
+        sample_rate: int | None = None,
+        channels: int = 1,
+        cleaned_from: str = "",
+    ):
+        """path: of the .mkv; its folder is made. cleaned_from: as of VideoWriter. Refuses to overwrite."""
         self.path = Path(path)
         if self.path.exists():
             raise InputError(f"{self.path} already exists: choose another --out or remove it")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.info = info
-        self._sample_rate, self._channels = sample_rate, channels
+        self._sample_rate, self._channels, self._cleaned_from = sample_rate, channels, cleaned_from
         self._video: VideoWriter | None = None
         self._rows: IO[str] = self.path.with_suffix(".jsonl").open("w", encoding="utf-8")
         self._padding: Any = None
@@ -86,8 +93,9 @@ class RecordingWriter:
             assert self.info.fps is not None, "a recording that is written has a rate"
             height, width, _ = frame.shape
             self._video = VideoWriter(
-                self.path, width, height, self.info.fps, sample_rate=self._sample_rate, channels=self._channels
-            )
+                self.path, width, height, self.info.fps, sample_rate=self._sample_rate, channels=self._channels,
+                cleaned_from=self._cleaned_from,
+            )  # fmt: skip
         self._video.write(frame, sound)
         self._state = dict(state or {})
         self._is_open_row = True

@@ -9,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 
+from worldgen.data.container import CLEANED_FROM
 from worldgen.errors import InputError
 
 
@@ -37,7 +38,9 @@ class VideoWriter:
         sample_rate: int | None = None,
         channels: int = 1,
         scale: int = 1,
+        cleaned_from: str = "",
     ):
+        """cleaned_from: checksum of the recording that this is a cleaned one of"""
         self._container: Any = None
         self._is_clip = Path(path).suffix == ".mp4"
         self._scale = scale
@@ -47,6 +50,8 @@ class VideoWriter:
             self._container = av.open(str(path), "w", container_options=how)
         except (OSError, av.FFmpegError) as error:
             raise InputError(f"cannot write {path}: {error}") from None
+        if cleaned_from:
+            self._container.metadata[CLEANED_FROM] = cleaned_from
         rate = as_rate(fps)
         self._stream: Any = self._container.add_stream("libx264", rate=rate)
         self._stream.width, self._stream.height = width * scale, height * scale

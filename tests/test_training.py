@@ -34,7 +34,7 @@ from worldgen.naming import rename_actions  # noqa: E402
 from worldgen.training import fit as fit_module  # noqa: E402
 from worldgen.training import latent_action, pipeline, presets  # noqa: E402
 from worldgen.training.dynamics import DynamicsStage  # noqa: E402
-from worldgen.training.fit import Fit, learning_rate_share, update_average  # noqa: E402
+from worldgen.training.fit import Fit, learning_rate_share, save_interval, update_average  # noqa: E402
 from worldgen.training.gradient import whole_parts  # noqa: E402
 from worldgen.training.heads import HeadsStage  # noqa: E402
 from worldgen.training.latent_action import LatentActionStage, label  # noqa: E402
@@ -307,6 +307,11 @@ def test_rewards_are_as_rare_as_in_the_recordings_though_they_are_sought_out(toy
 
 
 # Killed and resumed
+
+
+@pytest.mark.parametrize("save_seconds, cost, interval", [(0, 9, 0), (120, 1, 120), (120, 5, 300), (120, 90, 600)])
+def test_checkpoints_cost_little_and_no_more_than_ten_minutes_are_lost(save_seconds: int, cost: int, interval: int):
+    assert save_interval(Fit(1, 1, 2, 1e-3, save_seconds=save_seconds), cost) == interval
 
 
 @pytest.mark.parametrize("stage, step", [(TokenizerStage, 3), (DynamicsStage, 0), (DynamicsStage, 2), (HeadsStage, 0)])

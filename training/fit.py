@@ -36,6 +36,8 @@ from worldgen.training.optimizer import OPTIMIZERS, make_optimizer
 from worldgen.training.processes import shares_cpu
 from worldgen.training.sharding import shard_average, shard_network, whole
 
+MOST_LOST = 600.0  # seconds of training between two checkpoints, at most
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -249,8 +251,7 @@ class _Run:
                 share = saving / max(1e-9, time.monotonic() - started)
                 log.train(progress, fit, {"loss": loss, "grad_norm": norm, **figures}, frames_since, share)
                 frames_since = 0
-            # one second of saving for 60 of training, however large the network and slow the disk
-            is_save_due = due("save", max(fit.save_seconds, 60 * self.save_cost) if fit.save_seconds else 0)
+            is_save_due = due("save", save_interval(fit, self.save_cost))
             validates, saves = self._agreed(due("validate", fit.validate_seconds), is_save_due)
             if validates:
                 began = time.monotonic()
@@ -305,6 +306,12 @@ class _Run:
     def close(self) -> None:
         if self.log is not None:
             self.log.close()
+
+
+def save_interval(fit: Fit, cost: float) -> float:
+    """Seconds between checkpoints of which the last one took `cost`: one second of saving for 60 of training, however
+    large the network and slow the disk, but no more than MOST_LOST are lost where training is killed"""
+    return max(fit.save_seconds, min(60 * cost, MOST_LOST)) if fit.save_seconds else 0.0
 
 
 def finished(stage: Stage, average: nn.Module) -> nn.Module:

@@ -6,7 +6,8 @@ same command goes on where it was stopped. A try of minutes, then the whole of i
 
     python examples/take_cover.py --out try --frames 3000 --minutes 4 --steps 4000 --episodes 5 --dream-episodes 1
     python examples/take_cover.py --out take_cover --compile
-    python examples/take_cover.py --game pyxel:platformer --world W --recordings R --reward-scale 1 --out platformer
+    python examples/take_cover.py --game pyxel:platformer --world W --recordings R --reward-scale 5 --dream-seconds 3 \
+        --no-greedy --out platformer
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class Proof:
     """of each player in the real game"""
     dream_episodes: int = 20
     """of each player in the generated game"""
+    greedy: bool = True
+    """agents take their likeliest action; --no-greedy: they draw it, where all games would be the same otherwise"""
     shaping: tuple[str, ...] = ()
     """of the rewards that both agents learn from, by what the game knows of its state, NAME=WEIGHT each; a --world that
     is given has its own"""
@@ -147,7 +150,7 @@ def _keep_choices(proof: Proof) -> dict[str, Any]:
     """What the agents in OUT were trained with: another choice needs another folder. Steps and episodes may grow."""
     if proof.compile:
         check_compiler()
-    free = {"out", "frames", "minutes", "compile", "backend", "steps", "episodes", "dream_episodes"}
+    free = {"out", "frames", "minutes", "compile", "backend", "steps", "episodes", "dream_episodes", "greedy"}
     choices = json.loads(json.dumps({k: v for k, v in asdict(proof).items() if k not in free}, default=str))
     path = proof.out / "proof.json"
     kept = {"shaping": []} | json.loads(path.read_text()) if path.is_file() else choices  # of before there was any
@@ -263,10 +266,11 @@ def _train_agent(folder: Path, make_envs: Callable[[], Any], recipe: PpoRecipe, 
 def _episodes(
     proof: Proof, name: str, where: str, policy: Policy | None, make_env: Callable[[], Any], say: Say
 ) -> list[dict[str, float]]:
-    """Played with fixed seeds, agents by their likeliest actions; each is written down when it ends. Those of an agent
-    that has been trained on since are played again."""
+    """Played with fixed seeds; each is written down when it ends. Those of an agent that has been trained on since, or
+    that took its actions otherwise, are played again."""
     path = proof.out / "episodes" / f"{name.replace(' ', '_')}-{where}.json"
     player = f"random, held for {proof.action_repeat}".encode() if policy is None else save(policy.state_dict())
+    player += b"" if policy is None or proof.greedy else b"drawn"
     played = hashlib.sha256(player).hexdigest()
     kept = json.loads(path.read_text()) if path.is_file() else {}
     rows: list[dict[str, float]] = kept["episodes"] if kept.get("policy") == played else []
@@ -281,10 +285,12 @@ def _episodes(
         write_json(path, {"policy": played, "episodes": rows})
 
     try:
-        play_episodes(env, policy, list(seeds), keep, is_greedy=True, action_repeat=proof.action_repeat)
+        play_episodes(env, policy, list(seeds), keep, is_greedy=proof.greedy, action_repeat=proof.action_repeat)
     finally:
         env.close()
     found = summary(rows)
+    if proof.greedy and count > 1 and len({(row["return"], row["length"]) for row in rows}) == 1:
+        say(f"{name}, {where} game: {count} episodes alike, which are one: --no-greedy draws the actions")
     say(f"{name}, {where} game: {found['mean']:.1f} ({found['low']:.1f} to {found['high']:.1f}), {len(rows)} episodes")
     return rows
 

@@ -390,11 +390,12 @@ def test_the_proof_runs_from_recording_to_table(tmp_path: Path, monkeypatch: pyt
     assert example.main(["--out", str(tmp_path), "--action-repeat", "0"]) == 2
     with pytest.raises(InputError, match="was begun with temperature 1.0, not 1.5"):
         example.prove(replace(proof, temperature=1.5), said.append)
-    said.clear()
-    example.prove(replace(proof, steps=768), said.append)  # agents that were trained on play their games anew
-    assert [line.split(":")[0] for line in said if line.endswith("episodes")] == [
-        f"trained in the {by}, {in_} game" for by in ("dream", "real game") for in_ in ("real", "dream")
-    ]
+    for choices in ({"steps": 768}, {"steps": 768, "greedy": False}):  # trained on, or playing otherwise
+        said.clear()
+        example.prove(replace(proof, **choices), said.append)  # agents play their games anew
+        assert [line.split(":")[0] for line in said if line.endswith("episodes")] == [
+            f"trained in the {by}, {in_} game" for by in ("dream", "real game") for in_ in ("real", "dream")
+        ]
 
     # what its generated games began from
     config = WorldConfig.load(tmp_path / "world" / "world.json")

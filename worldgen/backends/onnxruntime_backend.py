@@ -11,9 +11,9 @@ import numpy as np
 import onnxruntime
 from onnxruntime import InferenceSession, OrtValue
 
-from worldgen.backends.cores import usable_cores
 from worldgen.backends.memory import refuse_out_of_memory
 from worldgen.bundle import onnx_folder, read_manifest
+from worldgen.cores import usable_cores
 from worldgen.errors import BackendUnavailableError, InputError
 from worldgen.graphs import IN_PLACE
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
-from worldgen.backends.cores import usable_cores
+from worldgen.cores import usable_cores
 from worldgen.data.progress import Progress
 from worldgen.data.ray_files import is_on_ray, map_on_ray
 from worldgen.errors import InputError, RunError
